@@ -1,0 +1,224 @@
+"""The one owner of what is on disk: paths, identity, atomic writes, appended records, locks. No torch.
+
+    results/aegan_lr/demo-1a2b3c4d/        RunFolder: one sweep on one data set
+        sweep.yaml                         the resolved settings, written before work starts
+        trials/df/0003-9f8e7d6c5b/         TrialFolder: one training
+            trial.yaml                     its TrialSpec
+            state.json                     state, kimg, best metric: what status reads
+            metrics.jsonl                  one row per evaluation
+            last.pt best.pt                complete checkpoints
+            samples/                       image grids
+            events.out.tfevents...         TensorBoard
+        best/df/                           the chosen generator
+        leaderboard.csv
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from skin_gan.errors import SkinGanError
+
+PENDING, RUNNING = "pending", "running"
+COMPLETED, PRUNED, DIVERGED, FAILED = "completed", "pruned", "diverged", "failed"
+STATES = (PENDING, RUNNING, COMPLETED, PRUNED, DIVERGED, FAILED)
+
+
+def content_hash(value: Any, length: int = 10) -> str:
+    """Hex digest of a JSON-able value: equal values, equal names, on any machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def unwritable(path: Path, error: OSError) -> SkinGanError:
+    cause = error.strerror or error
+    return SkinGanError(f"cannot write {path}: {cause}; free space or choose another folder")
+
+
+def write_atomic(path: Path, content: bytes | str | Callable[[IO[bytes]], Any]) -> None:
+    """Replace `path` as a whole or not at all: a reader, or a run after a kill, sees old or new, never half.
+
+    `content` is what to write, or a function that writes into an open binary file.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as e:
+        raise unwritable(path, e) from e
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(value, indent=1, allow_nan=False))
+
+
+def append_jsonl(path: Path, row: dict[str, Any]) -> None:
+    """Add one record as one line. A line that an earlier kill cut short is closed first."""
+    line = json.dumps(row, allow_nan=False) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    line = "\n" + line
+            file.write(line.encode())
+    except OSError as e:
+        raise unwritable(path, e) from e
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """All whole records of the file, in order; a missing file has none, a cut line is passed over."""
+    try:
+        lines = Path(path).read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    rows = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # a line cut by a kill; its work is done again
+            row = json.loads(line)
+            if isinstance(row, dict):
+                rows.append(row)
+    return rows
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in the file, or None where there is no file. Files are replaced atomically: no half ones."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as e:
+        raise SkinGanError(f"{path} is not valid JSON ({e}): remove it and run the same command again") from e
+
+
+@contextlib.contextmanager
+def lock(path: Path, wait: float = 0.0) -> Iterator[IO[bytes] | None]:
+    """Hold an exclusive lock for as long as the block lasts; yields None if another process keeps it.
+
+    The kernel frees it when its last holder dies, however it dies, so there is no stale lock to clean up.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "ab")  # noqa: SIM115 - closed below, which frees the lock
+    except OSError as e:
+        raise unwritable(path, e) from e
+    with file:
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.1)
+                    continue
+                yield None
+                return
+            yield file
+            return
+
+
+def locked(path: Path) -> bool:
+    """Whether some process holds the lock now."""
+    if not path.exists():
+        return False
+    with lock(path) as held:
+        return held is None
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """Where one trial keeps everything."""
+
+    path: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.path / "trial.yaml"
+
+    @property
+    def state_file(self) -> Path:
+        return self.path / "state.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.pt"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    def state(self) -> dict[str, Any]:
+        """What is known of the trial; `{"state": "pending"}` before it starts."""
+        return read_json(self.state_file) or {"state": PENDING}
+
+    def update(self, **changes: Any) -> dict[str, Any]:
+        """Merge `changes` into the state and write it."""
+        state = {**self.state(), **changes, "updated": time.time()}
+        write_json(self.state_file, state)
+        return state
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where one sweep on one data set keeps everything."""
+
+    path: Path
+
+    @property
+    def settings(self) -> Path:
+        return self.path / "sweep.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        return self.path / "provenance.json"
+
+    @property
+    def leaderboard(self) -> Path:
+        return self.path / "leaderboard.csv"
+
+    @property
+    def jobs(self) -> Path:
+        return self.path / "jobs"
+
+    @property
+    def trials(self) -> Path:
+        return self.path / "trials"
+
+    def trial(self, label: str, index: int, identity: str) -> TrialFolder:
+        return TrialFolder(self.trials / label / f"{index:04d}-{identity}")
+
+    def best(self, label: str) -> Path:
+        return self.path / "best" / label
