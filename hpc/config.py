@@ -1,0 +1,247 @@
+"""Typed settings of an experiment, composed from YAML files and `key=value` words. No torch.
+
+Later wins: defaults, the preset, `sweeps/NAME.yaml`, `sweeps/budgets/NAME.yaml`, `slurm/NAME.yaml` (as
+`profile`), the words of the command line. From `compose` on only typed objects travel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hpc.space import check_space, leaves
+from skin_gan.config import EvalSettings, Operations, TrialSettings, check
+from skin_gan.errors import SkinGanError
+from skin_gan.presets import PRESETS
+from skin_gan.run import write_atomic
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class SearchSettings:
+    """What Ray Tune searches, for each lesion class."""
+
+    trials: int = 8  # per class; raise it later to extend the same sweep
+    rungs: list[float] = field(default_factory=lambda: [4.0, 12.0, 36.0])  # kimg; the last is full length
+    scheduler: Literal["asha", "none"] = "asha"  # none: every trial runs to the last rung
+    baseline: bool = True  # trial 0 is the preset as published, so that the search has something to beat
+    # A tree like TrialSettings' whose leaves are {loguniform: [a, b]}, {uniform: [a, b]} or {choice: [...]}
+    space: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class SelectSettings:
+    """When the best generator of a class is vetoed. See `hpc.selection`."""
+
+    max_copies: float = 0.05  # largest share of generated images that may be copies of training images
+    min_coverage: float = 0.2  # smallest coverage, as a share of what real images reach at equal n
+
+
+@dataclass
+class ProfileSettings:
+    """A machine or a cluster: slurm/NAME.yaml. Never changes a result, so never part of an identity."""
+
+    kind: Literal["local", "slurm"] = "local"
+    slots: int = 0  # local: trials at a time; 0 takes one per `threads` cores
+    gpus: int = 0  # local: GPUs that the slots share; 0 trains on CPUs
+    images_per_second: float = 0.0  # assumed per slot for the cost estimate until something is measured
+
+
+@dataclass
+class Experiment:
+    """One launch, whole. `python hpc/launch.py key=value ...` sets any of these."""
+
+    sweep: str = "???"
+    about: str = ""
+    preset: str = "aegan_page"
+    data: str = "auto"
+    budget: str = "short"
+    cluster: str = "local"
+    classes: list[str] = field(default_factory=list)  # empty: every class of the data
+    seed: int = 0
+    fold: int = 0
+    results: str = str(ROOT / "results")
+    allow_rejected: bool = False  # later stages take vetoed generators too
+    dry_run: bool = False
+    trial: TrialSettings = field(default_factory=TrialSettings)
+    evaluate: EvalSettings = field(default_factory=EvalSettings)
+    operations: Operations = field(default_factory=Operations)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    select: SelectSettings = field(default_factory=SelectSettings)
+    profile: ProfileSettings = field(default_factory=ProfileSettings)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A word that names a YAML file: where its files are and what the file's tree is merged into."""
+
+    folder: Path
+    inside: str = ""
+
+    def names(self) -> list[str]:
+        return sorted(p.stem for p in self.folder.glob("*.yaml"))
+
+    def load(self, key: str, name: str) -> dict[str, Any]:
+        if name not in self.names():
+            raise SkinGanError(f"unknown {key} {name!r}: choose one of {', '.join(self.names())}")
+        path = self.folder / f"{name}.yaml"
+        tree = read_yaml(path)
+        tree = {self.inside: tree} if self.inside else tree
+        check_keys(tree, f"in {path.relative_to(ROOT)}")
+        return tree
+
+
+CHOICES = {
+    "sweep": Choice(ROOT / "sweeps"),
+    "budget": Choice(ROOT / "sweeps" / "budgets"),
+    "cluster": Choice(ROOT / "slurm", inside="profile"),
+}
+
+
+def compose(words: list[str]) -> Experiment:
+    """The experiment that the words of a command line ask for.
+
+    Raises SkinGanError naming the valid choices for an unknown sweep, budget, cluster, preset, key or type.
+    """
+    given = parse(words)
+    if not isinstance(given.get("sweep"), str):
+        raise SkinGanError(f"which sweep? Give sweep=NAME, one of {', '.join(CHOICES['sweep'].names())}")
+    defaults = {f.name: f.default for f in dataclasses.fields(Experiment)}
+    sweep = CHOICES["sweep"].load("sweep", given["sweep"])
+    choices = ("preset", "budget", "cluster")
+    name = {key: str(given.get(key, sweep.get(key, defaults[key]))) for key in choices}
+    if name["preset"] not in PRESETS:
+        raise SkinGanError(f"unknown preset {name['preset']!r}: choose one of {', '.join(PRESETS)}")
+    for path, _ in leaves(given.get("search", {}).get("space", {})):
+        remove(sweep.get("search", {}).get("space", {}), path)  # replaced whole, not merged into
+    layers = [
+        {"trial": dataclasses.asdict(PRESETS[name["preset"]])},
+        sweep,
+        CHOICES["budget"].load("budget", name["budget"]),
+        CHOICES["cluster"].load("cluster", name["cluster"]),
+        name,
+        given,
+    ]
+    return checked(fix_searched(merge(layers), given))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The tree in a YAML file, read by OmegaConf's rules (where 1e-4 is a number)."""
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[return-value]
+    except FileNotFoundError as e:
+        raise SkinGanError(f"{path.parent} is not a sweep's folder: it has no {path.name}") from e
+    except (OmegaConfBaseException, yaml.YAMLError, OSError, ValueError) as e:
+        raise SkinGanError(f"cannot read {path}: {first_line(e)}") from e
+
+
+def parse(words: list[str]) -> dict[str, Any]:
+    """`["a.b=1", "c=[x,y]"]` as a tree; values are YAML."""
+    for word in words:
+        key, equals, _ = word.partition("=")
+        if not equals or not key.replace("_", "a").replace(".", "a").isalnum():
+            raise SkinGanError(f"expected key=value, came {word!r}: write for example seed=1 or classes=df")
+    try:
+        tree = OmegaConf.to_container(OmegaConf.from_dotlist(words))
+    except (OmegaConfBaseException, yaml.YAMLError) as e:
+        raise SkinGanError(
+            f"cannot read {' '.join(words)!r} as YAML: {first_line(e)}; "
+            "quote lists and mappings, with a space after each colon: 'search.rungs=[4,12]'"
+        ) from e
+    if isinstance(tree.get("classes"), str):  # type: ignore[union-attr]
+        tree["classes"] = tree["classes"].split(",")  # type: ignore[index, call-overload]
+    assert isinstance(tree, dict)
+    check_keys(tree, "on the command line")  # type: ignore[arg-type]
+    return tree  # type: ignore[return-value]
+
+
+def check_keys(tree: dict[str, Any], where: str, schema: type = Experiment, prefix: str = "") -> None:
+    """Every key of the tree is a field of the schema, or one error that lists the fields there are."""
+    if not isinstance(tree, dict):
+        raise SkinGanError(
+            f"{prefix.rstrip('.') or 'settings'} {where}: expected keys and values, came {tree!r}"
+        )
+    hints = get_type_hints(schema)
+    for key, value in tree.items():
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+            raise SkinGanError(f"unknown key {prefix}{key} {where}: choose one of {', '.join(hints)}{hint}")
+        if dataclasses.is_dataclass(hints[key]):
+            check_keys(value, where, hints[key], f"{prefix}{key}.")  # type: ignore[arg-type]
+
+
+def merge(layers: list[dict[str, Any]]) -> Experiment:
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(Experiment), *layers)
+        return OmegaConf.to_object(config)  # type: ignore[return-value]
+    except OmegaConfBaseException as e:
+        key = getattr(e, "full_key", None)
+        raise SkinGanError(f"{key}: {first_line(e)}" if key else first_line(e)) from e
+
+
+def fix_searched(e: Experiment, given: dict[str, Any]) -> Experiment:
+    """A searched setting that the command line sets is fixed: it leaves the space."""
+    fixed = {path for path, _ in leaves(given.get("trial", {}))}
+    for path, _ in list(leaves(e.search.space)):
+        if path in fixed:
+            remove(e.search.space, path)
+    return e
+
+
+def remove(tree: dict[str, Any], path: tuple[str, ...]) -> None:
+    """Take the node at `path` out of a tree of dicts, if it is there."""
+    for key in path[:-1]:
+        tree = tree.get(key, {})
+    tree.pop(path[-1], None)
+
+
+def checked(e: Experiment) -> Experiment:
+    """`e` if its values are in range; else one error that says which is not."""
+    check(e.trial)
+    check_space(e.search.space, e.trial)
+    rungs = e.search.rungs
+    if e.search.trials < 1:
+        raise SkinGanError(f"search.trials={e.search.trials}: expected at least 1")
+    if not rungs or rungs != sorted(set(rungs)) or rungs[0] <= 0:
+        raise SkinGanError(f"search.rungs={rungs}: expected rising kimg above 0, like [4,12,36]")
+    if e.search.scheduler == "asha" and len(rungs) > 1:
+        factor = rungs[1] / rungs[0]
+        if any(abs(b / a - factor) > 1e-6 for a, b in itertools.pairwise(rungs)) or factor < 1.5:
+            raise SkinGanError(
+                f"search.rungs={rungs}: ASHA needs a constant factor of at least 1.5 between rungs, "
+                "like [4,12,36]; search.scheduler=none takes any"
+            )
+    if not 0 <= e.fold < 5:
+        raise SkinGanError(f"fold={e.fold}: expected 0 to 4")
+    if e.evaluate.images < 16:
+        raise SkinGanError(f"evaluate.images={e.evaluate.images}: expected at least 16")
+    if e.operations.threads < 1:
+        raise SkinGanError(f"operations.threads={e.operations.threads}: expected at least 1")
+    e.results = str(Path(e.results).expanduser().absolute())
+    return e
+
+
+def save(e: Experiment, path: Path) -> None:
+    """Write the resolved settings as YAML."""
+    write_atomic(path, OmegaConf.to_yaml(OmegaConf.structured(e)))
+
+
+def load(path: Path) -> Experiment:
+    """Read settings that `save` wrote."""
+    tree = read_yaml(path)
+    check_keys(tree, f"in {path}")
+    return checked(merge([tree]))
+
+
+def first_line(e: Exception) -> str:
+    return str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__

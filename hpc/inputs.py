@@ -1,0 +1,61 @@
+"""The data that jobs share: the sweep's store, its cached features, the judge of each class."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hpc.plan import Plan
+from skin_gan.data.resolve import resolve
+from skin_gan.data.store import ClassSplit, Store, class_split
+from skin_gan.errors import SkinGanError
+from skin_gan.metrics.evaluate import evaluate
+from skin_gan.metrics.features import Extractor, extractor
+from skin_gan.metrics.reference import Progress, Reference, reference, warm
+
+
+class Inputs:
+    """Opens each thing once per process, on first use."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.size = plan.experiment.trial.model.size
+        self.cache = Path(plan.experiment.results) / "cache"
+
+    @cached_property
+    def store(self) -> Store:
+        """The store the sweep was planned on; another one at the same place is an error."""
+        e = self.plan.experiment
+        store = resolve(e.data, [self.size], Path(e.results))
+        if store.fingerprint != self.plan.data:
+            raise SkinGanError(
+                f"the data at {store.path} changed since this sweep was launched: its fingerprint was "
+                f"{self.plan.data} and is {store.fingerprint}; restore it, or launch a new sweep on it"
+            )
+        return store
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        return extractor()
+
+    def split(self, label: str) -> ClassSplit:
+        return class_split(self.store, label, self.size, self.plan.experiment.fold)
+
+    def warm(self, progress: Progress) -> None:
+        """Fill the feature cache for the sweep's classes, so that trials find it."""
+        warm(self.store, self.size, self.cache, self.extractor, self.plan.experiment.classes, progress)
+
+    def judge(self, label: str) -> Judge:
+        return Judge(reference(self.store, label, self.size, self.plan.experiment.fold, self.cache,
+                               self.extractor), self.extractor)  # fmt: skip
+
+
+class Judge:
+    """Measures generated images uint8 [N,3,H,W] of one class against its real ones."""
+
+    def __init__(self, real: Reference, network: Extractor) -> None:
+        self.real, self.network = real, network
+
+    def __call__(self, generated: Any) -> dict[str, Any]:
+        return evaluate(generated, self.real, self.network)

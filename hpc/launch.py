@@ -1,0 +1,14 @@
+#!/usr/bin/env python
+"""Launch a sweep, or go on with it: `python hpc/launch.py sweep=aegan_lr`; `--help` tells more."""
+
+import sys
+from pathlib import Path
+
+# This checkout's packages, whatever else is installed; and hpc/ itself off the path, so that its modules are
+# found by their full names only.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from hpc.cli import launch, run_command
+
+if __name__ == "__main__":
+    sys.exit(run_command(launch))

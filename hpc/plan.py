@@ -1,0 +1,139 @@
+"""From settings to stages, jobs, trials, cost and folders. Pure: nothing is written or started here."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpc import config
+from hpc.config import Experiment, SearchSettings
+from hpc.space import draw
+from skin_gan.config import SCHEMA, TrialSpec
+from skin_gan.data.store import Store
+from skin_gan.errors import SkinGanError
+from skin_gan.run import COMPLETED, DIVERGED, PRUNED, RunFolder, TrialFolder, content_hash, read_json
+
+PREPARE, SEARCH, SELECT = "prepare", "search", "select"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One unit of submission. Finds everything else on disk."""
+
+    stage: str
+    label: str = ""  # lesion class, for jobs of one class
+    kimg: float = 0.0  # expected training, thousands of images
+
+    @property
+    def name(self) -> str:
+        return f"{self.stage}-{self.label}" if self.label else self.stage
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Jobs that may run side by side; each stage starts when those in `after` have ended."""
+
+    name: str
+    jobs: tuple[Job, ...]
+    after: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole sweep: what will run, in which order, and where it is kept."""
+
+    experiment: Experiment
+    data: str  # fingerprint
+    run: RunFolder
+    stages: tuple[Stage, ...]
+
+    def trials(self, label: str) -> list[tuple[TrialSpec, TrialFolder]]:
+        """The class's trials in order, each with its folder."""
+        specs = trial_specs(self.experiment, self.data, label)
+        return [(spec, self.run.trial(label, spec.index, spec.id)) for spec in specs]
+
+    @property
+    def kimg(self) -> float:
+        return sum(job.kimg for stage in self.stages for job in stage.jobs)
+
+
+def make_plan(e: Experiment, data: Store) -> Plan:
+    """The plan of experiment `e` on `data`. Raises SkinGanError for a class that the data does not have."""
+    unknown = [label for label in e.classes if label not in data.classes]
+    if unknown:
+        raise SkinGanError(f"unknown class {', '.join(unknown)}: {data.name} has {', '.join(data.classes)}")
+    labels = [label for label in data.classes if not e.classes or label in e.classes]
+    e = dataclasses.replace(e, classes=labels)
+    kimg = expected_kimg(e.search)
+    stages = (
+        Stage(PREPARE, (Job(PREPARE),), after=()),
+        Stage(SEARCH, tuple(Job(SEARCH, label, kimg) for label in labels), after=(PREPARE,)),
+        Stage(SELECT, (Job(SELECT),), after=(SEARCH,)),
+    )
+    return Plan(e, data.fingerprint, run_folder(e, data), stages)
+
+
+def reopen(run: RunFolder) -> Plan:
+    """The plan of a sweep that was launched before, from its folder alone."""
+    e = config.load(run.settings)
+    record = read_json(run.provenance)
+    if record is None:
+        raise SkinGanError(f"{run.path} is not a sweep's folder: it has no {run.provenance.name}")
+    kimg = expected_kimg(e.search)
+    jobs = tuple(Job(SEARCH, label, kimg) for label in e.classes)
+    return Plan(e, record["data"]["fingerprint"], run, (Stage(SEARCH, jobs, ()),))
+
+
+def unfinished(state: dict[str, Any], last: float) -> bool:
+    """Whether a trial in this state has work left towards `last` kimg.
+
+    A failed trial is tried again; a diverged one would diverge again; a pruned one stays pruned.
+    """
+    if state["state"] == COMPLETED:
+        return state["kimg"] < last
+    return state["state"] not in (PRUNED, DIVERGED)
+
+
+def run_folder(e: Experiment, data: Store) -> RunFolder:
+    """Named by what decides the trials: not by how many there are, how long they train or where they run."""
+    identity = content_hash(
+        {
+            "schema": SCHEMA,
+            "data": data.fingerprint,
+            "trial": dataclasses.asdict(e.trial),
+            "space": e.search.space,
+            "baseline": e.search.baseline,
+            "seed": e.seed,
+            "fold": e.fold,
+        },
+        length=8,
+    )
+    return RunFolder(Path(e.results) / e.sweep / f"{data.name}-{identity}")
+
+
+def trial_specs(e: Experiment, data: str, label: str) -> list[TrialSpec]:
+    """Trials 0 to n-1 of a class. Trial i follows from (seed, class, i), so raising n keeps the others."""
+    specs = []
+    for index in range(e.search.trials):
+        published = e.search.baseline and index == 0
+        settings = e.trial if published else draw(e.search.space, e.trial, e.seed, label, index)
+        seed = int(content_hash([e.seed, label, index], length=8), 16) % 2**31
+        specs.append(TrialSpec(label, index, seed, e.fold, data, settings))
+    return specs
+
+
+def expected_kimg(s: SearchSettings) -> float:
+    """Training that one class is expected to take, thousands of images.
+
+    Successive halving keeps one trial in `factor` at each rung (Li 2020, ASHA); decisions made before all
+    results are in keep somewhat more, so this is a lower estimate.
+    """
+    if s.scheduler == "none":
+        return s.trials * s.rungs[-1]
+    total, alive, before = 0.0, float(s.trials), 0.0
+    for rung in s.rungs:
+        total += alive * (rung - before)
+        alive, before = max(1.0, alive * s.rungs[0] / s.rungs[1]) if len(s.rungs) > 1 else alive, rung
+    return total

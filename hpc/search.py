@@ -1,0 +1,260 @@
+"""Ray Tune over the trials of one class: `python -m hpc.search RUN LABEL SLOTS FOLDER`, run by `hpc.jobs`.
+
+Which trials there are, and what each has reached, is on disk. Ray gets the unfinished ones and a scheduler
+that has been told again, in order, every decision recorded so far; so a job that was killed, preempted or
+extended goes on as if it had never stopped, and no Ray state outlives its process. The only module that
+imports Ray.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+
+from hpc.config import SearchSettings
+from hpc.plan import Plan, reopen, unfinished
+from skin_gan.run import (
+    COMPLETED,
+    DIVERGED,
+    FAILED,
+    PRUNED,
+    RunFolder,
+    TrialFolder,
+    append_jsonl,
+    read_jsonl,
+)
+
+# A metric that cannot be computed ranks last and stops its trial.
+WORST = float("inf")
+# ASHA ignores the controller that Tune passes to its methods.
+NO_CONTROLLER: Any = None
+
+
+def search(plan: Plan, label: str, slots: int, temporary: str) -> None:
+    """Bring every trial of the class to its end. Raises RuntimeError naming the trials that failed."""
+    folders = {spec.index: folder for spec, folder in plan.trials(label)}
+    rungs = Rungs(plan.experiment.search, plan.run.trials / label / "decisions.jsonl", folders)
+    todo = [index for index, folder in folders.items() if unfinished(folder.state(), rungs.last)]
+    if not todo:
+        return
+    space = {"index": tune.grid_search(todo), "run": str(plan.run.path), "label": label}
+    gpus = plan.experiment.profile.gpus
+    with ray_cluster(slots, gpus, temporary):
+        tuner = tune.Tuner(
+            tune.with_resources(Trial, {"cpu": 1, "gpu": gpus / slots}),
+            param_space=space,
+            tune_config=tune.TuneConfig(scheduler=rungs, reuse_actors=True, max_concurrent_trials=slots),
+            run_config=tune.RunConfig(
+                name=label,
+                storage_path=temporary,
+                stop=lambda _, result: not math.isfinite(result["kid"]) or result["ended"],
+                failure_config=tune.FailureConfig(max_failures=2),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                verbose=0,
+            ),
+        )
+        results = tuner.fit()
+    for error in results.errors:
+        print(error, file=sys.stderr)
+    report_failures(folders)
+
+
+def report_failures(folders: dict[int, TrialFolder]) -> None:
+    """Mark trials that did not end, which Ray gave up, as failed; raise if there are any."""
+    failed = []
+    for folder in folders.values():
+        state = folder.state()
+        if state["state"] not in (COMPLETED, PRUNED, DIVERGED, FAILED):
+            state = folder.update(state=FAILED, reason="its process died repeatedly; see the job's log")
+        if state["state"] == FAILED:
+            failed.append(f"{folder.path.name}: {state['reason']}")
+    if failed:
+        raise RuntimeError(f"{len(failed)} trials failed: " + "; ".join(failed))
+
+
+class Rungs(ASHAScheduler):
+    """Asynchronous successive halving (Li 2020) that writes each decision down, and can be told them again.
+
+    With scheduler `none` it only ends trials at the last rung.
+    """
+
+    def __init__(self, s: SearchSettings, path: Path, folders: dict[int, TrialFolder]) -> None:
+        factor = s.rungs[1] / s.rungs[0] if len(s.rungs) > 1 else 2.0
+        limits: dict[str, Any] = {"max_t": s.rungs[-1], "grace_period": s.rungs[0]}  # kimg need not be whole
+        super().__init__(time_attr="kimg", reduction_factor=factor, **limits)
+        self.last, self.halving = s.rungs[-1], s.scheduler == "asha" and len(s.rungs) > 1
+        self.path, self.folders = path, folders
+        self.set_search_properties("kid", "min")
+        self.replay()
+
+    def replay(self) -> None:
+        """Take every recorded result in its order; trials that it stops are marked as pruned."""
+        known: dict[int, Any] = {}
+        for row in read_jsonl(self.path):
+            index = row["index"]
+            if index not in known:
+                known[index] = SimpleNamespace(trial_id=f"recorded-{index}")
+                self.on_trial_add(NO_CONTROLLER, known[index])
+            result = {"kimg": row["kimg"], "kid": row["kid"] if row["kid"] is not None else WORST}
+            if self.decide(known[index], result) == self.STOP and index in self.folders:
+                self.prune(self.folders[index], result)
+        self.recorded = {(row["index"], row["kimg"]) for row in read_jsonl(self.path)}
+
+    def decide(self, trial: Any, result: dict[str, Any]) -> str:
+        if result["kimg"] >= self.last:
+            return self.CONTINUE  # the trial ends itself
+        return super().on_trial_result(NO_CONTROLLER, trial, result) if self.halving else self.CONTINUE
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        index, kimg, kid = trial.config["index"], result["kimg"], result["kid"]
+        if (index, kimg) in self.recorded:
+            return self.CONTINUE  # told before a restart, and allowed to go on
+        append_jsonl(self.path, {"index": index, "kimg": kimg, "kid": kid if math.isfinite(kid) else None})
+        decision = self.decide(trial, result)
+        if decision == self.STOP:
+            self.prune(self.folders[index], result)
+        return decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Its last result has been taken by on_trial_result already."""
+
+    def prune(self, folder: TrialFolder, result: dict[str, Any]) -> None:
+        folder.update(
+            state=PRUNED,
+            reason=f"KID {result['kid']:.1f} at {result['kimg']:g} kimg is not among the best "
+            f"1/{self._reduction_factor:g} so far",
+        )
+
+
+class Trial(tune.Trainable):
+    """One trial at a time; the process is reused, so torch and the class's features load once."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.plan = reopen(RunFolder(Path(config["run"])))
+        self.reset_config(config)
+
+    @cached_property
+    def inputs(self) -> Any:
+        from hpc.inputs import Inputs
+
+        return Inputs(self.plan)
+
+    @cached_property
+    def judged(self) -> tuple[Any, Any]:
+        """The class's images and its judge, loaded once for all trials of this process."""
+        return self.inputs.split(self.config["label"]), self.inputs.judge(self.config["label"])
+
+    def reset_config(self, config: dict[str, Any]) -> bool:
+        self.config = config
+        self.cleanup()
+        self.spec, self.folder = self.plan.trials(config["label"])[config["index"]]
+        self.rung = 0
+        return True
+
+    @cached_property
+    def session(self) -> Any:
+        from skin_gan.train import Session
+
+        e = self.plan.experiment
+        return Session(self.spec, self.folder, self.judged[0], e.operations, e.evaluate)
+
+    def step(self) -> dict[str, Any]:
+        """Train to the next rung and measure there."""
+        from skin_gan.train import Diverged
+
+        rungs = self.plan.experiment.search.rungs
+        kimg = rungs[self.rung]
+        self.rung += 1
+        try:
+            row = self.session.advance(kimg, self.judged[1], target=rungs[-1])
+        except Diverged as e:
+            return self.end(DIVERGED, str(e), kimg)
+        except Exception as e:  # recorded with its trace; the other trials go on
+            traceback.print_exc()
+            return self.end(FAILED, f"{type(e).__name__}: {e}", kimg)
+        if row["kid"] is None:
+            return self.end(DIVERGED, row["note"], kimg)
+        if kimg >= rungs[-1]:
+            return self.end(COMPLETED, "", kimg, row["kid"])
+        return {"kimg": kimg, "kid": row["kid"], "ended": False}
+
+    def end(self, state: str, reason: str, kimg: float, kid: float = WORST) -> dict[str, Any]:
+        if "session" in self.__dict__:
+            self.session.finish(state, reason)
+        else:  # it could not even be opened
+            self.folder.update(state=state, reason=reason)
+        return {"kimg": kimg, "kid": kid, "ended": True}
+
+    def cleanup(self) -> None:
+        session = self.__dict__.pop("session", None)
+        if session is not None:
+            session.close()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: the session keeps its own state in the trial's folder."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: the session finds its state in the trial's folder."""
+
+
+@contextmanager
+def ray_cluster(slots: int, gpus: int, temporary: str) -> Iterator[None]:
+    """A Ray of this job's own, for `slots` trials at a time. Its environment is made by `hpc.jobs`."""
+    try:
+        ray.init(
+            address="local", num_cpus=slots, num_gpus=gpus, object_store_memory=100 * 2**20,
+            include_dashboard=False, log_to_driver=True, configure_logging=False, _temp_dir=temporary,
+        )  # fmt: skip
+        yield
+    finally:
+        ray.shutdown()
+
+
+def die_with_parent(temporary: str) -> None:
+    """End this process when the job that started it is gone, however it went."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(15.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(arguments: list[str]) -> int:
+    run, label, slots, temporary = arguments
+    die_with_parent(temporary)
+    try:
+        search(reopen(RunFolder(Path(run))), label, int(slots), temporary)
+    except Exception as e:
+        traceback.print_exc()
+        Path(temporary, "error").write_text(f"{type(e).__name__}: {e}")  # for the job's record
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    # The module by its name, not as __main__: Ray's workers then import Trial instead of unpickling it.
+    from hpc.search import main as named_main
+
+    sys.exit(named_main(sys.argv[1:]))

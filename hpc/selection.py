@@ -1,0 +1,77 @@
+"""Leaderboard to best generators: the lowest KID on validation images that no veto strikes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hpc.config import SelectSettings
+from hpc.plan import Plan
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The chosen trial of a class, and why."""
+
+    row: dict[str, Any]
+    accepted: bool
+    reasons: list[str]
+
+
+def vetoes(row: dict[str, Any], s: SelectSettings) -> list[str]:
+    """Why this generator must not be used, whatever its KID; empty if nothing speaks against it.
+
+    Copies of training images lower KID, and so does a generator that draws a few good images over and over;
+    KID alone sees neither.
+    """
+    reasons = []
+    if row["copies"] is None or row["copies"] > s.max_copies:
+        reasons.append(f"copies: {_show(row['copies'])} of its images are judged copies of training images; "
+                       f"at most {s.max_copies:g} are allowed")  # fmt: skip
+    floor = row["coverage_floor"]
+    need = None if floor is None else s.min_coverage * floor
+    if row["coverage"] is None or need is None or row["coverage"] < need:
+        reasons.append(f"coverage: {_show(row['coverage'])}; at least {_show(need)} is required, "
+                       f"{s.min_coverage:g} of what real images reach ({_show(floor)})")  # fmt: skip
+    return reasons
+
+
+def _show(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def choose(rows: list[dict[str, Any]], s: SelectSettings) -> Selected | None:
+    """The best of one class's leaderboard rows, or None where no trial was evaluated.
+
+    Where every trial is vetoed: the one with the fewest vetoes, then the lowest KID, not accepted.
+    """
+    measured = [(vetoes(row, s), row) for row in rows if row["kid"] is not None]
+    if not measured:
+        return None
+    reasons, row = min(measured, key=lambda m: (len(m[0]), m[1]["kid"]))
+    return Selected(row, accepted=not reasons, reasons=reasons)
+
+
+def export_best(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Selected]:
+    """Write best/CLASS/ for every class that has an evaluated trial."""
+    from skin_gan.generate import export  # torch
+
+    chosen = {}
+    for label in plan.experiment.classes:
+        selected = choose([row for row in rows if row["class"] == label], plan.experiment.select)
+        if selected is None:
+            continue
+        chosen[label] = selected
+        folder = next(f for _, f in plan.trials(label) if f.path.name == selected.row["trial"])
+        export(
+            folder,
+            plan.run.best(label),
+            {
+                "sweep": plan.experiment.sweep,
+                "trial": folder.path.name,
+                "accepted": selected.accepted,
+                "reasons": selected.reasons,
+                "trials": sum(row["class"] == label for row in rows),
+            },
+        )
+    return chosen

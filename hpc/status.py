@@ -1,0 +1,14 @@
+#!/usr/bin/env python
+"""What a sweep has reached, now or afterwards: `python hpc/status.py [RUN]`; `--help` tells more."""
+
+import sys
+from pathlib import Path
+
+# This checkout's packages, whatever else is installed; and hpc/ itself off the path, so that its modules are
+# found by their full names only.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from hpc.cli import run_command, status
+
+if __name__ == "__main__":
+    sys.exit(run_command(status))

@@ -1,0 +1,70 @@
+"""Plans: identity, order, cost, and what extending a sweep keeps."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hpc.config import compose
+from hpc.plan import expected_kimg, make_plan, trial_specs
+from skin_gan.data.resolve import describe
+from skin_gan.errors import SkinGanError
+
+
+def plan_of(*words: str, results: Path):
+    e = compose(["sweep=aegan_lr", "data=demo", f"results={results}", *words])
+    return make_plan(e, describe(e.data, results))
+
+
+def test_a_plan_writes_nothing(tmp_path):
+    plan = plan_of("budget=demo", results=tmp_path)
+    assert [s.name for s in plan.stages] == ["prepare", "search", "select"]
+    assert [j.label for j in plan.stages[1].jobs] == plan.experiment.classes
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_trials_or_longer_rungs_keep_the_sweep_and_its_trials(tmp_path):
+    short = plan_of("budget=short", results=tmp_path)
+    longer = plan_of(
+        "budget=short", "search.trials=16", "search.rungs=[4,12,36,108]", "classes=[df]", results=tmp_path
+    )
+    assert longer.run == short.run
+    assert longer.trials("df")[:8] == short.trials("df")
+
+
+@pytest.mark.parametrize("change", ["seed=1", "fold=1", "trial.train.batch=16", "trial.optim.lr_g=1e-3"])
+def test_what_changes_results_changes_the_folder(tmp_path, change):
+    assert plan_of(change, results=tmp_path).run != plan_of(results=tmp_path).run
+
+
+@pytest.mark.parametrize(
+    "change", ["operations.threads=2", "evaluate.images=64", "profile.slots=3", "select.max_copies=0.1"]
+)
+def test_how_it_runs_does_not(tmp_path, change):
+    assert plan_of(change, results=tmp_path).run == plan_of(results=tmp_path).run
+
+
+def test_trials_of_a_class_are_distinct(tmp_path):
+    plan = plan_of("search.trials=200", results=tmp_path)
+    folders = [f.path for c in ("df", "nv") for _, f in plan.trials(c)]
+    seeds = {spec.seed for c in ("df", "nv") for spec, _ in plan.trials(c)}
+    assert len(set(folders)) == len(seeds) == 400
+
+
+def test_trial_zero_is_the_published_setting(tmp_path):
+    plan = plan_of(results=tmp_path)
+    assert plan.trials("df")[0][0].settings == plan.experiment.trial
+    drawn = replace(plan.experiment, search=replace(plan.experiment.search, baseline=False))
+    assert trial_specs(drawn, plan.data, "df")[0].settings != plan.experiment.trial
+
+
+def test_an_unknown_class_names_those_there_are(tmp_path):
+    with pytest.raises(SkinGanError, match=r"unknown class xyz: demo has akiec, bcc, bkl, df, mel, nv, vasc"):
+        plan_of("classes=[df,xyz]", results=tmp_path)
+
+
+def test_expected_training_is_successive_halving():
+    e = compose(["sweep=aegan_lr", "search.trials=9", "search.rungs=[4,12,36]"])
+    assert expected_kimg(e.search) == pytest.approx(9 * 4 + 3 * 8 + 1 * 24)
+    e = compose(["sweep=aegan_lr", "search.trials=9", "search.rungs=[4,12,36]", "search.scheduler=none"])
+    assert expected_kimg(e.search) == 9 * 36
