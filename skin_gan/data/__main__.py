@@ -1,0 +1,168 @@
+"""`python -m skin_gan.data`: images in, a store out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+from skin_gan.errors import SkinGanError
+
+EXAMPLES = """\
+examples:
+  python -m skin_gan.data ingest ~/HAM10000 --size 32 64 --out results/stores/ham10000
+      ~/HAM10000 holds HAM10000_images_part_1.zip, HAM10000_images_part_2.zip and HAM10000_metadata.csv
+      (https://doi.org/10.7910/DVN/DBW86T); the zips are read as they are.
+  python -m skin_gan.data ingest sprites.zip --size 32 --background white
+      a zip (or folder) with one folder per class; the store goes to results/stores/sprites.
+  python -m skin_gan.data show results/stores/ham10000
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns its exit code: 0, 2 for what the user can mend, 130 when interrupted."""
+    options = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up as Ctrl-C does
+    warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is in the report
+    try:
+        return int(options.run(options))
+    except SkinGanError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever reads our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted: no half store was left, the same command starts again", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m skin_gan.data",
+        description="Turn a data set of images into a store, and show what a store holds.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    make = commands.add_parser(
+        "ingest",
+        help="make a store from images, or add a size to one",
+        description=(
+            "Read images out of folders or zips, check them against their metadata, crop the centre square, "
+            "reduce, and write a store. The same source again is recognised; further sizes are added to it."
+        ),
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    make.add_argument(
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="HAM10000's official download, an ISIC challenge folder, or a folder or zip of class folders",
+    )
+    make.add_argument(
+        "--size", type=_size, nargs="+", required=True, metavar="PIXELS", help="e.g. --size 32 64"
+    )
+    make.add_argument(
+        "--out", type=Path, metavar="STORE", help="default: results/stores/NAME in the checkout"
+    )
+    make.add_argument(
+        "--strict", action="store_true", help="anything missing, extra, damaged or double is an error"
+    )
+    make.add_argument("--classes", nargs="+", default=[], metavar="CLASS", help="only these classes")
+    make.add_argument(
+        "--background",
+        type=_colour,
+        default=(0, 0, 0),
+        metavar="COLOUR",
+        help="what shows through transparent pixels: black (default), white or #rrggbb",
+    )
+    make.add_argument(
+        "--workers", type=_count, default=0, metavar="N", help="threads (default: one per core)"
+    )
+    make.set_defaults(run=_ingest)
+    show = commands.add_parser("show", help="counts, lesions per part of the split, notes")
+    show.add_argument("store", type=Path, metavar="STORE")
+    show.add_argument("--fold", type=int, choices=range(5), default=0, help="which fold is test (default 0)")
+    show.set_defaults(run=_show)
+    return parser
+
+
+def _ingest(options: argparse.Namespace) -> int:
+    from skin_gan.data.ingest import Options, ingest
+
+    out = options.out or default_out(options.source)
+    settings = Options(
+        sizes=sorted(set(options.size)),
+        classes=options.classes,
+        background=options.background,
+        strict=options.strict,
+        workers=options.workers,
+    )
+    store, done = ingest(options.source, out, settings)
+    print(f"{done}\n{_summary(out)}\nuse it with data={store.path}")
+    return 0
+
+
+def default_out(source: Path) -> Path:
+    """Where `data=auto` looks: results/stores of this checkout, or of the current folder outside of one."""
+    checkout = Path(__file__).parents[2]
+    root = checkout if (checkout / "pyproject.toml").exists() else Path()
+    name = re.sub(r"[^\w]+", "-", source.resolve().stem.lower()).strip("-")
+    return root / "results" / "stores" / (name or "store")
+
+
+def _show(options: argparse.Namespace) -> int:
+    from skin_gan.data.report import split_table
+    from skin_gan.data.store import open_store
+
+    store = open_store(options.store)
+    print(_summary(options.store))
+    rows = store.manifest[["dx", "group"]].to_dict("records")
+    print("\n".join(split_table(rows, store.grouped_by, options.fold)))
+    return 0
+
+
+def _summary(path: Path) -> str:
+    from skin_gan.data.store import open_store
+
+    store = open_store(path)
+    state = "PARTIAL" if store.partial else "complete"
+    head = (
+        f"{store.name} ({store.kind}, {state}): {store.extent}, sizes {', '.join(map(str, store.sizes))}, "
+        f"fingerprint {store.fingerprint}"
+    )
+    counts = ", ".join(f"{label} {n}/{store.lesions[label]}" for label, n in store.counts.items())
+    report = path / "report.md"
+    details = [f"report: {report}"] if report.exists() else []
+    return "\n".join(
+        [head, f"images/{store.grouped_by}: {counts}", *(f"note: {n}" for n in store.notes), *details]
+    )
+
+
+def _size(text: str) -> int:
+    if not text.isdigit() or not 4 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of pixels from 4 to 1024")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 256:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 to 256")
+    return int(text)
+
+
+def _colour(text: str) -> tuple[int, int, int]:
+    value = {"black": "#000000", "white": "#ffffff"}.get(text.lower(), text)
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", value):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected black, white or #rrggbb")
+    return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""Equal pictures under different lesions: whoever splits the data must keep them together. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def join_duplicates(rows: Sequence[dict[str, str]], content: Sequence[str]) -> list[str]:
+    """Give groups that share a picture one name, in place; returns a line for each repeated picture.
+
+    `content` has one entry per row, equal for equal pictures. A joined group is called after the first of its
+    groups by alphabet, whatever the order of the rows.
+    """
+    parent = {row["group"]: row["group"] for row in rows}
+
+    def root(group: str) -> str:
+        while parent[group] != group:
+            group = parent[group]
+        return group
+
+    found = []
+    first: dict[str, dict[str, str]] = {}
+    for row, picture in zip(rows, content, strict=True):
+        twin = first.setdefault(picture, row)
+        if twin is row:
+            continue
+        classes = "" if twin["dx"] == row["dx"] else f", as {twin['dx']} and as {row['dx']}"
+        found.append(f"{row['image_id']}: the same picture as {twin['image_id']}{classes}")
+        low, high = sorted((root(twin["group"]), root(row["group"])))
+        parent[high] = low
+    for row in rows:
+        row["group"] = root(row["group"])
+    return found
+
+
+def mixed_groups(rows: Sequence[dict[str, str]]) -> list[str]:
+    """The groups that hold images of more than one class."""
+    first: dict[str, str] = {}
+    return sorted({r["group"] for r in rows if first.setdefault(r["group"], r["dx"]) != r["dx"]})

@@ -1,0 +1,175 @@
+"""What lies in SOURCE: one list of files, whether they are in folders or in zips, read without unpacking.
+
+A zip inside a folder counts as a folder called NAME.zip. No member is ever written to disk, and an archive
+that tries a path trick, or promises far more than it weighs, is refused as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from skin_gan.errors import SkinGanError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+TABLE_SUFFIXES = {".csv", ".tab", ".tsv"}
+COMPANIONS = {"license", "licence", "attribution"}  # the ISIC archive puts these beside its images
+MAX_FILES = 500_000
+MAX_BYTES = 256 << 20  # of one file
+MAX_ARCHIVE_BYTES = 1 << 40
+# Photographs hardly shrink in a zip; tables do so tenfold. Small files may be as empty as they like.
+MAX_RATIO, RATIO_FROM = 100, 10 << 20
+
+
+# what reading a damaged file or archive member raises
+READ_ERRORS = (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of SOURCE; `read` gives its bytes, or raises one of `READ_ERRORS`."""
+
+    path: PurePosixPath  # inside SOURCE
+    size: int  # bytes
+    stamp: int  # CRC-32 in a zip, modification time in ns elsewhere: changes when the content does
+    read: Callable[[], bytes]
+
+    @property
+    def is_image(self) -> bool:
+        """By name only."""
+        return self.path.suffix.lower() in IMAGE_SUFFIXES
+
+    @property
+    def is_table(self) -> bool:
+        return self.path.suffix.lower() in TABLE_SUFFIXES
+
+    @property
+    def is_companion(self) -> bool:
+        return self.path.stem.lower() in COMPANIONS
+
+
+def scan(source: Path) -> list[File]:
+    """All files of a folder or a zip, sorted by path; junk of file managers is left out."""
+    if source.is_dir():
+        found = _folder(source)
+    elif source.is_file() and (source.suffix.lower() == ".zip" or zipfile.is_zipfile(source)):
+        found = _archive(source, PurePosixPath())
+    elif source.exists():
+        raise SkinGanError(
+            f"SOURCE {source} is neither a folder nor a zip: give the folder that holds the images"
+        )
+    else:
+        raise SkinGanError(f"SOURCE {source} does not exist: give a folder or a zip of images")
+    files = []
+    for file in found:
+        files.append(file)
+        if len(files) > MAX_FILES:
+            raise SkinGanError(
+                f"SOURCE {source} has more than {MAX_FILES:,} files: give the data set's own folder"
+            )
+    return sorted(files, key=lambda f: str(f.path))
+
+
+def signature(files: Sequence[File]) -> str:
+    """Changes when a file is added, removed, renamed or rewritten. Nothing is read for it."""
+    text = "\n".join(f"{f.path}\t{f.size}\t{f.stamp}" for f in files)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _folder(root: Path) -> Iterator[File]:
+    visited = set()
+    for folder, folders, names in os.walk(root, onerror=_unreadable, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:  # a link that leads back up
+            folders.clear()
+            continue
+        visited.add(real)
+        if "store.json" in names:  # an earlier ingest's result, not its source
+            folders.clear()
+            continue
+        folders[:] = sorted(d for d in folders if not _is_junk(d))
+        inside = PurePosixPath(_printable(Path(folder).relative_to(root).as_posix()))
+        for name in names:
+            path = Path(folder) / name
+            if _is_junk(name) or not path.is_file():
+                continue
+            if path.suffix.lower() == ".zip":
+                yield from _archive(path, inside / _printable(name))
+            else:
+                info = path.stat()
+                yield File(
+                    inside / _printable(name), info.st_size, info.st_mtime_ns, partial(_read_file, path)
+                )
+
+
+def _archive(path: Path, inside: PurePosixPath) -> Iterator[File]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError) as e:
+        raise SkinGanError(f"{path} is not a readable zip ({e}): download it again") from e
+    members = archive.infolist()
+    _refuse_tricks(path, members)
+    for member in members:
+        parts = PurePosixPath(member.filename.replace("\\", "/")).parts  # some Windows tools write those
+        if not member.is_dir() and not any(map(_is_junk, parts)):
+            read = partial(_read_member, archive, member)
+            yield File(inside / "/".join(parts), member.file_size, member.CRC, read)
+
+
+def _refuse_tricks(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+    def refuse(why: str) -> SkinGanError:
+        return SkinGanError(f"{path} is refused: {why}; download the archive from its official source")
+
+    if len(members) > MAX_FILES:
+        raise refuse(f"it has {len(members):,} members, more than {MAX_FILES:,}")
+    for m in members:
+        # the name as it stands in the archive: ZipInfo.filename is cut at a NUL
+        name = m.orig_filename.replace("\\", "/")
+        if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/") or "\0" in name:
+            raise refuse(f"its member {name!r} has a path that leads out of it")
+        if stat.S_ISLNK(m.external_attr >> 16):
+            raise refuse(f"its member {name!r} is a link")
+        if m.flag_bits & 1:
+            raise refuse(f"its member {name!r} is encrypted")
+        if m.file_size > MAX_BYTES:
+            raise refuse(f"its member {name!r} unpacks to {m.file_size:,} bytes, more than {MAX_BYTES:,}")
+        if m.file_size > RATIO_FROM and m.file_size > MAX_RATIO * max(1, m.compress_size):
+            raise refuse(f"its member {name!r} unpacks from {m.compress_size:,} to {m.file_size:,} bytes")
+    if sum(m.file_size for m in members) > MAX_ARCHIVE_BYTES:
+        raise refuse(f"it unpacks to more than {MAX_ARCHIVE_BYTES:,} bytes")
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    with archive.open(member) as file:
+        # with a length, a stream longer than it declares is cut there instead of being unpacked whole
+        return file.read(member.file_size)
+
+
+def _read_file(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise OSError(f"it has {size:,} bytes, more than {MAX_BYTES:,}")
+    return path.read_bytes()
+
+
+def _is_junk(name: str) -> bool:
+    return name == "__MACOSX" or (name.startswith(".") and name != "..")
+
+
+def _printable(name: str) -> str:
+    """A file's name with bytes that are no UTF-8 spelled out, so that it can be written to the manifest."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _unreadable(error: OSError) -> None:
+    raise SkinGanError(
+        f"cannot read {error.filename}: {error.strerror}; give a SOURCE that you may read"
+    ) from error

@@ -1,0 +1,65 @@
+"""Any folder of class folders: the folder's name is the class, each image is its own unit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from skin_gan.data.files import File
+from skin_gan.data.listing import Findings, Listing, Record, only
+
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+
+
+def read(files: Sequence[File], classes: Sequence[str], name: str) -> Listing | None:
+    """The listing of a tree of class folders, or None if SOURCE has none."""
+    images = [f for f in files if f.is_image]
+    root = _root(images)
+    below = [f for f in images if _label(f.path, root)]
+    if not below:
+        return None
+    findings, notes = Findings(), []
+    top = {_label(f.path, root) for f in below}
+    depth = 1
+    if len(top) > 1 and {t.lower() for t in top} <= SPLITS:
+        depth = 2
+        notes.append(f"the folders {', '.join(sorted(top))} are taken together: folds are made here")
+    records, seen = [], set()
+    for file in images:
+        label = _label(file.path, root, depth)
+        if label:
+            image_id = file.path.relative_to(root).as_posix()
+            if image_id in seen:
+                findings.duplicate.append(f"{image_id}: twice in the archive, the first is used")
+                continue
+            seen.add(image_id)
+            records.append(Record(image_id=image_id, dx=label, file=file))
+        else:
+            findings.extra.append(f"{file.path}: in no class folder")
+    findings.non_image += [
+        f"{f.path}: no image by its name"
+        for f in files
+        if not (f.is_image or f.is_companion or (f.is_table and not _label(f.path, root, depth)))
+    ]
+    slug = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-") or "folder"
+    return Listing("folder", slug, only(records, classes), findings, notes)
+
+
+def _root(images: Sequence[File]) -> PurePosixPath:
+    """The folder whose folders are the classes: wrappers of a single folder, without images, are skipped."""
+    root = PurePosixPath()
+    while True:
+        inside = [f.path.relative_to(root) for f in images]
+        first = {p.parts[0] for p in inside}
+        if len(first) != 1 or any(len(p.parts) <= 2 for p in inside):
+            return root
+        root /= first.pop()
+
+
+def _label(path: PurePosixPath, root: PurePosixPath, depth: int = 1) -> str:
+    """The class folder's name, or "" for a file that is in none."""
+    if not path.is_relative_to(root):
+        return ""
+    parts = path.relative_to(root).parts
+    return parts[depth - 1].removesuffix(".zip") if len(parts) > depth else ""

@@ -1,0 +1,225 @@
+"""A store: square uint8 images at one or more sizes, and a manifest of what each of them is.
+
+    STORE/
+        store.json        name, kind, classes, counts, unit, notes, fingerprint, where it came from
+        manifest.csv      one row per image: image_id, lesion_id, dx, group, sha256, the source's own columns
+        images-32.npy     uint8 [N,32,32,3], rows in the manifest's order; one such file per size
+        report.json       what the ingest found missing, extra, corrupt, ...; report.md is it for reading
+
+A store is written under another name and renamed when whole. Opening one reads store.json and no image.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skin_gan.data.splits import N_FOLDS, RECIPE, assign_folds, split_parts
+from skin_gan.errors import SkinGanError
+from skin_gan.run import content_hash
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1  # of the files on disk
+MIN_IMAGES, MIN_LESIONS = 10, 3  # below these a class cannot be trained on
+COLUMNS = ("image_id", "lesion_id", "dx", "group", "sha256")
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of one class in one part of the split."""
+
+    images: NDArray[np.uint8]  # [N,3,H,W] in 0..255
+    lesions: NDArray[np.str_]  # [N] group of each image
+    image_ids: NDArray[np.str_]  # [N]
+
+
+@dataclass(frozen=True)
+class ClassSplit:
+    """What the training of one class may see. The test fold is on purpose not here."""
+
+    label: str
+    size: int
+    fold: int
+    fingerprint: str  # of the data, the split's recipe and the fold
+    unit: str  # what was kept together: "lesion" or "image"
+    train: Part
+    val: Part
+
+
+@dataclass(frozen=True)
+class Store:
+    """An opened store. Nothing but store.json has been read until images or manifest are asked for."""
+
+    path: Path
+    name: str
+    kind: str  # ham10000, isic, folder or demo
+    classes: list[str]
+    counts: dict[str, int]  # images per class
+    lesions: dict[str, int]  # groups per class
+    unit: str  # "lesion", or "image" where lesions are not known
+    partial: bool  # fewer images than the source's own list or the known release
+    fingerprint: str  # of ids, groups, labels and image contents; not of path, sizes or row order
+    notes: list[str] = field(default_factory=list)
+    source: dict[str, Any] = field(default_factory=dict)  # path and settings of the ingest
+    format: int = FORMAT
+
+    @property
+    def sizes(self) -> list[int]:
+        """Sizes of image, in pixels, that the store holds now."""
+        names = (p.stem.removeprefix("images-") for p in self.path.glob("images-*.npy"))
+        return sorted(int(n) for n in names if n.isdigit())
+
+    @property
+    def extent(self) -> str:
+        """Such as "8491 images of 6349 lesions"."""
+        images = f"{sum(self.counts.values())} images"
+        return images if self.unit == "image" else f"{images} of {sum(self.lesions.values())} lesions"
+
+    @property
+    def grouped_by(self) -> str:
+        """What the groups of the split are called: "lesions", or "groups" where lesions are not known."""
+        return "lesions" if self.unit == "lesion" else "groups"
+
+    @cached_property
+    def manifest(self) -> pd.DataFrame:
+        """One row per image, all columns text, in the order of `images`."""
+        import pandas as pd
+
+        file = self.path / "manifest.csv"
+        try:
+            frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+        except (OSError, ValueError) as e:
+            raise _unreadable(self.path, f"manifest.csv: {e}") from e
+        missing = [c for c in COLUMNS if c not in frame.columns]
+        if missing or len(frame) != sum(self.counts.values()):
+            raise _unreadable(self.path, f"manifest.csv has {len(frame)} rows, lacks columns {missing}")
+        return frame
+
+    def images(self, size: int) -> np.memmap:
+        """The images at `size` pixels: read-only uint8 [N,size,size,3]."""
+        if size not in self.sizes:
+            have = ", ".join(map(str, self.sizes)) or "none"
+            command = (
+                f"python -m skin_gan.data ingest {self.source.get('path')} --size {size} --out {self.path}"
+            )
+            add = "data=demo draws what is missing" if self.kind == "demo" else f"add them with `{command}`"
+            raise SkinGanError(f"store {self.path} has no images of size {size} (sizes there: {have}): {add}")
+        try:
+            images = np.load(image_file(self.path, size), mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as e:
+            raise _unreadable(self.path, f"{image_file(self.path, size).name}: {e}") from e
+        expected = (sum(self.counts.values()), size, size, 3)
+        if images.shape != expected or images.dtype != np.uint8:
+            raise _unreadable(
+                self.path, f"images are {images.dtype} {images.shape}, expected uint8 {expected}"
+            )
+        return images
+
+    @cached_property
+    def folds(self) -> NDArray[np.int64]:
+        """The fold, 0 to 4, of every image; computed from the manifest, never stored."""
+        return assign_folds(self.manifest["group"].tolist(), self.manifest["dx"].tolist())
+
+
+def image_file(folder: Path, size: int) -> Path:
+    return folder / f"images-{size}.npy"
+
+
+def open_store(path: Path | str) -> Store:
+    """Open the store at `path`; a folder that is none, or one of another format, is a SkinGanError."""
+    path = Path(path)
+    try:
+        values = json.loads((path / "store.json").read_bytes())
+        if values["format"] != FORMAT:
+            raise _unreadable(path, f"format {values['format']}, this version reads {FORMAT}")
+        return Store(path=path, **values)
+    except FileNotFoundError as e:
+        raise SkinGanError(
+            f"{path} is not a store (it has no store.json): make one with "
+            f"`python -m skin_gan.data ingest SOURCE --size 32 --out {path}`, or use data=demo"
+        ) from e
+    except OSError as e:
+        raise _unreadable(path, f"store.json: {e.strerror}") from e
+    except (ValueError, KeyError, TypeError) as e:
+        raise _unreadable(path, f"store.json: {e}") from e
+
+
+def describe_rows(rows: Iterable[dict[str, str]], recipe: dict[str, Any]) -> dict[str, Any]:
+    """What store.json says of the manifest's rows: classes, counts, lesions and the fingerprint."""
+    rows = list(rows)
+    counts = Counter(r["dx"] for r in rows)
+    lesions = Counter(label for label, _ in {(r["dx"], r["group"]) for r in rows})
+    content = sorted([r["image_id"], r["group"], r["dx"], r["sha256"]] for r in rows)
+    return {
+        "classes": sorted(counts),
+        "counts": {label: counts[label] for label in sorted(counts)},
+        "lesions": {label: lesions[label] for label in sorted(counts)},
+        "fingerprint": content_hash({"rows": content, "recipe": recipe}, 16),
+    }
+
+
+def store_json(store: Store) -> str:
+    """The text of store.json."""
+    values = asdict(store)
+    del values["path"]
+    return json.dumps(values, indent=1) + "\n"
+
+
+def fold_fingerprint(store: Store, fold: int) -> str:
+    """Names the data together with who is training, validation and test: sample sets carry it."""
+    return content_hash({"data": store.fingerprint, "split": RECIPE, "fold": fold}, 16)
+
+
+def class_split(store: Store, label: str, size: int, fold: int) -> ClassSplit:
+    """Training and validation images of one class; one too small to train on is a SkinGanError."""
+    if label not in store.classes:
+        raise SkinGanError(
+            f"store {store.name} has no class {label!r}: choose from {', '.join(store.classes)}"
+        )
+    if not 0 <= fold < N_FOLDS:
+        raise SkinGanError(f"fold {fold}: expected 0 to {N_FOLDS - 1}")
+    images = store.images(size)
+    of_class = (store.manifest["dx"] == label).to_numpy()
+    parts = split_parts(store.folds, fold)
+    train = _part(store, images, of_class & (parts == "train"))
+    val = _part(store, images, of_class & (parts == "val"))
+    _require_enough(store, label, fold, train, val)
+    return ClassSplit(label, size, fold, fold_fingerprint(store, fold), store.unit, train, val)
+
+
+def _part(store: Store, images: np.memmap, rows: NDArray[np.bool_]) -> Part:
+    index = np.flatnonzero(rows)
+    text = store.manifest.iloc[index]
+    return Part(
+        images=np.ascontiguousarray(images[index].transpose(0, 3, 1, 2)),
+        lesions=_strings(text["group"]),
+        image_ids=_strings(text["image_id"]),
+    )
+
+
+def _strings(values: Sequence[str]) -> NDArray[np.str_]:
+    return np.array(list(values), dtype=np.str_)
+
+
+def _require_enough(store: Store, label: str, fold: int, train: Part, val: Part) -> None:
+    n, lesions = len(train.images), len(set(train.lesions.tolist()))
+    if n < MIN_IMAGES or lesions < MIN_LESIONS or len(val.images) == 0:
+        raise SkinGanError(
+            f"class {label!r} of store {store.name} is too small: fold {fold} leaves {n} training images of "
+            f"{lesions} {store.unit}s and {len(val.images)} for validation; at least {MIN_IMAGES} of "
+            f"{MIN_LESIONS} and 1 are needed. Leave the class out of `classes`, or add images"
+        )
+
+
+def _unreadable(path: Path, why: str) -> SkinGanError:
+    return SkinGanError(f"store {path} is damaged or not readable ({why}): remove it and ingest again")
