@@ -38,13 +38,13 @@ PRESETS: dict[str, TrialSettings] = {
         train=TrainSettings(batch=32),
     ),
     # The project page's mix at 32x32: labels 0.95/0.05, randomly zeroed discriminator outputs, a lower
-    # discriminator learning rate, upsample then convolve. It gives no weights: the PyTorch version's; and no
-    # widths: 32 channels at the highest resolution, since a larger generator does not help small classes.
+    # discriminator learning rate, upsample then convolve. It gives neither weights (those of the author's Keras
+    # version, to which it links) nor widths (32 channels at the highest resolution: classes are small).
     "aegan_page": TrialSettings(
         model=ModelSettings(family="aegan", latent=16, base=32, upsampling="nearest"),
         loss=LossSettings(
             real_label=0.95, fake_label=0.05, zero_outputs=0.1,
-            image=1.0, latent=0.5, adversarial_image=0.005, adversarial_latent=0.1, input_noise=0.02,
+            image=10.0, latent=5.0, adversarial_image=1.0, adversarial_latent=1.0,
         ),
         optim=OptimSettings(lr_g=2e-4, lr_d=1e-4),
         train=TrainSettings(batch=32),

@@ -1,0 +1,65 @@
+"""Augmentations of images [N,3,H,W] in [-1,1]: pure, differentiable, each from given uniform numbers.
+
+Dermoscopy has no up, so flips and quarter turns give images as true as the first. Colour carries the diagnosis
+and stays as it is: of DiffAugment (Zhao 2020, arXiv 2006.10738) only translation and cutout are used.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+NUMBERS = 5  # uniform numbers that one image uses up at most
+TRANSLATION = 1 / 8  # largest shift, as a part of the image
+CUTOUT = 1 / 2  # side of the square that is removed, as a part of the image
+
+
+def dihedral(x: Tensor, uniform: Tensor) -> Tensor:
+    """Each image turned and flipped into one of its eight orientations, chosen by `uniform` [N] in [0,1)."""
+    which = (uniform * 8).long()
+    x = torch.where(_flag(which, 1), x.flip(3), x)
+    x = torch.where(_flag(which, 2), x.flip(2), x)
+    return torch.where(_flag(which, 4), x.transpose(2, 3), x)
+
+
+def _flag(which: Tensor, bit: int) -> Tensor:
+    return (which & bit).bool().view(-1, 1, 1, 1)
+
+
+def translate(x: Tensor, uniform: Tensor) -> Tensor:
+    """Each image shifted down and right by `uniform` [N,2] in [0,1), -1/8 to 1/8 of its size, in whole pixels.
+
+    What moves in from outside is 0, as in the paper.
+    """
+    n, _, height, width = x.shape
+    rows = _shifted(uniform[:, 0], height)
+    columns = _shifted(uniform[:, 1], width)
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1))  # index 0 and size + 1 are outside
+    image = torch.arange(n, device=x.device).view(-1, 1, 1)
+    return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _shifted(uniform: Tensor, size: int) -> Tensor:
+    """Where each of `size` pixels comes from, [N,size] in 0..size+1 of the padded image."""
+    reach = round(size * TRANSLATION)
+    shift = (uniform * (2 * reach + 1)).long() - reach
+    return (torch.arange(1, size + 1, device=uniform.device) - shift[:, None]).clamp(0, size + 1)
+
+
+def cutout(x: Tensor, uniform: Tensor) -> Tensor:
+    """Each image with a square of half its side set to 0, centred by `uniform` [N,2] in [0,1) anywhere in it."""
+    rows, columns = (_covered(uniform[:, k], x.shape[2 + k]) for k in (0, 1))
+    return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+
+
+def _covered(uniform: Tensor, size: int) -> Tensor:
+    """Which of `size` pixels lie within the square, [N,size]."""
+    half = round(size * CUTOUT) // 2
+    centre = (uniform * size).long()[:, None]
+    pixel = torch.arange(size, device=uniform.device)
+    return (pixel >= centre - half) & (pixel < centre + half)
+
+
+def diffaugment(x: Tensor, uniform: Tensor) -> Tensor:
+    """Translation and cutout from `uniform` [N,4]; for real and generated images alike."""
+    return cutout(translate(x, uniform[:, :2]), uniform[:, 2:4])
