@@ -1,0 +1,82 @@
+"""TensorBoard: the curves, image grids and HParams row of one trial, in its own folder.
+
+The horizontal axis is real images shown. A trial's HParams row is there from its first moment, with the
+metrics of its last evaluation; TensorBoard finds the columns itself, from the rows of all trials below its
+--logdir, so nothing has to be written for a sweep as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summary_v2
+from torch.utils.tensorboard import SummaryWriter
+
+from skin_gan.config import TrialSpec
+from skin_gan.grids import Sheet
+from skin_gan.run import COMPLETED, DIVERGED, FAILED, PRUNED
+
+# HParams knows no "pruned": such a trial ended as it was meant to.
+STATUS = {
+    COMPLETED: api_pb2.STATUS_SUCCESS,
+    PRUNED: api_pb2.STATUS_SUCCESS,
+    DIVERGED: api_pb2.STATUS_FAILURE,
+    FAILED: api_pb2.STATUS_FAILURE,
+}
+
+
+class Board:
+    """Writes one trial's events. `close` it; `flush` before what must not be lost to a kill."""
+
+    def __init__(self, folder: Path, spec: TrialSpec, images: int) -> None:
+        """Go on after `images` real images: what an earlier process recorded beyond them is taken back."""
+        self.writer = SummaryWriter(str(folder), purge_step=images + 1, flush_secs=30)
+        # The group is the trial: TensorBoard merges rows of one group, and of equal settings without a group.
+        self._write(summary_v2.hparams_pb(hparams(spec), trial_id=f"{spec.label}/{folder.name}"))
+        self.flush()
+
+    def scalars(self, values: Mapping[str, Any], images: int) -> None:
+        """Record the finite numbers among `values`."""
+        for tag, value in values.items():
+            if isinstance(value, int | float) and math.isfinite(value):
+                self.writer.add_scalar(tag, value, images)
+
+    def grid(self, tag: str, page: Sheet, images: int) -> None:
+        self.writer.add_image(tag, page, images, dataformats="HWC")
+
+    def end(self, state: str, reason: str, images: int) -> None:
+        """The trial reached a final state, one of `skin_gan.run.STATES`."""
+        self._write(session_end(STATUS[state]))
+        self.writer.add_text("end", f"{state}: {reason}" if reason else state, images)
+        self.flush()
+
+    def flush(self) -> None:
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def _write(self, record: Any) -> None:
+        assert self.writer.file_writer is not None  # only until its constructor has run
+        self.writer.file_writer.add_summary(record)
+
+
+def session_end(status: int) -> Summary:
+    """The record that ends an HParams row (TensorBoard's own function for it needs TensorFlow)."""
+    ended = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
+    content = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=ended))
+    value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=content, tensor=metadata.NULL_TENSOR)
+    return Summary(value=[value])
+
+
+def hparams(spec: TrialSpec) -> dict[str, str | int | float]:
+    """Every setting of a trial by its dotted name, and what else tells trials apart."""
+    groups = asdict(spec.settings)
+    settings = {f"{group}.{name}": value for group in groups for name, value in groups[group].items()}
+    return {"label": spec.label, "index": spec.index, "seed": spec.seed, "fold": spec.fold, **settings}

@@ -1,0 +1,61 @@
+"""Complete training states on disk: replaced atomically, checked when read, never executed."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from skin_gan.errors import SkinGanError
+from skin_gan.run import write_atomic
+
+FORMAT = 1
+
+
+def save(path: Path, identity: str, state: dict[str, Any]) -> None:
+    """Write `state`, tensors and primitives in dicts and lists, as the state of the trial `identity`.
+
+    A kill at any moment leaves the file as it was or as it is to be. SkinGanError where it cannot be written.
+    """
+    content = {"format": FORMAT, "id": identity, "state": state}
+    write_atomic(path, lambda file: torch.save(content, file))
+
+
+def load(path: Path, identity: str) -> dict[str, Any]:
+    """The state saved for the trial `identity`, its tensors on the CPU.
+
+    SkinGanError if the file is cut or damaged, or belongs to another trial; the file is left as it is.
+    """
+    content = _read(path)
+    if content["format"] != FORMAT:
+        raise _unusable(path, f"is of format {content['format']}, and this version reads {FORMAT}")
+    if content["id"] != identity:
+        raise SkinGanError(
+            f"{path} belongs to trial {content['id']} and not to {identity}: its settings, seed, fold or "
+            f"data are others; give this trial a folder of its own"
+        )
+    return content["state"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch's format; torch itself does not verify the checksums
+            damaged = archive.testzip()
+        if damaged:
+            raise _unusable(path, f"is damaged ({damaged})")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as e:
+        raise _unusable(path, f"is cut or damaged ({str(e).splitlines()[0]})") from e
+    if not isinstance(content, dict) or set(content) != {"format", "id", "state"}:
+        raise _unusable(path, "is not a checkpoint of this project")
+    return content
+
+
+def _unusable(path: Path, why: str) -> SkinGanError:
+    return SkinGanError(
+        f"checkpoint {path} {why}: restore it from a copy, or move it away and run the same command again, "
+        f"which then trains this trial from the beginning"
+    )

@@ -1,0 +1,51 @@
+"""From settings to an Accelerator: device, precision, threads, processes."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedDataParallelKwargs
+
+from skin_gan.config import Operations
+from skin_gan.errors import SkinGanError
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16"}
+
+
+def choose_device(name: str) -> str:
+    """The word "cpu" or "cuda"; `auto` is a GPU where there is one. SkinGanError if the device is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise SkinGanError(f"operations.device={name}: choose one of auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SkinGanError("operations.device=cuda, but torch sees no GPU here: use device=auto or cpu")
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+def make_accelerator(precision: str, ops: Operations) -> Accelerator:
+    """An Accelerator for the processes that the environment describes (RANK, WORLD_SIZE), or for this one.
+
+    Accelerate keeps precision and device in a state that all Accelerators of a process share and that cannot
+    be changed. It is made anew where they differ from the last trial's, which must have ended by then.
+    """
+    device = choose_device(ops.device)
+    if AcceleratorState._shared_state:
+        state = AcceleratorState()
+        moved = state.device.type != device and state.num_processes == 1
+        if moved or state.mixed_precision != PRECISIONS[precision]:
+            AcceleratorState._reset_state(reset_partial_state=moved)
+    # Batch normalisation's running statistics stay each process's own: see `skin_gan.learner`.
+    replicas = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+    accelerator = Accelerator(
+        cpu=device == "cpu", mixed_precision=PRECISIONS[precision], kwargs_handlers=[replicas]
+    )
+    torch.set_num_threads(ops.threads)
+    return accelerator
+
+
+def end_processes() -> None:
+    """Leave the process group, where there is one: what a script of several processes does last."""
+    if PartialState._shared_state:
+        PartialState().destroy_process_group()

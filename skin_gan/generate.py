@@ -1,0 +1,143 @@
+"""Generated images of one class, as files: `python -m skin_gan.generate`.
+
+    python -m skin_gan.generate RESULTS/best/df --count 1000 --seed 0 --out synthetic
+
+writes synthetic/df/00000.png ..., manifest.csv (a hash per image) and manifest.yaml (where they came from).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from skin_gan.errors import SkinGanError
+from skin_gan.portable import BATCH, NOTICE, export, latents, load_generator, read_yaml
+from skin_gan.run import unwritable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["export", "generate", "load_generator", "main"]
+
+
+def generate(
+    source: Path, out: Path, count: int, seed: int = 0, allow_rejected: bool = False, progress: bool = False
+) -> Path:
+    """Write `count` images of the generator in `source` to `out`/LABEL, whole or not at all; return that.
+
+    Image i depends on generator, seed and i only, so a smaller set is the beginning of a larger one. The same
+    set again is left as it is. Raises SkinGanError for a generator that was not accepted, unless that is
+    allowed, and where something else is in the way.
+    """
+    if count < 1 or seed < 0:
+        raise SkinGanError(f"count={count}, seed={seed}: expected at least 1 image and a seed of at least 0")
+    net, card = load_generator(source)
+    if not card.get("accepted", False) and not allow_rejected:
+        why = "; ".join(card.get("reasons", [])) or "nobody has judged it"
+        raise SkinGanError(f"the generator in {source} was not accepted ({why}): see --allow-rejected")
+    target, record = out / card["label"], manifest(card, count, seed)
+    if _is_there(target, record):
+        return target
+    with _building(target) as folder:
+        rows = []
+        for i, png in enumerate(_images(net, card["model"], count, seed, progress)):
+            name = f"{i:05d}.png"
+            (folder / name).write_bytes(png)
+            rows.append([name, i, hashlib.sha256(png).hexdigest()])
+        with open(folder / "manifest.csv", "w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([["file", "index", "sha256"], *rows])
+        (folder / "manifest.yaml").write_text(yaml.safe_dump(record, sort_keys=False))
+    return target
+
+
+def manifest(card: dict[str, Any], count: int, seed: int) -> dict[str, Any]:
+    """Where a set of images comes from. Sets of different fold fingerprints must not be mixed."""
+    keys = ("label", "fold", "fold_fingerprint", "data_fingerprint", "trial_id", "kimg", "accepted",
+            "reasons")  # fmt: skip
+    origin = {key: card[key] for key in keys if key in card}
+    return {"notice": NOTICE, **origin, "generator_sha256": card["sha256"], "seed": seed, "count": count}
+
+
+def _images(net: nn.Module, model: dict[str, Any], count: int, seed: int, progress: bool) -> Iterator[bytes]:
+    """`count` images as PNG."""
+    from PIL import Image
+    from rich.console import Console
+    from rich.progress import track
+
+    from skin_gan.steps import sample
+
+    batches = range(-(-count // BATCH))
+    console = Console(stderr=True, quiet=not progress)
+    for b in track(batches, "generating", console=console):
+        pixels = sample(net, latents(model, seed, b)).permute(0, 2, 3, 1).numpy()
+        for image in pixels[: count - b * BATCH]:
+            png = io.BytesIO()
+            Image.fromarray(image).save(png, "PNG")
+            yield png.getvalue()
+
+
+def _is_there(target: Path, record: dict[str, Any]) -> bool:
+    """Whether the set is there already; SkinGanError where another one is, or something else."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False
+    remedy = "choose another --out, or remove that folder"
+    if not (target / "manifest.yaml").is_file():
+        raise SkinGanError(f"{target} is in the way and is no set of generated images: {remedy}")
+    there = read_yaml(target / "manifest.yaml")
+    other = [f"{k} {there.get(k)} and not {v}" for k, v in record.items() if there.get(k) != v]
+    if other:
+        raise SkinGanError(f"{target} holds another set of images ({'; '.join(other)}): {remedy}")
+    missing = [n for n in (f"{i:05d}.png" for i in range(record["count"])) if not (target / n).is_file()]
+    if missing:
+        raise SkinGanError(f"{target} lacks {len(missing)} of its images, such as {missing[0]}: {remedy}")
+    return True
+
+
+@contextmanager
+def _building(target: Path) -> Iterator[Path]:
+    """A folder that gets the name `target` when the block ends, and is removed if it fails."""
+    folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        yield folder
+        folder.replace(target)
+    except OSError as e:
+        raise unwritable(target, e) from e
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m skin_gan.generate", description="Generate images.")
+    parser.add_argument("generator", type=Path, help="a generator's folder, such as RESULTS/best/df")
+    parser.add_argument("--count", type=int, required=True, help="how many images")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives other images (default 0)")
+    parser.add_argument("--out", type=Path, required=True, help="images go to OUT/CLASS")
+    parser.add_argument("--allow-rejected", action="store_true", help="use a generator that was not accepted")
+    o = parser.parse_args(arguments)
+    try:
+        print(generate(o.generator, o.out, o.count, o.seed, o.allow_rejected, progress=True))
+    except SkinGanError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""A generator on its own: a folder of generator.safetensors (weights) and generator.yaml (its card).
+
+Neither can hold code. The card says what was trained, on which data and fold, how good it was by which
+measure, and whether it was accepted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from skin_gan.config import ModelSettings, TrialSettings, check
+from skin_gan.errors import SkinGanError
+from skin_gan.run import TrialFolder, write_atomic
+
+if TYPE_CHECKING:  # torch is imported by the functions that need it: command lines start without
+    from torch import Tensor, nn
+
+FORMAT = 1
+WEIGHTS, CARD, SHEET = "generator.safetensors", "generator.yaml", "samples.png"
+NOTICE = "Generated images, not photographs. For research only: not for clinical or commercial use."
+# Images are always computed in full batches of this size: arithmetic may depend on the size of a batch, and
+# image i must not depend on how many are asked for.
+BATCH = 64
+
+
+def export(folder: TrialFolder, out: Path, extra: dict[str, Any]) -> dict[str, Any]:
+    """Write the averaged generator of the trial's best.pt into `out`; returns its card.
+
+    `extra` is added to the card: whether the generator was accepted, why not, and so on. Raises SkinGanError
+    where there is no best.pt, or a damaged one.
+    """
+    from safetensors.torch import save
+
+    from skin_gan import checkpoint, grids
+    from skin_gan.showcase import draw
+
+    spec = read_yaml(folder.spec)
+    if not folder.best.exists():
+        raise SkinGanError(f"{folder.path} has no best.pt: the trial was never evaluated; train it further")
+    state = checkpoint.load(folder.best, spec["id"])
+    weights = save({k: v.contiguous() for k, v in state["learner"]["ema"].items()})
+    card = {**card_of(spec, state), "sha256": hashlib.sha256(weights).hexdigest(), **extra}
+    net = build_generator(card["model"])
+    net.load_state_dict(state["learner"]["ema"])
+    shown = draw(net, latents(card["model"], seed=0, batch=0))
+    caption = f"{card['label']}, {card['kimg']:g} kimg, KID x1000 {card['metrics']['kid']:.1f}: generated"
+    grids.save(out / SHEET, grids.sheet(shown, caption=caption))
+    write_atomic(out / WEIGHTS, weights)
+    write_atomic(out / CARD, yaml.safe_dump(card, sort_keys=False))  # last: it names the others' content
+    return card
+
+
+def card_of(spec: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+    """What a trial and its best checkpoint say of the generator."""
+    row, data = state["best"], state["data"]
+    return {
+        "format": FORMAT, "notice": NOTICE, "label": spec["label"], "model": spec["settings"]["model"],
+        "trial_id": spec["id"], "index": spec["index"], "seed": spec["seed"], "kimg": row["kimg"],
+        "fold": spec["fold"], "fold_fingerprint": data["fold_fingerprint"], "data_fingerprint": spec["data"],
+        "unit": data["unit"], "train_images": data["images"], "train_groups": data["groups"],
+        "settings": spec["settings"], "metrics": row,
+    }  # fmt: skip
+
+
+def load_generator(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The generator in `folder`, ready to `sample`, and its card. Reads two files that can hold no code.
+
+    Raises SkinGanError if one is missing, cut, damaged, or does not belong to the other.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    card = read_card(folder / CARD)
+    try:
+        content = (folder / WEIGHTS).read_bytes()
+    except OSError as e:
+        raise _unusable(folder / WEIGHTS, f"cannot be read ({e.strerror})") from e
+    if hashlib.sha256(content).hexdigest() != card["sha256"]:
+        raise _unusable(folder / WEIGHTS, f"is cut, damaged, or not the one that {CARD} describes")
+    net = build_generator(card["model"])
+    try:
+        net.load_state_dict(load(content))
+    except (SafetensorError, RuntimeError) as e:
+        raise _unusable(folder / WEIGHTS, f"does not fit the model settings in {CARD} ({e})") from e
+    return net, card
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The card, with what every reader relies on."""
+    card = read_yaml(path)
+    missing = [k for k in ("format", "label", "model", "sha256", "fold_fingerprint") if k not in card]
+    if missing or card["format"] != FORMAT:
+        what = f"lacks {', '.join(missing)}" if missing else f"is of format {card['format']}, not {FORMAT}"
+        raise _unusable(path, what)
+    if Path(str(card["label"])).name != card["label"]:  # it becomes a folder's name
+        raise _unusable(path, f"names a class {card['label']!r}")
+    return card
+
+
+def build_generator(model: dict[str, Any]) -> nn.Module:
+    """An untrained generator in evaluation mode."""
+    import torch
+
+    from skin_gan.models import build
+
+    try:
+        settings = check(TrialSettings(model=ModelSettings(**model))).model
+    except TypeError as e:
+        raise SkinGanError(f"the generator's card has model settings unknown to this version: {e}") from e
+    with torch.random.fork_rng():
+        return build(settings)["generator"].eval().requires_grad_(False)
+
+
+def latents(model: dict[str, Any], seed: int, batch: int) -> Tensor:
+    """[BATCH,latent] of N(0,1): for images BATCH * batch and following of the set with this seed."""
+    import torch
+
+    digest = hashlib.sha256(f"{seed}/{batch}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:6]))
+    return torch.randn(BATCH, ModelSettings(**model).latent, generator=generator)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; SkinGanError if there is none."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as e:
+        raise _unusable(path, f"cannot be read ({e.strerror})") from e
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise _unusable(path, "is cut or damaged") from e
+    if not isinstance(content, dict):
+        raise _unusable(path, "is cut or damaged")
+    return content
+
+
+def _unusable(path: Path, why: str) -> SkinGanError:
+    return SkinGanError(
+        f"{path} {why}: expected a generator's folder, such as RESULTS/best/CLASS; `python hpc/aggregate.py "
+        f"RESULTS` writes those of a sweep again"
+    )

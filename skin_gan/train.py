@@ -1,0 +1,259 @@
+"""Training one trial: the loop, its records, its measurements. All of its state is in the trial's folder.
+
+    session = Session(spec, folder, split, ops, evaluation)     # new, or as the folder's last.pt left it
+    row = session.advance(12.0, judge)                          # trains to 12 kimg and measures there
+    session.finish(COMPLETED)
+    session.close()
+
+Any process may be killed at any moment. The next session goes on from the last checkpoint, and on one CPU it
+ends with the same weights, bit for bit, as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
+
+import yaml
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
+
+from skin_gan import checkpoint, grids
+from skin_gan.board import STATUS, Board
+from skin_gan.config import EvalSettings, Operations, TrialSpec
+from skin_gan.data.store import ClassSplit
+from skin_gan.devices import make_accelerator
+from skin_gan.errors import SkinGanError
+from skin_gan.learner import Learner
+from skin_gan.meter import Meter
+from skin_gan.run import DIVERGED, RUNNING, TrialFolder, append_jsonl, lock, read_jsonl, write_atomic
+from skin_gan.showcase import Showcase
+
+Row = dict[str, Any]
+Judge = Callable[[Tensor], Row]  # uint8 [N,3,S,S] -> metrics, finite or None; "kid" is one of them
+PROGRESS_SECONDS = 2.0
+
+
+class Diverged(SkinGanError):
+    """A loss or a weight is no longer a finite number: this trial has ended, others need not."""
+
+
+class Session:
+    """Trains and measures one trial. With several processes each opens its own and makes the same calls."""
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        folder: TrialFolder,
+        split: ClassSplit,
+        ops: Operations,
+        evaluation: EvalSettings | None = None,
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        """Open the trial, new or where its last checkpoint is.
+
+        SkinGanError if another process trains it, the images do not fit the spec, or the checkpoint is
+        damaged or another trial's.
+        """
+        check_fit(spec, split)
+        self.spec, self.folder, self.split, self.ops = spec, folder, split, ops
+        self.evaluation = evaluation or EvalSettings()
+        self.accelerator = accelerator or make_accelerator(spec.settings.train.precision, ops)
+        self.main = self.accelerator.is_main_process
+        self.target = self.told = 0.0
+        with ExitStack() as opening:
+            self._open(opening)
+            self.opened = opening.pop_all()
+
+    def _open(self, opening: ExitStack) -> None:
+        if self.main:
+            self._claim(opening)
+        self.accelerator.wait_for_everyone()
+        state = checkpoint.load(self.folder.last, self.spec.id) if self.folder.last.exists() else None
+        self.rows = [row for row in read_jsonl(self.folder.metrics) if "images" in row]
+        self.board = self._describe(state["learner"]["images"] if state else 0) if self.main else None
+        if self.board:
+            opening.callback(self.board.close)
+        self.learner = Learner(self.spec, self.split.train.images, self.accelerator)
+        self.meter = Meter(self.accelerator, self.learner.images_per_step)
+        self.meter.start(self.learner.images)
+        self.showcase = Showcase(self.spec, self.split, self.evaluation)
+        if state:
+            self.learner.load_state_dict(state["learner"])
+            self.meter.load_state_dict(state["meter"])
+        if self._row_here():  # recorded after that checkpoint was made
+            self.meter.evaluated(self.learner.images)
+
+    def _claim(self, opening: ExitStack) -> None:
+        if opening.enter_context(lock(self.folder.lock)) is None:
+            raise SkinGanError(f"another process trains {self.folder.path}: wait until it ends, or stop it")
+        for leftover in self.folder.path.glob(".*.pt.*.tmp"):  # of a process that was killed while it saved
+            leftover.unlink()
+
+    def _describe(self, images: int) -> Board:
+        """Write what the trial is, before any work on it."""
+        text = yaml.safe_dump({"id": self.spec.id, **asdict(self.spec)}, sort_keys=False)
+        write_atomic(self.folder.spec, text)
+        return Board(self.folder.path, self.spec, images)
+
+    @property
+    def kimg(self) -> float:
+        """Thousands of real images that the discriminator has been shown."""
+        return self.learner.images / 1000
+
+    @property
+    def best(self) -> Row | None:
+        """The evaluation with the lowest KID: that of best.pt."""
+        return min((r for r in self.rows if r["kid"] is not None), key=lambda r: r["kid"], default=None)
+
+    def advance(self, kimg: float, judge: Judge, target: float | None = None) -> Row:
+        """Train to `kimg` and measure there, and before at every `every_kimg`; nothing is done twice.
+
+        Training stops at the first step at or beyond `kimg`. Where it is beyond already, the first
+        measurement made since then is returned. `target` is shown as the trial's goal. Raises Diverged.
+        """
+        self.target = target or kimg
+        end, every = images_at(kimg), images_at(self.evaluation.every_kimg)
+        for stop in [*(range(every, end, every) if every else ()), end]:
+            self._train(stop)
+            made = (r for r in self.rows if stop <= r["images"] <= self.learner.images)
+            row = next(made, None) or self.evaluate(judge)
+        return row
+
+    def train(self, until_kimg: float) -> None:
+        """To the first step at or beyond `until_kimg`, with a checkpoint there. Raises Diverged."""
+        self.target = max(self.target, until_kimg)
+        self._train(images_at(until_kimg))
+
+    def _train(self, until: int) -> None:
+        learner, interval = self.learner, max(1, images_at(self.ops.log_kimg))
+        if learner.images >= until:
+            return
+        self.meter.start(learner.images)
+        self.saved = time.monotonic()
+        while learner.images < until:
+            self.meter.add(learner.step())
+            self.tell()
+            if learner.images % interval < learner.images_per_step:
+                self.log()
+                if time.monotonic() - self.saved >= self.ops.checkpoint_seconds:
+                    self.save()
+        self.log()
+        self.save()
+
+    def log(self) -> None:
+        """Average and record the steps since the last time. Raises Diverged if any number was not finite."""
+        means, bad = self.meter.read(self.learner.images)
+        if bad:
+            first = min(bad.values())
+            self._diverge([name for name in bad if bad[name] == first], first)
+        if not self.learner.finite():
+            self._diverge(["a weight"], self.learner.images)
+        if self.board and means:
+            shown = {f"train/{name}": mean for name, mean in means.items()}
+            self.board.scalars({**shown, "train/images_per_second": self.meter.speed}, self.learner.images)
+
+    def _diverge(self, names: list[str], images: int) -> None:
+        reason = f"{', '.join(names)} not finite at {images / 1000:g} kimg"
+        self.finish(DIVERGED, reason)
+        raise Diverged(reason)
+
+    def save(self) -> None:
+        """Replace last.pt. To be called right after `log`, which has found all numbers finite."""
+        self.saved = time.monotonic()
+        if self.board:
+            self.board.flush()
+        if self.main:
+            checkpoint.save(self.folder.last, self.spec.id, self.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a checkpoint holds."""
+        split = self.split
+        data = {"fold_fingerprint": split.fingerprint, "unit": split.unit, "images": len(split.train.images),
+                "groups": len(set(split.train.lesions.tolist()))}  # fmt: skip
+        return {"spec": asdict(self.spec), "data": data, "learner": self.learner.state_dict(),
+                "meter": self.meter.state_dict(), "best": self.best}  # fmt: skip
+
+    def evaluate(self, judge: Judge) -> Row:
+        """Measure the averaged generator on fixed latents: a row of metrics.jsonl, sheets, maybe best.pt."""
+        row = self._row_here()
+        if row is None:
+            self.log()
+            row = broadcast_object_list([self._measure(judge) if self.main else None])[0]
+            self.rows.append(row)
+            self.tell(at_once=True)
+        self.meter.evaluated(self.learner.images)
+        return row
+
+    def _row_here(self) -> Row | None:
+        return next((row for row in self.rows if row["images"] == self.learner.images), None)
+
+    def _measure(self, judge: Judge) -> Row:
+        """The row is written last: if it is there, so is all that belongs to it."""
+        images = self.learner.images
+        row = {"kimg": self.kimg, "images": images, **self.meter.row(images)}
+        scores = judge(self.showcase.samples(self.learner))
+        row |= scores
+        for name, page in self.showcase.sheets(self.learner).items():
+            grids.save(self.folder.samples / f"{self.kimg:08.3f}-{name}.png", page)
+            if self.board:
+                self.board.grid(name, page, images)
+        if self.board:
+            self.board.scalars({f"metrics/{name}": value for name, value in scores.items()}, images)
+            self.board.flush()
+        if row["kid"] is not None and (self.best is None or row["kid"] < self.best["kid"]):
+            checkpoint.save(self.folder.best, self.spec.id, {**self.state_dict(), "best": row})
+        append_jsonl(self.folder.metrics, row)
+        return row
+
+    def tell(self, at_once: bool = False) -> None:
+        """Write where the trial is to its state, every two seconds at most."""
+        if not self.main or not (at_once or time.monotonic() - self.told >= PROGRESS_SECONDS):
+            return
+        self.told = time.monotonic()
+        last, best = self.rows[-1] if self.rows else {}, self.best or {}
+        self.folder.update(
+            state=RUNNING, reason="", kimg=self.kimg, target=self.target,
+            images_per_second=round(self.meter.speed, 2),
+            kid=last.get("kid"), best_kid=best.get("kid"), best_kimg=best.get("kimg"),
+        )  # fmt: skip
+
+    def finish(self, state: str, reason: str = "") -> None:
+        """The trial ended in `state`, one of `skin_gan.run.STATES`."""
+        if self.main:
+            self.tell(at_once=True)
+            self.folder.update(state=state, reason=reason)
+            self._end_board()
+
+    def _end_board(self) -> None:
+        known = self.folder.state()
+        if self.board and known["state"] in STATUS:
+            self.board.end(known["state"], known.get("reason", ""), self.learner.images)
+            self.board = None
+
+    def close(self) -> None:
+        """Give the trial free. What was trained since the last checkpoint is lost."""
+        self._end_board()  # a trial is pruned from outside, while its session is open
+        self.opened.close()
+        self.__dict__.pop("learner", None)
+        gc.collect()  # Accelerate ties networks into cycles, which would fill the next trial's memory
+
+
+def images_at(kimg: float) -> int:
+    """Whole images in so many thousands: training counts in these, free of rounding."""
+    return round(1000 * kimg)
+
+
+def check_fit(spec: TrialSpec, split: ClassSplit) -> None:
+    """SkinGanError if the images are not those that the trial is to be trained on."""
+    size = spec.settings.model.size
+    if (split.label, split.fold, split.size) != (spec.label, spec.fold, size):
+        raise SkinGanError(
+            f"trial of class {spec.label}, fold {spec.fold}, {size} pixels: the images given are of class "
+            f"{split.label}, fold {split.fold}, {split.size} pixels; open the store at size {size}"
+        )
