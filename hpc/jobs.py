@@ -50,7 +50,7 @@ class Task:
                             why.read_text() if why.exists() else f"its process ended with {code}"
                         )
             elif self.stage == PREPARE:
-                prepare(run, self.slots, tell)
+                prepare(run, tell)
             elif self.stage == SELECT:
                 select(run)
             else:
@@ -134,13 +134,16 @@ def end_group(child: subprocess.Popen[bytes], grace: float = 10.0) -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def prepare(run: RunFolder, threads: int, tell: Callable[..., None]) -> None:
-    """Compute the features of the real images once, so that every trial finds them in the cache."""
+def prepare(run: RunFolder, tell: Callable[..., None]) -> None:
+    """Compute the features of the real images once, so that every trial finds them in the cache.
+
+    On one thread: on cores that others use too, a second one waits for the first more than it helps.
+    """
     import torch
 
     from hpc.inputs import Inputs
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     Inputs(reopen(run)).warm(lambda done, total: tell(done=done, total=total))
 
 

@@ -129,6 +129,8 @@ def duration(seconds: float | None) -> str:
 
 def line(s: Snapshot, left: float | None) -> str:
     """One line for a log: stage, running trials, best KID, time left."""
+    if s.stage == "done":
+        return "every stage is done"
     if s.stage != SEARCH:
         job = s.jobs.get(s.stage, {})
         done = f", features of {job['done']}/{job['total']} real images" if job.get("total") else ""
