@@ -41,6 +41,9 @@ Any setting of sweeps/NAME.yaml can be given as a dotted key; dry_run=true shows
 def run_command(command: Callable[[list[str]], int]) -> int:
     """Run a command line: an error for the user becomes one line and exit code 2, Ctrl-C becomes 130."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # A script's background job ignores SIGINT, and so would its children, which are stopped with it.
+        signal.signal(signal.SIGINT, _pass)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     try:
         return command(sys.argv[1:])
@@ -53,6 +56,10 @@ def run_command(command: Callable[[list[str]], int]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: not an error
         return 0
+
+
+def _pass(*_: object) -> None:
+    """Ignore the signal, as an ignored one is, but without children inheriting that."""
 
 
 def make_console() -> Console:
