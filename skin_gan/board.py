@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from skin_gan.config import TrialSpec
 from skin_gan.grids import Sheet
-from skin_gan.run import COMPLETED, DIVERGED, FAILED, PRUNED
+from skin_gan.run import COMPLETED, DIVERGED, FAILED, PRUNED, unwritable
 
 # HParams knows no "pruned": such a trial ended as it was meant to.
 STATUS = {
@@ -36,35 +37,55 @@ class Board:
 
     def __init__(self, folder: Path, spec: TrialSpec, images: int) -> None:
         """Go on after `images` real images: what an earlier process recorded beyond them is taken back."""
-        self.writer = SummaryWriter(str(folder), purge_step=images + 1, flush_secs=30)
+        self.folder = folder
+        with self._named():
+            self.writer = SummaryWriter(str(folder), purge_step=images + 1, flush_secs=30)
         # The group is the trial: TensorBoard merges rows of one group, and of equal settings without a group.
         self._write(summary_v2.hparams_pb(hparams(spec), trial_id=f"{spec.label}/{folder.name}"))
         self.flush()
 
     def scalars(self, values: Mapping[str, Any], images: int) -> None:
         """Record the finite numbers among `values`."""
-        for tag, value in values.items():
-            if isinstance(value, int | float) and math.isfinite(value):
-                self.writer.add_scalar(tag, value, images)
+        with self._named():
+            for tag, value in values.items():
+                if isinstance(value, int | float) and math.isfinite(value):
+                    self.writer.add_scalar(tag, value, images)
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Record an evaluation, as in metrics.jsonl."""
+        self.scalars({f"metrics/{name}": value for name, value in row.items()}, row["images"])
 
     def grid(self, tag: str, page: Sheet, images: int) -> None:
-        self.writer.add_image(tag, page, images, dataformats="HWC")
+        with self._named():
+            self.writer.add_image(tag, page, images, dataformats="HWC")
 
     def end(self, state: str, reason: str, images: int) -> None:
         """The trial reached a final state, one of `skin_gan.run.STATES`."""
         self._write(session_end(STATUS[state]))
-        self.writer.add_text("end", f"{state}: {reason}" if reason else state, images)
+        with self._named():
+            self.writer.add_text("end", f"{state}: {reason}" if reason else state, images)
         self.flush()
 
     def flush(self) -> None:
-        self.writer.flush()
+        with self._named():
+            self.writer.flush()
 
     def close(self) -> None:
-        self.writer.close()
+        with self._named():
+            self.writer.close()
 
-    def _write(self, record: Any) -> None:
+    def _write(self, record: Summary) -> None:
         assert self.writer.file_writer is not None  # only until its constructor has run
-        self.writer.file_writer.add_summary(record)
+        with self._named():
+            self.writer.file_writer.add_summary(record)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Turn what a full disk raises, here or in the writer's own thread, into a SkinGanError."""
+        try:
+            yield
+        except OSError as e:
+            raise unwritable(self.folder, e) from e
 
 
 def session_end(status: int) -> Summary:

@@ -14,7 +14,7 @@ PRECISIONS = {"fp32": "no", "bf16": "bf16"}
 
 
 def choose_device(name: str) -> str:
-    """The word "cpu" or "cuda"; `auto` is a GPU where there is one. SkinGanError if the device is not there."""
+    """Either cpu or cuda; `auto` is a GPU where there is one. SkinGanError if the device is not there."""
     if name not in ("auto", "cpu", "cuda"):
         raise SkinGanError(f"operations.device={name}: choose one of auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():

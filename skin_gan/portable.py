@@ -58,11 +58,11 @@ def card_of(spec: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
     """What a trial and its best checkpoint say of the generator."""
     row, data = state["best"], state["data"]
     return {
-        "format": FORMAT, "notice": NOTICE, "label": spec["label"], "model": spec["settings"]["model"],
+        "format": FORMAT, "notice": NOTICE, "label": spec["label"], **spec["settings"],
         "trial_id": spec["id"], "index": spec["index"], "seed": spec["seed"], "kimg": row["kimg"],
         "fold": spec["fold"], "fold_fingerprint": data["fold_fingerprint"], "data_fingerprint": spec["data"],
         "unit": data["unit"], "train_images": data["images"], "train_groups": data["groups"],
-        "settings": spec["settings"], "metrics": row,
+        "metrics": row,
     }  # fmt: skip
 
 

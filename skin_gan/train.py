@@ -99,7 +99,11 @@ class Session:
         """Write what the trial is, before any work on it."""
         text = yaml.safe_dump({"id": self.spec.id, **asdict(self.spec)}, sort_keys=False)
         write_atomic(self.folder.spec, text)
-        return Board(self.folder.path, self.spec, images)
+        board = Board(self.folder.path, self.spec, images)
+        for row in self.rows:
+            if row["images"] > images:  # TensorBoard takes back all it was told beyond the checkpoint
+                board.row(row)
+        return board
 
     @property
     def kimg(self) -> float:
@@ -197,14 +201,13 @@ class Session:
         """The row is written last: if it is there, so is all that belongs to it."""
         images = self.learner.images
         row = {"kimg": self.kimg, "images": images, **self.meter.row(images)}
-        scores = judge(self.showcase.samples(self.learner))
-        row |= scores
+        row |= judge(self.showcase.samples(self.learner))
         for name, page in self.showcase.sheets(self.learner).items():
             grids.save(self.folder.samples / f"{self.kimg:08.3f}-{name}.png", page)
             if self.board:
                 self.board.grid(name, page, images)
         if self.board:
-            self.board.scalars({f"metrics/{name}": value for name, value in scores.items()}, images)
+            self.board.row(row)
             self.board.flush()
         if row["kid"] is not None and (self.best is None or row["kid"] < self.best["kid"]):
             checkpoint.save(self.folder.best, self.spec.id, {**self.state_dict(), "best": row})
@@ -215,10 +218,13 @@ class Session:
         """Write where the trial is to its state, every two seconds at most."""
         if not self.main or not (at_once or time.monotonic() - self.told >= PROGRESS_SECONDS):
             return
+        self._tell(RUNNING, "")
+
+    def _tell(self, state: str, reason: str) -> None:
         self.told = time.monotonic()
         last, best = self.rows[-1] if self.rows else {}, self.best or {}
         self.folder.update(
-            state=RUNNING, reason="", kimg=self.kimg, target=self.target,
+            state=state, reason=reason, kimg=self.kimg, target=self.target,
             images_per_second=round(self.meter.speed, 2),
             kid=last.get("kid"), best_kid=best.get("kid"), best_kimg=best.get("kimg"),
         )  # fmt: skip
@@ -226,8 +232,7 @@ class Session:
     def finish(self, state: str, reason: str = "") -> None:
         """The trial ended in `state`, one of `skin_gan.run.STATES`."""
         if self.main:
-            self.tell(at_once=True)
-            self.folder.update(state=state, reason=reason)
+            self._tell(state, reason)
             self._end_board()
 
     def _end_board(self) -> None:

@@ -1,0 +1,157 @@
+"""What a real TensorBoard server shows of a sweep's folder."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from gan_samples import judge, open_session, spec
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from skin_gan.board import Board
+from skin_gan.run import COMPLETED, DIVERGED, FAILED, PRUNED, RunFolder
+
+SUCCESS, FAILURE, UNKNOWN = "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_UNKNOWN"
+
+
+class Server:
+    """A TensorBoard on a folder, with the fast loader or the classic one."""
+
+    def __init__(self, logdir: Path, *options: str) -> None:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--host", "127.0.0.1"]
+        self.process = subprocess.Popen(
+            [*command, "--port", str(self.port), "--reload_interval", "1", *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def get(self, path: str, **query: str):
+        url = f"http://127.0.0.1:{self.port}/data/{path}?{urllib.parse.urlencode(query)}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)
+
+    def wait_for(self, ready) -> None:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            try:
+                if ready(self):
+                    return
+            except OSError:
+                pass
+            time.sleep(0.2)
+        raise TimeoutError("TensorBoard does not show what was expected")
+
+    def session_groups(self) -> list[dict]:
+        request = {
+            "startIndex": 0,
+            "sliceSize": 100,
+            "allowedStatuses": ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING", "STATUS_UNKNOWN"],
+        }
+        return self.get("plugin/hparams/session_groups", request=json.dumps(request))["sessionGroups"]
+
+    def values(self, run: str, tag: str) -> list[tuple[int, float]]:
+        return [(step, value) for _, step, value in self.get("plugin/scalars/scalars", run=run, tag=tag)]
+
+
+def trial_folders(run: RunFolder) -> dict:
+    """Trials that differ in one searched setting, one for each way to end."""
+    endings = (COMPLETED, PRUNED, DIVERGED, FAILED, "running")
+    trials = [replace(spec("aegan", lr_g=(n + 1) * 1e-4), index=n) for n in range(len(endings))]
+    return {end: (t, run.trial("df", t.index, t.id)) for end, t in zip(endings, trials, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory) -> RunFolder:
+    run = RunFolder(tmp_path_factory.mktemp("results") / "aegan_lr")
+    for end, (trial, folder) in trial_folders(run).items():
+        session = open_session(folder.path, trial)
+        session.advance(0.032, judge)
+        if end == COMPLETED:  # killed after its last checkpoint, then resumed
+            early = folder.last.read_bytes()
+            session.advance(0.064, judge)
+            session.opened.close()
+            folder.last.write_bytes(early)
+            session = open_session(folder.path, trial)
+            session.advance(0.064, judge)
+        if end == PRUNED:
+            folder.update(state=PRUNED, reason="not among the best")  # as the scheduler does
+        elif end != "running":
+            session.finish(end, "why it ended")
+        if end == "running":
+            session.board.flush()
+        else:
+            session.close()
+    return run
+
+
+@pytest.fixture(scope="module", params=["true", "false"], ids=["fast loader", "classic loader"])
+def server(sweep, request):
+    server = Server(sweep.path, "--load_fast", request.param)
+    try:
+        server.wait_for(lambda s: len(s.session_groups()) == 5)
+        yield server
+    finally:
+        server.process.terminate()
+        server.process.wait()
+
+
+def name_of(sweep: RunFolder, end: str) -> str:
+    return str(trial_folders(sweep)[end][1].path.relative_to(sweep.path))
+
+
+def test_every_trial_has_its_row_with_settings_and_metrics_however_it_ended(sweep, server):
+    rows = {group["sessions"][0]["name"]: group for group in server.session_groups()}
+    expected = {COMPLETED: SUCCESS, PRUNED: SUCCESS, DIVERGED: FAILURE, FAILED: FAILURE, "running": UNKNOWN}
+    for end, (trial, folder) in trial_folders(sweep).items():
+        row = rows[name_of(sweep, end)]
+        assert row["sessions"][0].get("status", UNKNOWN) == expected[end], end
+        assert row["hparams"]["optim.lr_g"] == trial.settings.optim.lr_g
+        assert row["hparams"]["model.family"] == "aegan"
+        metrics = {m["name"]["tag"]: m["value"] for m in row["metricValues"]}
+        recorded = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+        assert metrics["metrics/kid"] == pytest.approx(recorded[-1]["kid"])
+        assert metrics["metrics/kid_floor"] == 1.0
+    assert len(rows) == 5
+
+
+def test_the_table_has_a_column_for_the_searched_setting(server):
+    experiment = server.get("plugin/hparams/experiment", request=json.dumps({"includeMetrics": True}))
+    differing = {info["name"] for info in experiment["hparamInfos"] if info.get("differs")}
+    assert {"optim.lr_g", "index"} == differing
+    assert {"metrics/kid", "metrics/kid_floor"} <= {info["name"]["tag"] for info in experiment["metricInfos"]}
+
+
+def test_curves_grids_and_readable_run_names(sweep, server):
+    tags = server.get("plugin/scalars/tags")
+    runs = {name_of(sweep, end) for end in trial_folders(sweep)}
+    assert set(tags) == runs
+    assert all(name.startswith("trials/df/000") for name in runs)
+    for name in ("loss_d", "loss_g", "d_real", "d_fake", "grad_d", "grad_g", "images_per_second"):
+        assert all(f"train/{name}" in tags[run] for run in runs)
+    grids = server.get("plugin/images/tags")
+    assert all({"samples", "interpolation", "reconstruction"} <= set(grids[run]) for run in runs)
+
+
+def test_a_resumed_trial_has_one_unbroken_curve(sweep, server):
+    run = name_of(sweep, COMPLETED)
+    server.wait_for(lambda s: len(s.values(run, "train/loss_d")) >= 4)
+    assert [step for step, _ in server.values(run, "train/loss_d")] == [16, 32, 48, 64]
+    steps = [step for step, _ in server.values(run, "metrics/kid")]
+    assert sorted(set(steps)) == steps
+
+
+def test_what_is_no_finite_number_is_left_out_of_the_curves(tmp_path):
+    board = Board(tmp_path, spec(), images=0)
+    board.scalars({"a": 1.0, "b": None, "c": "text", "d": float("nan"), "e": 2}, 5)
+    board.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert sorted(events.Tags()["scalars"]) == ["a", "e"]
