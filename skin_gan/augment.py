@@ -1,7 +1,8 @@
 """Augmentations of images [N,3,H,W] in [-1,1]: pure, differentiable, each from given uniform numbers.
 
-Dermoscopy has no up, so flips and quarter turns give images as true as the first. Colour carries the diagnosis
-and stays as it is: of DiffAugment (Zhao 2020, arXiv 2006.10738) only translation and cutout are used.
+Dermoscopy has no up, so flips and quarter turns give images as true as the first. Colour carries the
+diagnosis and stays as it is: of DiffAugment (Zhao 2020, arXiv 2006.10738) only translation and cutout are
+used.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-NUMBERS = 5  # uniform numbers that one image uses up at most
 TRANSLATION = 1 / 8  # largest shift, as a part of the image
 CUTOUT = 1 / 2  # side of the square that is removed, as a part of the image
 
@@ -27,9 +27,9 @@ def _flag(which: Tensor, bit: int) -> Tensor:
 
 
 def translate(x: Tensor, uniform: Tensor) -> Tensor:
-    """Each image shifted down and right by `uniform` [N,2] in [0,1), -1/8 to 1/8 of its size, in whole pixels.
+    """Each image shifted down and right by -1/8 to 1/8 of its size, chosen by `uniform` [N,2] in [0,1).
 
-    What moves in from outside is 0, as in the paper.
+    Shifts are whole pixels; what moves in from outside is 0, as in the paper.
     """
     n, _, height, width = x.shape
     rows = _shifted(uniform[:, 0], height)
@@ -47,7 +47,7 @@ def _shifted(uniform: Tensor, size: int) -> Tensor:
 
 
 def cutout(x: Tensor, uniform: Tensor) -> Tensor:
-    """Each image with a square of half its side set to 0, centred by `uniform` [N,2] in [0,1) anywhere in it."""
+    """Each image with a square of half its side set to 0, its centre chosen by `uniform` [N,2] in [0,1)."""
     rows, columns = (_covered(uniform[:, k], x.shape[2 + k]) for k in (0, 1))
     return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
 

@@ -24,7 +24,7 @@ class ModelSettings:
     family: Literal["dcgan", "aegan"] = "aegan"
     size: int = 32  # height and width of an image in pixels: a power of two
     latent: int = 16  # dimensions of z
-    base: int = 64  # channels at the highest resolution (ngf = ndf); each halving of resolution doubles them
+    base: int = 64  # channels at half the image's size (ngf = ndf); doubled at each halving, up to 8 times
     upsampling: Literal["transposed", "nearest", "bilinear", "pixelshuffle"] = "nearest"
     norm: Literal["batch", "layer", "group", "none"] = "batch"  # generator and encoder
     d_norm: Literal["batch", "layer", "group", "spectral", "none"] = "batch"  # discriminators
@@ -32,7 +32,7 @@ class ModelSettings:
 
 @dataclass
 class LossSettings:
-    """Targets and weights of the losses. The last five are AEGAN's only (Lazarou 2020)."""
+    """Targets and weights of the losses. The four weights are AEGAN's (Lazarou 2020)."""
 
     real_label: float = 1.0  # the discriminator's target for real images: 0.95 is one-sided smoothing
     fake_label: float = 0.0  # its target for generated ones

@@ -9,6 +9,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from skin_gan.config import Operations
 from skin_gan.errors import SkinGanError
+from skin_gan.fastconv import keep_memory
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}
 
@@ -42,6 +43,8 @@ def make_accelerator(precision: str, ops: Operations) -> Accelerator:
         cpu=device == "cpu", mixed_precision=PRECISIONS[precision], kwargs_handlers=[replicas]
     )
     torch.set_num_threads(ops.threads)
+    if device == "cpu":
+        keep_memory()
     return accelerator
 
 

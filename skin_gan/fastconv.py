@@ -1,11 +1,12 @@
 """The convolutions of DCGAN-like networks, on CPUs in the fastest way that was found.
 
-`Conv2d` and `ConvTranspose2d` have the weights, the results and the interface of torch's. On CPUs they replace
-its kernels where matrix products are faster (tests/bench/bench_training.py measures what it is worth):
+`Conv2d` and `ConvTranspose2d` have the weights, the results and the interface of torch's. On CPUs they
+replace its kernels where matrix products are faster (tests/bench/bench_training.py measures the worth):
 
-- between 4x4 and 1x1 pixels a layer is one product, which torch's convolutions compute at a tenth of its speed;
-- with kernel 4, stride 2 and many channels at few pixels: Winograd's method in float32 and patches in bfloat16,
-  where the layer then takes half to two thirds of the time.
+- between 4x4 and 1x1 pixels a layer is one product, which torch's convolutions compute at a tenth of its
+  speed;
+- with kernel 4, stride 2 and many channels at few pixels: Winograd's method in float32, patches in bfloat16,
+  with which the layer takes half to two thirds of the time.
 
 Elsewhere, and on other devices, torch's own kernels are called.
 """
@@ -68,10 +69,10 @@ def _halves(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
 
 
 def _method(x: Tensor, weight: Tensor, width: int) -> ModuleType | None:
-    """What computes a layer with weight [O,C,4,4] at `width` pixels (higher resolution); None: torch's kernels.
+    """What computes a layer with weight [O,C,4,4] at `width` pixels (higher resolution); None: torch.
 
-    Splitting costs as C + O do and saves as C * O does: it pays from 128 channels on, while the parts still fit
-    the caches.
+    Splitting costs as C + O do and saves as C * O does: it pays from 128 channels on, while the parts still
+    fit the caches.
     """
     if not x.is_cpu or width > 16 or weight.shape[1] < 128:
         return None
@@ -137,8 +138,8 @@ class _Up(torch.autograd.Function):
 def keep_memory() -> None:
     """Let this process keep freed memory for its next tensors, as it trains (glibc only, else no effect).
 
-    By default large tensors are fetched from and given back to the system at each operation, which then clears
-    their pages: up to a sixth of a training step's time.
+    By default large tensors are fetched from and given back to the system at each operation, which then
+    clears their pages: up to a sixth of a training step's time. Threads and results stay as they are.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):

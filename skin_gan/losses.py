@@ -14,7 +14,7 @@ def adversarial(logits: Tensor, target: float) -> Tensor:
 
 
 def zero_outputs(logits: Tensor, uniform: Tensor, probability: float) -> Tensor:
-    """Logits [N] with each set to 0 ("undecided", no gradient) where its `uniform` [N] is below `probability`."""
+    """Logits [N], but 0 ("undecided", no gradient) where `uniform` [N] in [0,1) is below `probability`."""
     return logits.masked_fill(uniform < probability, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Convolution with kernel 4, stride 2 and padding 1 as one matrix product with patches of the image ("im2col").
+"""Convolution with kernel 4, stride 2 and padding 1 as one product with patches of the image ("im2col").
 
 The functions are those of `skin_gan.winograd`: each split is the transpose of its merge.
 N images, H x W pixels at the higher resolution (even), C channels there and O at the lower one.
@@ -12,11 +12,9 @@ from torch.nn import functional as F
 
 def split_high(x: Tensor) -> Tensor:
     """[N,C,H,W] -> [1, N*H/2*W/2, 16*C]: the 4x4 pixels that each output sees, channels last."""
-    n, c, height, width = x.shape
-    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
-    image, row, pixel, _ = padded.stride()
-    view = padded.as_strided((n, height // 2, width // 2, 4, 4, c), (image, 2 * row, 2 * pixel, row, pixel, 1))
-    return view.reshape(1, -1, 16 * c)
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+    windows = padded.unfold(1, 4, 2).unfold(2, 4, 2).permute(0, 1, 2, 4, 5, 3)
+    return windows.reshape(1, -1, 16 * x.shape[1])
 
 
 def merge_high(terms: Tensor, n: int, height: int, width: int) -> Tensor:

@@ -39,7 +39,7 @@ PRESETS: dict[str, TrialSettings] = {
     ),
     # The project page's mix at 32x32: labels 0.95/0.05, randomly zeroed discriminator outputs, a lower
     # discriminator learning rate, upsample then convolve. It gives neither weights (those of the author's Keras
-    # version, to which it links) nor widths (32 channels at the highest resolution: classes are small).
+    # version, to which it links) nor widths (32 channels at 16x16: classes are small).
     "aegan_page": TrialSettings(
         model=ModelSettings(family="aegan", latent=16, base=32, upsampling="nearest"),
         loss=LossSettings(

@@ -1,13 +1,14 @@
 """One update of the networks per family: discriminators, then generator (and encoder).
 
-Nothing here waits for the device, and nothing draws from torch's global generator: a step is determined by the
-networks, the optimisers, the real images and an `Rng`.
+Nothing here waits for the device, and nothing draws from torch's global generator: a step is determined by
+the networks, the optimisers, the real images and an `Rng`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -97,12 +98,16 @@ def dcgan_step(
         grad_d = update(loss_d, opt_d, s, accelerator)
     with frozen(discriminator), accelerator.autocast():
         judged = accelerator.unwrap_model(discriminator)(view(fake, s, rng))
-    loss_g = adversarial(judged, 1.0)
+    loss_g = fooling([judged])
     grad_g = update(loss_g, opt_g, s, accelerator)
-    return {
-        **{"loss_d": loss_d.detach(), "loss_g": loss_g.detach(), "grad_d": grad_d, "grad_g": grad_g},
-        **{"d_real": confidence(on_real), "d_fake": confidence(on_fake)},
-    }
+    return detached(
+        loss_d=loss_d,
+        loss_g=loss_g,
+        grad_d=grad_d,
+        grad_g=grad_g,
+        d_real=confidence(on_real),
+        d_fake=confidence(on_fake),
+    )
 
 
 def aegan_step(
@@ -114,42 +119,77 @@ def aegan_step(
     rng: Rng,
     accelerator: Accelerator,
 ) -> Scalars:
-    """Both discriminators `d_steps` times, then generator and encoder once (Lazarou 2020, its section 3).
+    """Both discriminators `d_steps` times, then generator and encoder once (Lazarou 2020, section 3).
 
     Dx tells x from G(z) and G(E(x)), Dz tells z from E(x) and E(G(z)); G and E fool both, and each undoes the
     other. As in `dcgan_step`, G and E learn from what the discriminators saw last.
     """
-    m, lo = s.model, s.loss
-    generator, encoder, dx, dz = (nets[k] for k in ("generator", "encoder", "discriminator", "latent_discriminator"))
     for remaining in reversed(range(s.optim.d_steps)):
         x = real_batch(draw, s, rng)
-        z = rng.normal(len(x), m.latent)
-        with accelerator.autocast():
-            with torch.set_grad_enabled(remaining == 0):
-                encoded = encoder(x)
-                generated, reconstructed = each(generator, m.norm, z, encoded)
-                recovered = encoder(generated)
-            shown = [view(images, s, rng) for images in (x, generated.detach(), reconstructed.detach())]
-            on_x, *on_fake_x = each(dx, m.d_norm, *shown)
-            on_z, *on_fake_z = each(dz, m.d_norm, z, encoded.detach(), recovered.detach())
-        loss_dx = discriminator_loss(on_x, on_fake_x, s, rng)
-        loss_dz = discriminator_loss(on_z, on_fake_z, s, rng)
-        grad_d = update(loss_dx + loss_dz, opt_d, s, accelerator)
+        with accelerator.autocast(), torch.set_grad_enabled(remaining == 0):
+            cycles = both_cycles(nets, x, rng.normal(len(x), s.model.latent), s)
+        seen = train_aegan_discriminators(nets, opt_d, cycles, s, rng, accelerator)
+    lo, d_norm = s.loss, s.model.d_norm
+    dx, dz = nets["discriminator"], nets["latent_discriminator"]
     with frozen(dx, dz), accelerator.autocast():
-        judge_x, judge_z = accelerator.unwrap_model(dx), accelerator.unwrap_model(dz)
-        judged_x = each(judge_x, m.d_norm, view(generated, s, rng), view(reconstructed, s, rng))
-        judged_z = each(judge_z, m.d_norm, encoded, recovered)
-    fool_x, fool_z = (mean([adversarial(logits, 1.0) for logits in judged]) for judged in (judged_x, judged_z))
-    cycle_x, cycle_z = image_distance(x, reconstructed), latent_distance(z, recovered)
-    loss_g = lo.image * cycle_x + lo.latent * cycle_z + lo.adversarial_image * fool_x + lo.adversarial_latent * fool_z
+        shown = [view(images, s, rng) for images in (cycles.generated, cycles.reconstructed)]
+        judged_x = each(accelerator.unwrap_model(dx), d_norm, *shown)
+        judged_z = each(accelerator.unwrap_model(dz), d_norm, cycles.encoded, cycles.recovered)
+    cycle_x = image_distance(cycles.x, cycles.reconstructed)
+    cycle_z = latent_distance(cycles.z, cycles.recovered)
+    loss_g = lo.image * cycle_x + lo.latent * cycle_z
+    loss_g = loss_g + lo.adversarial_image * fooling(judged_x) + lo.adversarial_latent * fooling(judged_z)
     grad_g = update(loss_g, opt_g, s, accelerator)
-    return {
-        **{"loss_d": (loss_dx + loss_dz).detach(), "loss_g": loss_g.detach(), "grad_d": grad_d, "grad_g": grad_g},
-        **{"d_real": confidence(on_x), "d_fake": confidence(on_fake_x[0])},
-        **{"d_reconstructed": confidence(on_fake_x[1]), "loss_dx": loss_dx.detach(), "loss_dz": loss_dz.detach()},
-        **{"dz_real": confidence(on_z), "dz_encoded": confidence(on_fake_z[0])},
-        **{"reconstruction_image": cycle_x.detach(), "reconstruction_latent": cycle_z.detach()},
-    }
+    made = detached(loss_g=loss_g, grad_g=grad_g, reconstruction_image=cycle_x, reconstruction_latent=cycle_z)
+    return {**seen, **made}
+
+
+class Cycles(NamedTuple):
+    """AEGAN's two ways round: z -> x -> z and x -> z -> x, of images [N,3,S,S] and latents [N,latent]."""
+
+    x: Tensor
+    z: Tensor
+    encoded: Tensor  # E(x)
+    generated: Tensor  # G(z)
+    reconstructed: Tensor  # G(E(x))
+    recovered: Tensor  # E(G(z))
+
+
+def both_cycles(nets: Mapping[str, nn.Module], x: Tensor, z: Tensor, s: TrialSettings) -> Cycles:
+    """Where real images `x` and random latents `z` lead."""
+    encoded = nets["encoder"](x)
+    generated, reconstructed = each(nets["generator"], s.model.norm, z, encoded)
+    return Cycles(x, z, encoded, generated, reconstructed, nets["encoder"](generated))
+
+
+def train_aegan_discriminators(
+    nets: Mapping[str, nn.Module],
+    opt_d: Optimizer,
+    c: Cycles,
+    s: TrialSettings,
+    rng: Rng,
+    accelerator: Accelerator,
+) -> Scalars:
+    """One update of both discriminators; what they made of the batch before it."""
+    with accelerator.autocast():
+        images = [view(v.detach(), s, rng) for v in (c.x, c.generated, c.reconstructed)]
+        on_x, *on_fake_x = each(nets["discriminator"], s.model.d_norm, *images)
+        latents = [v.detach() for v in (c.z, c.encoded, c.recovered)]
+        on_z, *on_fake_z = each(nets["latent_discriminator"], s.model.d_norm, *latents)
+    loss_dx = discriminator_loss(on_x, on_fake_x, s, rng)
+    loss_dz = discriminator_loss(on_z, on_fake_z, s, rng)
+    grad_d = update(loss_dx + loss_dz, opt_d, s, accelerator)
+    return detached(
+        loss_d=loss_dx + loss_dz,
+        loss_dx=loss_dx,
+        loss_dz=loss_dz,
+        grad_d=grad_d,
+        d_real=confidence(on_x),
+        d_fake=confidence(on_fake_x[0]),
+        d_reconstructed=confidence(on_fake_x[1]),
+        dz_real=confidence(on_z),
+        dz_encoded=confidence(on_fake_z[0]),
+    )
 
 
 STEPS: dict[str, Step] = {"dcgan": dcgan_step, "aegan": aegan_step}
@@ -178,7 +218,7 @@ def each(net: nn.Module, norm: str, *batches: Tensor) -> list[Tensor]:
 
 
 def discriminator_loss(real: Tensor, fakes: list[Tensor], s: TrialSettings, rng: Rng) -> Tensor:
-    """Cross-entropy on logits [N] of real and of each kind of generated ones; real and generated weigh the same."""
+    """Cross-entropy on the logits [N] of real and of each kind of generated; both sides weigh the same."""
 
     def loss(logits: Tensor, label: float) -> Tensor:
         if s.loss.zero_outputs:
@@ -212,8 +252,17 @@ def frozen(*nets: nn.Module) -> Iterator[None]:
             net.requires_grad_(True)
 
 
+def fooling(judged: list[Tensor]) -> Tensor:
+    """The generator's loss: cross-entropy of the logits [N] of each kind of generated with "real"."""
+    return mean([adversarial(logits, 1.0) for logits in judged])
+
+
 def mean(losses: list[Tensor]) -> Tensor:
     return torch.stack(losses).mean()
+
+
+def detached(**scalars: Tensor) -> Scalars:
+    return {name: value.detach() for name, value in scalars.items()}
 
 
 def confidence(logits: Tensor) -> Tensor:

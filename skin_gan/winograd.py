@@ -1,13 +1,13 @@
-"""Convolution with kernel 4, stride 2 and padding 1 in 9/16 of its products (Winograd's F(2,2) in both directions).
+"""Convolution with kernel 4, stride 2 and padding 1 with 9/16 of the products: Winograd's F(2,2), twice.
 
-Seen in blocks of 2x2 pixels as channels, the convolution has kernel 2 and stride 1: along one direction
-y0 = d0 g0 + d1 g1 and y1 = d1 g0 + d2 g1, which are four products, for blocks d and halves g of the kernel. With
+With blocks of 2x2 pixels taken as channels the convolution has kernel 2 and stride 1. Along one direction
+y0 = d0 g0 + d1 g1 and y1 = d1 g0 + d2 g1 are four products, of blocks d and halves g of the kernel. With
 
-    m0 = (d0 - d1) g0,   m1 = d1 (g0 + g1),   m2 = (d2 - d1) g1   it is   y0 = m0 + m1,   y1 = m1 + m2.
+    m0 = (d0 - d1) g0,   m1 = d1 (g0 + g1),   m2 = (d2 - d1) g1:   y0 = m0 + m1,   y1 = m1 + m2
 
-(Winograd 1980; Lavin and Gray 2016, arXiv 1509.09308. No factor but 1 and -1 occurs, so little precision is lost.)
-Both directions together make 9 matrix products of what `split_high` and `split_weight` return, which `merge_low`
-adds up. Each split has its transpose here as merge and vice versa: together they give the gradients too.
+they are three (Winograd 1980; Lavin and Gray 2016, arXiv 1509.09308), and as no factor but 1 and -1 occurs,
+little precision is lost. Both directions make 9 matrix products of what `split_high` and `split_weight`
+return, which `merge_low` adds up. Each split is the transpose of a merge, so these give the gradients too.
 
 N images, H x W pixels at the higher resolution (multiples of 4), C channels there and O at the lower one.
 """

@@ -1,4 +1,4 @@
-"""AEGAN (Lazarou 2020, arXiv 2004.05472): a GAN on images and a GAN on latents that are each other's autoencoder.
+"""AEGAN (Lazarou 2020, arXiv 2004.05472): GANs on images and on latents that are each other's autoencoder.
 
 Generator G: z -> x, encoder E: x -> z, image discriminator Dx, latent discriminator Dz. The paper leaves the
 layers open; these are DCGAN's, with an upsampling that a convolution follows, and its author's dense Dz.
@@ -24,10 +24,11 @@ class Generator(nn.Module):
     def __init__(self, m: ModelSettings) -> None:
         super().__init__()
         channels, bias = [*widths(m), max(4, m.base // 2)], has_bias(m.norm)
-        layers = [ConvTranspose2d(m.latent, channels[0], SMALLEST, 1, 0, bias=bias)]
+        layers: list[nn.Module] = [ConvTranspose2d(m.latent, channels[0], SMALLEST, 1, 0, bias=bias)]
         layers += [normalise(m.norm, channels[0]), nn.ReLU(inplace=True)]
         for c_in, c_out in pairwise(channels):
-            layers += [upsample(m.upsampling, c_in, c_out, bias), normalise(m.norm, c_out), nn.ReLU(inplace=True)]
+            layers += [upsample(m.upsampling, c_in, c_out, bias)]
+            layers += [normalise(m.norm, c_out), nn.ReLU(inplace=True)]
         # Images are made at full resolution by a convolution: no upsampling has the last word on a pixel.
         layers += [Conv2d(channels[-1], 3, 3, 1, 1), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
@@ -38,7 +39,7 @@ class Generator(nn.Module):
 
 
 def downsampling(m: ModelSettings, norm: str, outputs: int) -> nn.Sequential:
-    """Images [N,3,size,size] -> [N,outputs,1,1]: stride-2 convolutions down to 4x4, then one over all of that."""
+    """Images [N,3,size,size] -> [N,outputs,1,1]: stride-2 convolutions to 4x4, then one over all of it."""
     channels, bias = widths(m)[::-1], has_bias(norm)
     layers = [weighted(Conv2d(3, channels[0], 4, 2, 1), norm), nn.LeakyReLU(0.2, inplace=True)]
     for c_in, c_out in pairwise(channels):

@@ -80,8 +80,8 @@ def upsample(kind: str, c_in: int, c_out: int, bias: bool) -> nn.Module:
 class NearestConv2d(nn.Conv2d):
     """Nearest-neighbour upsampling by 2, then a 3x3 convolution, in one operation.
 
-    The 3x3 kernel sees two or three times the same pixel. With its weights added up beforehand that is a
-    transposed convolution with a 4x4 kernel: equal results with 16 products instead of 36, and no large image.
+    The 3x3 kernel sees the same pixel up to four times. With those weights added up beforehand it becomes a
+    transposed convolution with a 4x4 kernel: equal results from 16 products instead of 36.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,6 +125,6 @@ def initialise(net: nn.Module) -> None:
 
 def raw_weight(module: nn.Module) -> Tensor:
     """The trained tensor behind `module.weight`, which spectral normalisation computes from it."""
-    if hasattr(module, "parametrizations"):
-        return module.parametrizations.weight.original
-    return module.weight
+    tensors = dict(module.named_parameters())
+    normalised = "parametrizations.weight.original"
+    return tensors[normalised if normalised in tensors else "weight"]

@@ -21,10 +21,11 @@ class Generator(nn.Module):
     def __init__(self, m: ModelSettings) -> None:
         super().__init__()
         channels, bias = widths(m), has_bias(m.norm)
-        layers = [ConvTranspose2d(m.latent, channels[0], 4, 1, 0, bias=bias)]
+        layers: list[nn.Module] = [ConvTranspose2d(m.latent, channels[0], 4, 1, 0, bias=bias)]
         layers += [normalise(m.norm, channels[0]), nn.ReLU(inplace=True)]
         for c_in, c_out in pairwise(channels):
-            layers += [upsample(m.upsampling, c_in, c_out, bias), normalise(m.norm, c_out), nn.ReLU(inplace=True)]
+            layers += [upsample(m.upsampling, c_in, c_out, bias)]
+            layers += [normalise(m.norm, c_out), nn.ReLU(inplace=True)]
         layers += [upsample(m.upsampling, channels[-1], 3, bias), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         initialise(self)
@@ -39,7 +40,8 @@ class Discriminator(nn.Module):
     def __init__(self, m: ModelSettings) -> None:
         super().__init__()
         channels, bias = widths(m)[::-1], has_bias(m.d_norm)
-        layers = [weighted(Conv2d(3, channels[0], 4, 2, 1, bias=bias), m.d_norm), nn.LeakyReLU(0.2, inplace=True)]
+        layers = [weighted(Conv2d(3, channels[0], 4, 2, 1, bias=bias), m.d_norm)]
+        layers += [nn.LeakyReLU(0.2, inplace=True)]
         for c_in, c_out in pairwise(channels):
             layers += [weighted(Conv2d(c_in, c_out, 4, 2, 1, bias=bias), m.d_norm)]
             layers += [normalise(m.d_norm, c_out), nn.LeakyReLU(0.2, inplace=True)]

@@ -1,0 +1,77 @@
+"""Augmentations: what they do to pixels, that gradients pass, that only the given numbers decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from skin_gan.augment import cutout, diffaugment, dihedral, translate
+
+Augment = Callable[[Tensor, Tensor], Tensor]
+AUGMENTATIONS: list[tuple[Augment, tuple[int, ...]]] = [
+    (dihedral, ()),
+    (translate, (2,)),
+    (cutout, (2,)),
+    (diffaugment, (4,)),
+]
+
+
+def images(n: int = 3, size: int = 16) -> Tensor:
+    generator = torch.Generator().manual_seed(n)
+    return torch.rand(n, 3, size, size, generator=generator, dtype=torch.double) * 2 - 1
+
+
+def uniform(n: int, shape: tuple[int, ...]) -> Tensor:
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(1))
+
+
+def test_dihedral_gives_the_eight_orientations() -> None:
+    image = images(1)
+    turned = dihedral(image.expand(8, -1, -1, -1), (torch.arange(8) + 0.5) / 8)
+    array = image[0].numpy()
+    expected = [np.rot90(v, k, (1, 2)) for v in (array, array[:, :, ::-1]) for k in range(4)]
+    assert {x.numpy().tobytes() for x in turned} == {np.ascontiguousarray(x).tobytes() for x in expected}
+
+
+@pytest.mark.parametrize(("where", "shift"), [(0.0, -2), (0.5, 0), (0.999, 2)])
+def test_translation_by_whole_pixels_brings_in_zeros(where: float, shift: int) -> None:
+    x = images()
+    moved = translate(x, torch.tensor([[where, 0.5]]).expand(3, 2))
+    expected = torch.zeros_like(x)
+    for row in range(16):
+        if 0 <= row - shift < 16:
+            expected[:, :, row] = x[:, :, row - shift]
+    assert torch.equal(moved, expected)
+
+
+def test_cutout_removes_one_square_of_half_the_side() -> None:
+    x = torch.ones(2, 3, 16, 16)
+    holes = (cutout(x, torch.tensor([[0.5, 0.5], [0.0, 0.5]])) == 0).all(1)
+    assert holes[0, 4:12, 4:12].all() and holes[0].sum() == 64
+    assert holes[1].sum() == 32  # half of it outside
+
+
+@pytest.mark.parametrize(("augment", "shape"), AUGMENTATIONS)
+def test_gradients_pass(augment: Augment, shape: tuple[int, ...]) -> None:
+    x = images(1, 8).requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: augment(v, uniform(1, shape)), (x,))
+
+
+@pytest.mark.parametrize(("augment", "shape"), AUGMENTATIONS)
+def test_only_the_given_numbers_decide(augment: Augment, shape: tuple[int, ...]) -> None:
+    x, u = images(), uniform(3, shape)
+    before = torch.get_rng_state()
+    together = augment(x, u)
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(together, torch.cat([augment(x[k : k + 1], u[k : k + 1]) for k in range(3)]))
+
+
+@pytest.mark.parametrize(("augment", "shape"), AUGMENTATIONS)
+def test_colours_stay_as_they_are(augment: Augment, shape: tuple[int, ...]) -> None:
+    x, u = images(), uniform(3, shape)
+    recoloured = x.flip(1) * 0.5  # a change of colours, before or after
+    assert torch.allclose(augment(recoloured, u), augment(x, u).flip(1) * 0.5)
