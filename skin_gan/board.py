@@ -1,22 +1,23 @@
 """TensorBoard: the curves, image grids and HParams row of one trial, in its own folder.
 
 The horizontal axis is real images shown. A trial's HParams row is there from its first moment, with the
-metrics of its last evaluation; TensorBoard finds the columns itself, from the rows of all trials below its
---logdir, so nothing has to be written for a sweep as a whole.
+metrics of its last evaluation. `name_columns` says once, for a whole sweep, which columns come first.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summary_v2
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from torch.utils.tensorboard import SummaryWriter
 
 from skin_gan.config import TrialSpec
@@ -86,6 +87,28 @@ class Board:
             yield
         except OSError as e:
             raise unwritable(self.folder, e) from e
+
+
+def name_columns(folder: Path, settings: Mapping[str, Sequence[Any]], metrics: Sequence[str]) -> None:
+    """Name the columns of the HParams table of all trials below `folder`, the most telling first.
+
+    `settings` maps each searched setting to its values, or to the (low, high) of a range of floats. Without
+    this TensorBoard shows every setting in the order in which it finds them.
+    """
+    columns = [summary_v2.HParam(name, _domain(values)) for name, values in settings.items()]
+    shown = [summary_v2.Metric(f"metrics/{name}", display_name=name) for name in metrics]
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    writer = EventFileWriter(str(folder))
+    event = Event(wall_time=time.time(), summary=summary_v2.hparams_config_pb(columns, shown))
+    writer.add_event(event)
+    writer.close()
+
+
+def _domain(values: Sequence[Any]) -> summary_v2.Domain:
+    if all(isinstance(v, float) for v in values) and len(values) == 2:
+        return summary_v2.RealInterval(values[0], values[1])
+    return summary_v2.Discrete(sorted(set(values)))
 
 
 def session_end(status: int) -> Summary:

@@ -1,0 +1,46 @@
+"""What a person sees in TensorBoard, in headless Chromium."""
+
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+from gan_samples import judge, open_session, spec
+from tensorboard_server import Server
+
+from skin_gan.run import COMPLETED, RunFolder
+
+pytestmark = pytest.mark.browser
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update")  # fmt: skip
+
+
+def rendered(url: str, profile) -> str:
+    """The page's DOM after its scripts ran for a while."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("no chromium here: install Debian's package chromium")
+    command = [browser, *FLAGS, f"--user-data-dir={profile}", "--virtual-time-budget=30000", "--dump-dom"]
+    command.append(url)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def test_tensorboard_shows_each_trial_with_its_curves_and_grids(tmp_path):
+    run = RunFolder(tmp_path / "aegan_lr")
+    trials = [replace(spec("aegan", lr_g=n * 1e-4), index=n) for n in (1, 2)]
+    names = []
+    for trial in trials:
+        folder = run.trial("df", trial.index, trial.id)
+        session = open_session(folder.path, trial)
+        session.advance(0.032, judge)
+        session.finish(COMPLETED)
+        session.close()
+        names.append(f"trials/df/{folder.path.name}")
+    server = Server(run.path)
+    try:
+        server.wait_for(lambda s: len(s.get("runs")) == 2)
+        page = rendered(f"http://127.0.0.1:{server.port}/#timeseries", tmp_path / "profile")
+    finally:
+        server.process.kill()
+    for shown in (*names, "interpolation", "reconstruction", "metrics"):  # cards further down load later
+        assert f">{shown}<" in page or f"> {shown} <" in page
