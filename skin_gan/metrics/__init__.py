@@ -4,7 +4,8 @@
     scores.py     features -> KID, FD, precision, recall, density, coverage, two-sample test, diversity
     copies.py     is a generated image a training image again?
     artefacts.py  checkerboard pattern of an image set
-    reference.py  what evaluation needs of one class and fold, from cached real features
+    cache.py      features of real images, and what follows from them, on disk
+    reference.py  what evaluation needs of one class and fold
     floors.py     what real images score against real images
     evaluate.py   generated images + reference -> one flat record
 

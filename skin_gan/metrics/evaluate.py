@@ -8,15 +8,15 @@ from torch import Tensor
 from skin_gan.errors import SkinGanError
 from skin_gan.metrics import copies, scores
 from skin_gan.metrics.artefacts import checkerboard
+from skin_gan.metrics.cache import one_thread
 from skin_gan.metrics.features import Extractor, as_images
-from skin_gan.metrics.floors import Row, compare, floors, mean_rows, stand_in_size
-from skin_gan.metrics.reference import Reference, one_thread, reference
+from skin_gan.metrics.floors import TRAINING, Row, compare, floors, mean_rows, stand_in_size
+from skin_gan.metrics.reference import Reference, reference
 
 __all__ = ["Reference", "evaluate", "reference"]
 
 FLOORED = ("kid", "fd", "precision", "recall", "density", "coverage", "c2st", "vendi", "checkerboard")
 CHUNKS = 4  # at most so many subsets of the generated images are averaged over
-C2ST_TRAINING = 512  # training images, at most, that the C2ST tells generated ones from
 FEW = 50  # validation images below which a class is called small
 Record = dict[str, float | int | str | None]
 
@@ -29,6 +29,7 @@ def evaluate(fake: Tensor | np.ndarray, ref: Reference, extractor: Extractor, se
     kid, kid_low, kid_high   KID x1000 and its 95% interval; pairs of one lesion left out (`scores.kid`)
     kid_all_pairs            KID x1000 as usually computed, comparable to other people's
     kid_floor, kid_floor_sd  mean and spread of real-vs-real KID over splits by lesion
+    kid_train                KID of the training images themselves: how far this split's two parts lie apart
     fd ... checkerboard      and each + "_floor": the real-vs-real value at equal n (`floors`)
     c2st_train               C2ST against training images: well below 0.5 is a copying alarm
     copies                   share 0..1 of generated images judged copies of training images (`copies.judge`)
@@ -48,12 +49,15 @@ def _evaluate(images: np.ndarray, x: np.ndarray, ref: Reference, extractor: Extr
     n, n_part = len(images), stand_in_size(ref, len(images))
     parts = np.random.default_rng(seed).permutation(n)
     parts = parts[: n_part * min(CHUNKS, n // n_part)].reshape(-1, n_part)
-    row: Row = _kid(x, ref, seed)
-    row |= mean_rows([compare(x[p], ref.val.features, ref.val.lesions, ref, seed) for p in parts])
-    row |= {"checkerboard": checkerboard(images), "c2st_train": _c2st_training(x[parts[0]], ref, seed)}
-    floor = floors(ref, n)
-    row |= {f"{key}_floor": floor[key] for key in FLOORED} | {"kid_floor_sd": floor["kid_sd"]}
-    row |= {"collapse": _collapse(row), **_copies(x, images, ref)}
+    row: Row = {
+        **_kid(x, ref, seed),
+        **mean_rows([compare(x[p], ref.val.features, ref.val.lesions, ref, seed) for p in parts]),
+        "checkerboard": checkerboard(images),
+        "c2st_train": _c2st_training(x[parts[0]], ref, seed),
+        **_floors(ref, n),
+        **_copies(x, images, ref),
+    }
+    row["collapse"] = _collapse(row)
     context = _context(ref, extractor, n, n_part, seed)
     return {**row, **context, "note": "; ".join(_notes(row, ref, n, n_part))}
 
@@ -83,8 +87,14 @@ def _kid(x: np.ndarray, ref: Reference, seed: int) -> Row:
     }
 
 
+def _floors(ref: Reference, n: int) -> Row:
+    floor = floors(ref, n)
+    row = {f"{key}_floor": floor[key] for key in FLOORED}
+    return row | {"kid_floor_sd": floor["kid_sd"], "kid_train": floor["kid_train"]}
+
+
 def _c2st_training(x: np.ndarray, ref: Reference, seed: int) -> float | None:
-    some = np.random.default_rng(seed).permutation(len(ref.train.images))[:C2ST_TRAINING]
+    some = np.random.default_rng(seed).permutation(len(ref.train.images))[:TRAINING]
     return scores.c2st(x, ref.train.features[some], ref.train.lesions[some], seed=seed)
 
 
@@ -139,6 +149,9 @@ def _notes(row: Row, ref: Reference, n: int, n_part: int) -> list[str]:
             )
         if floor is not None and low <= floor + 2 * (row["kid_floor_sd"] or 0):
             notes.append("KID is within the spread of real against real: not told apart from real at this n")
+    train, spread = row["kid_train"], row["kid_floor_sd"]
+    if train is not None and spread is not None and train > 2 * spread:
+        notes.append(f"the training images themselves are at KID {train:.0f} from so few validation images")
     if (k := scores.neighbours(min(n_part, n_real))) < 5:
         notes.append(f"k = {k} neighbours, not 5: {min(n_part, n_real)} images are too few")
     if n_part < n:

