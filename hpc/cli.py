@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +17,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from hpc import config, progress
-from hpc.config import CHOICES, ROOT, Experiment, compose
+from hpc import config, progress, slurm
+from hpc.config import CHOICES, CLUSTER, Experiment, compose
 from hpc.plan import Plan, expected_kimg, make_plan, reopen
+from hpc.provenance import frozen, record_launch
+from hpc.submissions import Submission
 from skin_gan.errors import SkinGanError
 from skin_gan.presets import PRESETS
-from skin_gan.run import RunFolder, append_jsonl, lock, locked, read_json, write_json
+from skin_gan.run import RunFolder, lock, locked, read_json
 
 EXAMPLES = """\
 examples
@@ -44,7 +43,6 @@ def run_command(command: Callable[[list[str]], int]) -> int:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # A script's background job ignores SIGINT, and so would its children, which are stopped with it.
         signal.signal(signal.SIGINT, _pass)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     try:
         return command(sys.argv[1:])
     except SkinGanError as e:
@@ -84,12 +82,23 @@ def launch(words: list[str]) -> int:
     if e.dry_run:
         print_plan(console, make_plan(e, describe(e.data, Path(e.results))))
         return 0
+    if e.profile.kind == "slurm":
+        reach(console, e)
     store = resolve(e.data, [e.trial.model.size], Path(e.results))
     plan = make_plan(replace(e, data="demo" if store.kind == "demo" else str(store.path)), store)
     with attach(console, plan.run):
         check_classes(plan, store)
-        record_launch(plan, store, words)
-        return carry_out(console, plan)
+        code = record_launch(plan, store, words)
+        return carry_out(console, plan, code)
+
+
+def reach(console: Console, e: Experiment) -> None:
+    """Stop before anything is written if Slurm is not there; warn of what jobs may stumble over."""
+    slurm.use(e.profile)
+    slurm.queue()
+    e.profile.conf = os.environ.get(slurm.CONF, "")  # for later shells
+    for warning in slurm.warnings(e.profile, Path(e.results)):
+        console.print(f"warning: {warning}", style="yellow")
 
 
 def launch_help() -> str:
@@ -105,7 +114,7 @@ def launch_help() -> str:
             "Search GAN settings for each lesion class, pick the best generators, and say where they are.",
             "sweeps\n" + listing("sweep"),
             "budgets\n" + listing("budget"),
-            "clusters\n" + listing("cluster"),
+            f"clusters (default: ${CLUSTER}, else local)\n" + listing("cluster"),
             f"presets\n  preset={', '.join(PRESETS)}",
             "data\n  data=auto (an ingested store, else built-in), demo (built-in, not medical), or a\n"
             "  store's path; `python -m skin_gan.data ingest --help` makes a store from HAM10000",
@@ -140,65 +149,39 @@ def check_classes(plan: Plan, store: Any) -> None:
         class_split(store, label, plan.experiment.trial.model.size, plan.experiment.fold)
 
 
-def record_launch(plan: Plan, store: Any, words: list[str]) -> None:
-    """Save the resolved settings and where they came from, before any work starts."""
-    plan.run.jobs.mkdir(parents=True, exist_ok=True)
-    before = config.load(plan.run.settings) if plan.run.settings.exists() else None
-    if before != plan.experiment:
-        config.save(plan.experiment, plan.run.settings)
-    write_json(plan.run.provenance, provenance(plan, store))
-    append_jsonl(plan.run.path / "launches.jsonl", {"time": time.time(), "words": words, **commit()})
-
-
-def provenance(plan: Plan, store: Any) -> dict[str, Any]:
-    from importlib.metadata import version
-
-    packages = ("torch", "torchvision", "accelerate", "ray", "submitit", "timm", "numpy")
-    return {
-        "sweep": plan.run.path.name,
-        "data": {
-            "name": store.name, "kind": store.kind, "fingerprint": store.fingerprint, "unit": store.unit,
-            "partial": store.partial, "counts": store.counts, "notes": store.notes,
-        },
-        **commit(),
-        "machine": {"host": socket.gethostname(), "system": platform.platform(), "cores": os.cpu_count()},
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in packages},
-    }  # fmt: skip
-
-
-def commit() -> dict[str, Any]:
-    """The checkout's git commit, and whether files differ from it; empty outside git."""
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    head = git("rev-parse", "HEAD")
-    return {"commit": head, "modified": bool(git("status", "--porcelain"))} if head else {"commit": None}
-
-
-def carry_out(console: Console, plan: Plan) -> int:
+def carry_out(console: Console, plan: Plan, code: Path, names: Container[str] | None = None) -> int:
+    """Run what is left of the plan, or of its jobs of these names, here or on the cluster."""
     from hpc import cluster
 
-    jobs = [job for stage in plan.stages for job in stage.jobs]
+    jobs = [job for stage in plan.stages for job in stage.jobs if names is None or job.name in names]
+    failures: list[str] = []
     if all(cluster.complete(plan, job) for job in jobs):
         console.print("every trial of this sweep has ended: nothing left to do")
-        failures = []
+    elif plan.experiment.profile.kind == "slurm":
+        queued, new = cluster.submit(plan, jobs, code)
+        print_submitted(console, plan, queued, new)
+        print(f"results: {plan.run.path}")
+        return 0
     else:
         console.print(f"{plan.experiment.sweep} on {plan.experiment.data}: {plan.run.path}")
         with watching(console, plan.run) as watch:
-            failures = cluster.run_local(plan, watch)
+            failures = cluster.run_local(plan, jobs, code, watch)
     conclude(console, plan)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     print(f"results: {plan.run.path}")
     return 1 if failures else 0
+
+
+def print_submitted(console: Console, plan: Plan, queued: list[Submission], new: list[Submission]) -> None:
+    """The jobs' ids, and how to watch and steer them."""
+    for verb, jobs in (("queued already", queued), ("submitted", new)):
+        for s in jobs:
+            console.print(f"{verb}: {s.job} is job {s.id}", highlight=False)
+    if not new:
+        console.print("nothing new to submit: attached to the jobs above")
+    console.print(f"watch:  python hpc/status.py {plan.run.path} --watch")
+    console.print(f"steer:  python hpc/steer.py cancel|hold|release|retry {plan.run.path}")
 
 
 @contextmanager
@@ -242,10 +225,20 @@ def print_plan(console: Console, plan: Plan) -> None:
         trials = len(stage.jobs) * s.trials if kimg else 0
         names = f"{len(stage.jobs)}: {', '.join(j.label for j in stage.jobs)}" if kimg else "1"
         t.add_row(stage.name, names, str(trials or ""), f"{kimg:g}" if kimg else "", ", ".join(stage.after))
+    if e.profile.kind == "slurm":
+        print_scripts(plan)
     console.print(t)
     console.print(f"expected per class: {expected_kimg(s):g} kimg over rungs at {s.rungs} kimg")
     console.print(f"cost: {cost(plan)}")
     console.print(f"folder: {plan.run.path}{' (exists: would go on)' if plan.run.settings.exists() else ''}")
+
+
+def print_scripts(plan: Plan) -> None:
+    """Every script that would be given to sbatch."""
+    from hpc import cluster
+
+    for stage in plan.stages:
+        print(f"--- sbatch script of stage {stage.name}\n{cluster.script(plan, stage, frozen(plan.run))}")
 
 
 def cost(plan: Plan) -> str:
@@ -292,54 +285,21 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     return config.read_yaml(path) if path.exists() else None
 
 
-def status(arguments: list[str]) -> int:
-    """`hpc/status.py`: what sweeps have reached."""
-    parser = argparse.ArgumentParser(prog="python hpc/status.py", description=status.__doc__)
-    parser.add_argument("run", nargs="?", type=Path, help="a sweep's folder (default: all under results/)")
-    parser.add_argument("--class", dest="label", help="show each trial of this class")
-    parser.add_argument("--trials", action="store_true", help="show each trial of every class")
-    parser.add_argument("--watch", action="store_true", help="keep showing until interrupted")
-    options = parser.parse_args(arguments)
-    console = make_console()
-    runs = [RunFolder(options.run)] if options.run else find_runs(ROOT / "results")
-    if not runs:
-        raise SkinGanError(f"no sweep under {ROOT / 'results'}: name a sweep's folder, or launch one")
-    while True:
-        for run in runs:
-            show_status(console, run, options)
-        if not options.watch:
-            return 0
-        time.sleep(2.0)
-
-
-def find_runs(results: Path) -> list[RunFolder]:
-    """Every sweep's folder under `results`, latest last."""
-    found = sorted(results.glob("*/*/sweep.yaml"), key=lambda p: p.stat().st_mtime)
-    return [RunFolder(p.parent) for p in found]
-
-
-def show_status(console: Console, run: RunFolder, options: argparse.Namespace) -> None:
-    s = progress.snapshot(run)
-    if options.label and options.label not in s.experiment.classes:
-        raise SkinGanError(f"unknown class {options.label}: choose one of {', '.join(s.experiment.classes)}")
-    running = "a launch is running" if s.launcher else "no launch is running here"
-    console.print(f"{s.experiment.sweep}: {run.path} (stage {s.stage}; {running})", style="bold")
-    console.print(progress.table(s))
-    for c in s.classes:
-        if options.trials or options.label == c.label:
-            console.print(f"\n{c.label}", style="bold")
-            console.print(progress.trial_table(c))
-
-
 def aggregate(arguments: list[str]) -> int:
     """`hpc/aggregate.py`: write the leaderboard anew and export the best generators."""
     parser = argparse.ArgumentParser(prog="python hpc/aggregate.py", description=aggregate.__doc__)
     parser.add_argument("run", type=Path, help="a sweep's folder")
-    plan = reopen(RunFolder(parser.parse_args(arguments).run.absolute()))
+    parser.add_argument("--publish", type=Path, metavar="DIR", help="also write tables and generated images "
+                        "to DIR, without photographs or paths, to be committed")  # fmt: skip
+    options = parser.parse_args(arguments)
+    plan = reopen(RunFolder(options.run.absolute()))
     from hpc.leaderboard import write_leaderboard
+    from hpc.publish import publish
     from hpc.selection import export_best
 
     export_best(plan, write_leaderboard(plan))
+    if options.publish:
+        publish(plan, options.publish)
     conclude(make_console(), plan)
     print(f"results: {plan.run.path}")
     return 0

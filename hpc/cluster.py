@@ -1,16 +1,27 @@
-"""Where jobs run. The only module that imports Submitit."""
+"""Where jobs run: on this machine, or on Slurm. The only module that imports Submitit."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shlex
+import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import submitit
+from submitit.helpers import DelayedSubmission
+from submitit.slurm.slurm import _make_sbatch_string  # private: the one way to a script without Slurm
 
+from hpc import slurm, submissions
 from hpc.config import Experiment
-from hpc.jobs import Task
-from hpc.plan import PREPARE, SEARCH, Job, Plan, unfinished
+from hpc.jobs import Task, target
+from hpc.plan import PREPARE, SEARCH, SELECT, Job, Plan, Stage, unfinished
+from hpc.provenance import exports, job_environment
+from hpc.submissions import Submission
 from skin_gan.run import locked, read_json
 
 # Submitit's local jobs must have a time limit; this machine has none.
@@ -23,8 +34,10 @@ def cores() -> int:
 
 
 def slots(e: Experiment) -> int:
-    """Trials that this machine trains at a time."""
-    return e.profile.slots or e.profile.gpus or max(1, cores() // e.operations.threads)
+    """Trials that this machine, or a job of this cluster, trains at a time."""
+    p = e.profile
+    available = p.cpus_per_task if p.kind == "slurm" else cores()
+    return p.slots or p.gpus_per_node or max(1, available // e.operations.threads)
 
 
 def complete(plan: Plan, job: Job) -> bool:
@@ -36,21 +49,22 @@ def complete(plan: Plan, job: Job) -> bool:
     if record["state"] != "done":
         return False
     if job.stage == PREPARE:
-        return True
+        return set(plan.experiment.classes) <= set(record.get("classes", []))
     changed = [plan.run.settings.stat().st_mtime]
     changed += [f.state().get("updated", 0.0) for c in plan.experiment.classes for _, f in plan.trials(c)]
     return plan.run.leaderboard.exists() and record["ended"] > max(changed)
 
 
-def run_local(plan: Plan, watch: Callable[[], None]) -> list[str]:
-    """Run the plan's stages on this machine, as many jobs at a time as it has slots for.
+def run_local(plan: Plan, wanted: list[Job], code: Path, watch: Callable[[], None]) -> list[str]:
+    """Run the wanted jobs on this machine, from the frozen `code`, as many at a time as it has slots.
 
     Calls `watch` several times a second. Returns a line for each job that failed; later stages still run, on
     what there is. Ctrl-C, or any exception from `watch`, stops the jobs; everything on disk stays usable.
     """
     failures = []
+    os.environ.update(job_environment(code, os.environ))
     for stage in plan.stages:
-        jobs = [job for job in stage.jobs if not complete(plan, job)]
+        jobs = [job for job in stage.jobs if job in wanted and not complete(plan, job)]
         failures += run_jobs(plan, jobs, slots(plan.experiment), watch)
     return failures
 
@@ -79,7 +93,7 @@ def run_jobs(plan: Plan, waiting: list[Job], total: int, watch: Callable[[], Non
 
 def submit_local(plan: Plan, job: Job, share: int) -> submitit.Job[None]:
     executor = submitit.LocalExecutor(folder=plan.run.jobs / job.name)
-    executor.update_parameters(timeout_min=A_YEAR, gpus_per_node=plan.experiment.profile.gpus)
+    executor.update_parameters(timeout_min=A_YEAR, gpus_per_node=plan.experiment.profile.gpus_per_node)
     return executor.submit(Task(str(plan.run.path), job.stage, job.label, share))
 
 
@@ -90,3 +104,125 @@ def stop(plan: Plan, running: dict[Job, submitit.Job[None]], seconds: float = 40
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and any(locked(plan.run.jobs / f"{job.name}.lock") for job in running):
         time.sleep(0.1)
+
+
+def submit(plan: Plan, wanted: list[Job], code: Path) -> tuple[list[Submission], list[Submission]]:
+    """Give Slurm what is wanted and neither complete nor queued, each stage after the one before it.
+
+    Returns the jobs that were queued or running already, and the new ones.
+    """
+    alive, known = slurm.queue(), submissions.latest(plan.run)
+    before: list[Submission] = []
+    new: list[Submission] = []
+    for stage in plan.stages:
+        live = {
+            job: known[job.name] for job in stage.jobs if job.name in known and known[job.name].id in alive
+        }
+        stale = {job: s for job, s in live.items() if out_of_date(plan, job, alive[s.id], bool(new))}
+        slurm.cancel(s.id for s in stale.values() if alive[s.id].state == slurm.PENDING)
+        kept = {job: s for job, s in live.items() if job not in stale}
+        todo = [
+            job
+            for job in stage.jobs
+            if job in wanted and job not in kept and (not complete(plan, job) or needed(job, before))
+        ]
+        running = [s for s in stale.values() if alive[s.id].state != slurm.PENDING]
+        made = submit_stage(plan, stage, todo, code, after=[*before, *running])
+        before += [*kept.values(), *running, *made]
+        new += made
+    return [s for s in before if s not in new], new
+
+
+def out_of_date(plan: Plan, job: Job, queued: slurm.Queued, renewed: bool) -> bool:
+    """Whether a queued or running job cannot do all that is wanted now, so that another must follow it."""
+    if job.stage == SELECT:
+        return renewed  # it must wait for the new jobs too
+    record = read_json(plan.run.jobs / f"{job.name}.json") or {}
+    running = queued.state != slurm.PENDING and record.get("state") == "running"
+    return job.stage == SEARCH and running and record.get("target") != target(plan)
+
+
+def needed(job: Job, before: list[Submission]) -> bool:
+    """Whether a job that is complete now will not be when the jobs before it have ended."""
+    return job.stage == SELECT and bool(before)
+
+
+def submit_stage(
+    plan: Plan, stage: Stage, jobs: list[Job], code: Path, after: list[Submission]
+) -> list[Submission]:
+    """Submit jobs as arrays, each recorded as soon as Slurm has taken it."""
+    p, made = plan.experiment.profile, []
+    ids = sorted({s.base for s in after})
+    for part in chunks(jobs, min(p.max_array, slurm.max_array() or p.max_array)) if jobs else ():
+        executor = submitit.SlurmExecutor(
+            submissions.logs(plan.run, stage.name), max_num_timeout=p.requeues, python=p.python or None
+        )
+        executor.update_parameters(**options(plan, stage.name, code, ids))
+        with executor.batch():
+            results = [executor.submit(task(plan, job)) for job in part]
+        for job, result in zip(part, results, strict=True):
+            made.append(Submission(job.name, result.job_id))
+            submissions.add(plan.run, made[-1])
+    return made
+
+
+def chunks(jobs: list[Job], size: int) -> Iterator[list[Job]]:
+    for start in range(0, len(jobs), size):
+        yield jobs[start : start + size]
+
+
+def task(plan: Plan, job: Job) -> SlurmTask:
+    e = plan.experiment
+    share = e.profile.cpus_per_task if job.stage == PREPARE else slots(e)
+    return SlurmTask(str(plan.run.path), job.stage, job.label, share)
+
+
+def options(plan: Plan, stage: str, code: Path, after: list[str]) -> dict[str, Any]:
+    """A stage's options in Submitit's words; `after`: ids of the jobs it waits for, however they end."""
+    e, p = plan.experiment, plan.experiment.profile
+    chosen = {
+        "partition": p.partition, "account": p.account, "qos": p.qos, "constraint": p.constraint,
+        "gpus_per_node": p.gpus_per_node,
+    }  # fmt: skip
+    more = {"mem": p.mem, "reservation": p.reservation, "dependency": after and "afterany:" + ":".join(after)}
+    return {
+        **{name: value for name, value in chosen.items() if value},
+        "job_name": f"{e.sweep}-{stage}",
+        "comment": str(plan.run.path),
+        "time": p.minutes,
+        "nodes": p.nodes if stage == SEARCH else 1,
+        "ntasks_per_node": 1,
+        "cpus_per_task": p.cpus_per_task,
+        # Since Slurm 22.05 srun no longer takes it from sbatch.
+        "srun_args": [f"--cpus-per-task={p.cpus_per_task}"],
+        "array_parallelism": p.parallel,
+        "signal_delay_s": p.signal_delay,
+        "wckey": None,
+        "setup": [*p.setup, *exports(code)],
+        "additional_parameters": {"requeue": True} | {k: v for k, v in more.items() if v} | p.extra,
+    }
+
+
+def script(plan: Plan, stage: Stage, code: Path) -> str:
+    """The sbatch script of a stage, as it would be submitted; Slurm need not be installed."""
+    folder = submissions.logs(plan.run, stage.name)
+    python = plan.experiment.profile.python or shlex.quote(sys.executable)
+    return _make_sbatch_string(
+        command=f"{python} -u -m submitit.core._submit {shlex.quote(str(folder))}",
+        folder=folder,
+        map_count=len(stage.jobs) if len(stage.jobs) > 1 else None,
+        **options(plan, stage.name, code, [f"<{name}>" for name in stage.after]),
+    )
+
+
+class SlurmTask(Task):
+    """A task that Slurm may interrupt: Submitit calls `checkpoint` at its warning, and requeues the job."""
+
+    def __call__(self) -> None:
+        # Before it kills a job Slurm sends SIGTERM to all processes of it, Ray's too.
+        signal.signal(signal.SIGTERM, lambda *_: self.interrupt())
+        super().__call__()
+
+    def checkpoint(self) -> DelayedSubmission:
+        self.interrupt()
+        return DelayedSubmission(SlurmTask(*dataclasses.astuple(self)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -17,6 +18,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hpc.profiles import ProfileSettings, check_profile
 from hpc.space import check_space, leaves
 from skin_gan.config import EvalSettings, Operations, TrialSettings, check
 from skin_gan.errors import SkinGanError
@@ -24,6 +26,7 @@ from skin_gan.presets import PRESETS
 from skin_gan.run import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
+CLUSTER = "SKIN_GAN_CLUSTER"  # environment variable: the profile that is meant where no cluster= is given
 
 
 @dataclass
@@ -44,16 +47,6 @@ class SelectSettings:
 
     max_copies: float = 0.05  # largest share of generated images that may be copies of training images
     min_coverage: float = 0.2  # smallest coverage, as a share of what real images reach at equal n
-
-
-@dataclass
-class ProfileSettings:
-    """A machine or a cluster: slurm/NAME.yaml. Never changes a result, so never part of an identity."""
-
-    kind: Literal["local", "slurm"] = "local"
-    slots: int = 0  # local: trials at a time; 0 takes one per `threads` cores
-    gpus: int = 0  # local: GPUs that the slots share; 0 trains on CPUs
-    images_per_second: float = 0.0  # assumed per slot for the cost estimate until something is measured
 
 
 @dataclass
@@ -118,6 +111,7 @@ def compose(words: list[str]) -> Experiment:
     defaults = {f.name: f.default for f in dataclasses.fields(Experiment)}
     sweep = CHOICES["sweep"].load("sweep", given["sweep"])
     choices = ("preset", "budget", "cluster")
+    defaults["cluster"] = os.environ.get(CLUSTER) or defaults["cluster"]
     name = {key: str(given.get(key, sweep.get(key, defaults[key]))) for key in choices}
     if name["preset"] not in PRESETS:
         raise SkinGanError(f"unknown preset {name['preset']!r}: choose one of {', '.join(PRESETS)}")
@@ -131,7 +125,10 @@ def compose(words: list[str]) -> Experiment:
         name,
         given,
     ]
-    return checked(fix_searched(merge(layers), given))
+    e = fix_searched(merge(layers), given)
+    if "results" not in given and e.profile.results:
+        e.results = e.profile.results
+    return checked(e)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -227,7 +224,10 @@ def checked(e: Experiment) -> Experiment:
         raise SkinGanError(f"evaluate.images={e.evaluate.images}: expected at least 16")
     if e.operations.threads < 1:
         raise SkinGanError(f"operations.threads={e.operations.threads}: expected at least 1")
-    e.results = str(Path(e.results).expanduser().absolute())
+    check_profile(e.profile)
+    e.results = str(Path(os.path.expandvars(e.results)).expanduser().absolute())
+    if "$" in e.results:
+        raise SkinGanError(f"results={e.results}: a variable in it is not set in this shell")
     return e
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from hpc.plan import Plan
+from hpc.staging import STORE
 from skin_gan.data.resolve import resolve
 from skin_gan.data.store import ClassSplit, Store, class_split
 from skin_gan.errors import SkinGanError
@@ -27,7 +29,7 @@ class Inputs:
     def store(self) -> Store:
         """The store the sweep was planned on; another one at the same place is an error."""
         e = self.plan.experiment
-        store = resolve(e.data, [self.size], Path(e.results))
+        store = resolve(os.environ.get(STORE, e.data), [self.size], Path(e.results))
         if store.fingerprint != self.plan.data:
             raise SkinGanError(
                 f"the data at {store.path} changed since this sweep was launched: its fingerprint was "
@@ -37,7 +39,7 @@ class Inputs:
 
     @cached_property
     def extractor(self) -> Extractor:
-        return extractor()
+        return extractor(threads=self.plan.experiment.operations.threads)
 
     def split(self, label: str) -> ClassSplit:
         return class_split(self.store, label, self.size, self.plan.experiment.fold)

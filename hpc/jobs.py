@@ -16,12 +16,23 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn
 
-from hpc.plan import PREPARE, SEARCH, SELECT, Job, reopen
+from hpc.config import ROOT, Experiment
+from hpc.plan import PREPARE, SEARCH, SELECT, Job, Plan, reopen
+from hpc.provenance import CODE
+from hpc.space import leaves
+from hpc.staging import stage_data
 from skin_gan.errors import SkinGanError
 from skin_gan.run import RunFolder, lock, read_json, write_json
+
+# How often a search that was killed, by hand or for its memory, is started again within its job.
+DRIVER_RESTARTS = 2
+NO_RAY = 75  # exit code of a search that could not start Ray
+# Metrics in TensorBoard's table of trials; the others have curves.
+COLUMNS = ("kid", "kid_floor", "coverage", "copies", "precision", "recall", "fd", "c2st", "collapse")
 
 
 @dataclass
@@ -38,23 +49,98 @@ class Task:
         # A launcher that was killed can leave its job behind: wait for it, then do what it left undone.
         with lock(run.jobs / f"{name}.lock", wait=float("inf")) as held, record(run, name) as tell:
             assert held is not None
+            plan = reopen(run)
+            tell(target=target(plan))
             if self.stage == SEARCH:
-                # Ray replaces signal handlers, so it gets a process of its own; the lock is passed on, to be
-                # held for as long as that process lives even if this one is killed.
-                with private_folder() as temporary:
-                    arguments = ["-m", "hpc.search", self.run, self.label, str(self.slots), temporary]
-                    code = run_child([sys.executable, *arguments], held.fileno(), ray_environment(temporary))
-                    if code:
-                        why = Path(temporary, "error")
-                        raise RuntimeError(
-                            why.read_text() if why.exists() else f"its process ended with {code}"
-                        )
+                self.search(plan, held)
             elif self.stage == PREPARE:
-                prepare(run, tell)
+                prepare(plan, tell)
             elif self.stage == SELECT:
-                select(run)
+                select(plan)
             else:
                 raise ValueError(f"no stage {self.stage!r}")
+
+    def search(self, plan: Plan, held: IO[bytes]) -> None:
+        """Run the class's trials in a process of their own; killed, or without Ray, it is started again."""
+        check_prepared(plan.run)
+        variables = {**os.environ, **stage_data(plan)}
+        for start in range(1 + DRIVER_RESTARTS):
+            self.driver = Driver([self.run, self.label, str(self.slots)], held.fileno(), variables)
+            code = self.driver.wait()
+            if self.driver.stopped:
+                held.close()  # the same job may run elsewhere by now
+                await_end()
+            if code >= 0 and code != NO_RAY:
+                break
+            print(f"the search ended with {code} (start {start + 1})", file=sys.stderr, flush=True)
+        if code:
+            raise RuntimeError(self.driver.error or f"its process ended with {code}")
+
+    def interrupt(self) -> None:
+        """End the search, if there is one, in the middle; called by a signal handler."""
+        if driver := getattr(self, "driver", None):
+            driver.stop()
+
+
+class Driver:
+    """A process that runs `hpc.search`: Ray replaces signal handlers, so it gets a process of its own.
+
+    It is in a session of its own and ends with this process, however this one ends. The job's lock is passed
+    on, to be held for as long as that process lives even if this one is killed.
+    """
+
+    def __init__(self, arguments: list[str], held: int, variables: dict[str, str]) -> None:
+        # Ray's sockets are in it: closed to others; its path is short, since sockets' end at 107 bytes.
+        self.temporary = tempfile.mkdtemp(prefix="sg", dir="/tmp")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "hpc.search", *arguments, self.temporary],
+            start_new_session=True,
+            pass_fds=[held],
+            env=ray_environment(self.temporary, variables),
+        )
+        self.stopped = False
+        self.error = ""
+
+    def wait(self) -> int:
+        """The process's exit code."""
+        try:
+            # Polling, not wait(): a blocking wait in a signal handler would deadlock with one here.
+            while self.process.poll() is None:
+                time.sleep(0.1)
+        finally:
+            self.end()
+        return self.process.returncode
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.end(grace=5.0)
+
+    def end(self, grace: float = 10.0) -> None:
+        """End the process and all it started; afterwards nothing of it is left."""
+        end_group(self.process, grace)
+        if (message := Path(self.temporary, "error")).exists():
+            self.error = message.read_text()
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+
+def await_end() -> NoReturn:
+    """Sleep until Slurm, which sent SIGTERM, ends or requeues this job: ending by itself would fail it."""
+    while True:
+        time.sleep(1.0)
+
+
+def target(plan: Plan) -> list[float]:
+    """What a search works towards: trials per class, and kimg. A launch may raise both."""
+    return [plan.experiment.search.trials, *plan.experiment.search.rungs]
+
+
+def check_prepared(run: RunFolder) -> None:
+    """Stop now if the stage before did not end well: its message says more than what would fail here."""
+    before = read_json(run.jobs / f"{PREPARE}.json") or {"state": "missing"}
+    if before["state"] != "done":
+        raise SkinGanError(
+            f"{PREPARE} is {before['state']}, not done: {before.get('error') or 'see its log'}"
+        )
 
 
 @contextlib.contextmanager
@@ -65,7 +151,8 @@ def record(run: RunFolder, name: str) -> Iterator[Callable[..., None]]:
     """
     path = run.jobs / f"{name}.json"
     entry: dict[str, Any] = {
-        "started": time.time(), "host": socket.gethostname(), "pid": os.getpid(), "restarts": restarts(path)
+        "started": time.time(), "host": socket.gethostname(), "pid": os.getpid(), "restarts": restarts(path),
+        "slurm": slurm_id(), "node": os.environ.get("SLURMD_NODENAME"),
     }  # fmt: skip
 
     def tell(**more: Any) -> None:
@@ -82,46 +169,32 @@ def record(run: RunFolder, name: str) -> Iterator[Callable[..., None]]:
     tell(state="done", ended=time.time())
 
 
+def slurm_id() -> str:
+    """This job's id as squeue shows it: 12, or 12_3 for an element of an array; empty on this machine."""
+    if "SLURM_ARRAY_TASK_ID" in os.environ:
+        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID", "")
+
+
 def restarts(path: Path) -> int:
     before = read_json(path)
     return before["restarts"] + 1 if before else 0
 
 
-@contextlib.contextmanager
-def private_folder() -> Iterator[str]:
-    """A folder for Ray's sockets: closed to others; its path is short, since sockets' end at 107 bytes."""
-    path = tempfile.mkdtemp(prefix="sg", dir="/tmp")
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def ray_environment(temporary: str) -> dict[str, str]:
+def ray_environment(temporary: str, variables: dict[str, str]) -> dict[str, str]:
     """The environment of a Ray that belongs to this job alone. Ray reads it when it is imported."""
     token = Path(temporary, "token")
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
-    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    environment = {**variables, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     environment.pop("RAY_ADDRESS", None)  # or it would join whatever cluster that names
     environment.update(RAY_USAGE_STATS_ENABLED="0", RAY_CHDIR_TO_TRIAL_DIR="0")
     environment.update(TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1")  # the session writes its own
+    environment.update(RAY_memory_monitor_refresh_ms="0")  # it watches the machine; Slurm watches the job
     return environment
 
 
-def run_child(command: list[str], held: int, environment: dict[str, str]) -> int:
-    """Run a process in a session of its own; its whole group ends with this one, however this one ends."""
-    child = subprocess.Popen(command, start_new_session=True, pass_fds=[held], env=environment)
-    try:
-        # Polling, not wait(): a blocking wait in a signal handler would deadlock with one here.
-        while child.poll() is None:
-            time.sleep(0.1)
-    finally:
-        end_group(child)
-    return child.returncode
-
-
-def end_group(child: subprocess.Popen[bytes], grace: float = 10.0) -> None:
+def end_group(child: subprocess.Popen[bytes], grace: float) -> None:
     """SIGINT, so that trials save and Ray ends its processes; SIGKILL for what is left after `grace` s."""
     for number, seconds in ((signal.SIGINT, grace), (signal.SIGKILL, 5.0)):
         if child.poll() is None:
@@ -134,26 +207,57 @@ def end_group(child: subprocess.Popen[bytes], grace: float = 10.0) -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def prepare(run: RunFolder, tell: Callable[..., None]) -> None:
-    """Compute the features of the real images once, so that every trial finds them in the cache.
+def prepare(plan: Plan, tell: Callable[..., None]) -> None:
+    """Check the machine, name the board's columns, and compute the features of the real images once.
 
     On one thread: on cores that others use too, a second one waits for the first more than it helps.
     """
+    preflight(plan)
     import torch
 
     from hpc.inputs import Inputs
+    from skin_gan.board import name_columns
 
     torch.set_num_threads(1)
-    Inputs(reopen(run)).warm(lambda done, total: tell(done=done, total=total))
+    name_columns(plan.run.path, columns(plan.experiment), COLUMNS)
+    Inputs(plan).warm(lambda done, total: tell(done=done, total=total))
+    tell(classes=plan.experiment.classes)
 
 
-def select(run: RunFolder) -> None:
+def columns(e: Experiment) -> dict[str, list[Any]]:
+    """The searched settings and what each is drawn from, for TensorBoard's table."""
+    return {"label": e.classes} | {
+        ".".join(path): next(iter(d.values())) for path, d in leaves(e.search.space)
+    }
+
+
+def preflight(plan: Plan) -> None:
+    """Check what only the machine that trains can tell, before many jobs find it out. Raises SkinGanError."""
+    import torch
+
+    e, code = plan.experiment, os.environ.get(CODE, str(ROOT))
+    if Path(code).resolve() != ROOT:
+        raise SkinGanError(f"Python here took the package from {ROOT}, not from {code}: see profile.setup")
+    if missing := [name for name in ("ray", "accelerate", "timm", "submitit") if find_spec(name) is None]:
+        raise SkinGanError(
+            f"{sys.executable} on {socket.gethostname()} has no {', '.join(missing)}: see profile.setup"
+        )
+    wanted, found = e.profile.gpus_per_node, torch.cuda.device_count()
+    if e.operations.device != "cpu" and found < wanted:
+        raise SkinGanError(
+            f"{socket.gethostname()} shows torch {found} GPUs where profile.gpus_per_node={wanted}: check "
+            "the profile and torch's build, or set operations.device=cpu"
+        )
+
+
+def select(plan: Plan) -> None:
     """Write the leaderboard and export the best generator of each class."""
     from hpc.leaderboard import write_leaderboard
     from hpc.selection import export_best
 
-    plan = reopen(run)
     rows = write_leaderboard(plan)
     if not any(row["kid"] is not None for row in rows):
-        raise SkinGanError(f"no trial in {run.path} was ever evaluated: {run.jobs} holds the jobs' messages")
+        raise SkinGanError(
+            f"no trial in {plan.run.path} was ever evaluated: {plan.run.jobs} holds the jobs' messages"
+        )
     export_best(plan, rows)

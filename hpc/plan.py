@@ -66,13 +66,17 @@ def make_plan(e: Experiment, data: Store) -> Plan:
         raise SkinGanError(f"unknown class {', '.join(unknown)}: {data.name} has {', '.join(data.classes)}")
     labels = [label for label in data.classes if not e.classes or label in e.classes]
     e = dataclasses.replace(e, classes=labels)
+    return Plan(e, data.fingerprint, run_folder(e, data), stages_of(e))
+
+
+def stages_of(e: Experiment) -> tuple[Stage, ...]:
+    """The stages of an experiment whose classes are known, in the order in which they run."""
     kimg = expected_kimg(e.search)
-    stages = (
+    return (
         Stage(PREPARE, (Job(PREPARE),), after=()),
-        Stage(SEARCH, tuple(Job(SEARCH, label, kimg) for label in labels), after=(PREPARE,)),
+        Stage(SEARCH, tuple(Job(SEARCH, label, kimg) for label in e.classes), after=(PREPARE,)),
         Stage(SELECT, (Job(SELECT),), after=(SEARCH,)),
     )
-    return Plan(e, data.fingerprint, run_folder(e, data), stages)
 
 
 def reopen(run: RunFolder) -> Plan:
@@ -81,9 +85,7 @@ def reopen(run: RunFolder) -> Plan:
     record = read_json(run.provenance)
     if record is None:
         raise SkinGanError(f"{run.path} is not a sweep's folder: it has no {run.provenance.name}")
-    kimg = expected_kimg(e.search)
-    jobs = tuple(Job(SEARCH, label, kimg) for label in e.classes)
-    return Plan(e, record["data"]["fingerprint"], run, (Stage(SEARCH, jobs, ()),))
+    return Plan(e, record["data"]["fingerprint"], run, stages_of(e))
 
 
 def unfinished(state: dict[str, Any], last: float) -> bool:

@@ -28,6 +28,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from hpc.config import SearchSettings
+from hpc.jobs import NO_RAY
 from hpc.plan import Plan, reopen, unfinished
 from skin_gan.run import (
     COMPLETED,
@@ -54,7 +55,7 @@ def search(plan: Plan, label: str, slots: int, temporary: str) -> None:
     if not todo:
         return
     space = {"index": tune.grid_search(todo), "run": str(plan.run.path), "label": label}
-    gpus = plan.experiment.profile.gpus
+    gpus = plan.experiment.profile.gpus_per_node
     with ray_cluster(slots, gpus, temporary):
         tuner = tune.Tuner(
             tune.with_resources(Trial, {"cpu": 1, "gpu": gpus / slots}),
@@ -123,6 +124,8 @@ class Rungs(ASHAScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         index, kimg, kid = trial.config["index"], result["kimg"], result["kid"]
+        if result["failed"]:
+            return self.CONTINUE  # not a measurement: a retry makes that
         if (index, kimg) in self.recorded:
             return self.CONTINUE  # told before a restart, and allowed to go on
         append_jsonl(self.path, {"index": index, "kimg": kimg, "kid": kid if math.isfinite(kid) else None})
@@ -192,14 +195,14 @@ class Trial(tune.Trainable):
             return self.end(DIVERGED, row["note"], kimg)
         if kimg >= rungs[-1]:
             return self.end(COMPLETED, "", kimg, row["kid"])
-        return {"kimg": kimg, "kid": row["kid"], "ended": False}
+        return {"kimg": kimg, "kid": row["kid"], "ended": False, "failed": False}
 
     def end(self, state: str, reason: str, kimg: float, kid: float = WORST) -> dict[str, Any]:
         if "session" in self.__dict__:
             self.session.finish(state, reason)
         else:  # it could not even be opened
             self.folder.update(state=state, reason=reason)
-        return {"kimg": kimg, "kid": kid, "ended": True}
+        return {"kimg": kimg, "kid": kid, "ended": True, "failed": state == FAILED}
 
     def cleanup(self) -> None:
         session = self.__dict__.pop("session", None)
@@ -213,11 +216,20 @@ class Trial(tune.Trainable):
         """Nothing: the session finds its state in the trial's folder."""
 
 
+def start_ray(**options: Any) -> None:
+    """`ray.init`, or exit with NO_RAY: on a busy machine its processes may need longer than it waits."""
+    try:
+        ray.init(**options)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(NO_RAY)
+
+
 @contextmanager
 def ray_cluster(slots: int, gpus: int, temporary: str) -> Iterator[None]:
     """A Ray of this job's own, for `slots` trials at a time. Its environment is made by `hpc.jobs`."""
     try:
-        ray.init(
+        start_ray(
             address="local", num_cpus=slots, num_gpus=gpus, object_store_memory=100 * 2**20,
             include_dashboard=False, log_to_driver=True, configure_logging=False, _temp_dir=temporary,
         )  # fmt: skip
@@ -243,6 +255,8 @@ def die_with_parent(temporary: str) -> None:
 
 def main(arguments: list[str]) -> int:
     run, label, slots, temporary = arguments
+    # Slurm warns every process of a job: the one that started this one acts on it, Ray's inherit this.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     die_with_parent(temporary)
     try:
         search(reopen(RunFolder(Path(run))), label, int(slots), temporary)

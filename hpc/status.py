@@ -8,7 +8,8 @@ from pathlib import Path
 # found by their full names only.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from hpc.cli import run_command, status
+from hpc.cli import run_command
+from hpc.monitor import status
 
 if __name__ == "__main__":
     sys.exit(run_command(status))

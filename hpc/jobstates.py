@@ -1,0 +1,112 @@
+"""How each Slurm job of a sweep is, and why it ended as it did: squeue for the living, sacct for the dead,
+and the records and logs on disk where a cluster keeps no accounts. No torch.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpc import slurm, submissions
+from hpc.profiles import ProfileSettings
+from hpc.submissions import Submission
+from skin_gan.errors import SkinGanError
+from skin_gan.run import RunFolder
+
+DONE, FAILED, LOST, CANCELLED, UNKNOWN = "done", "failed", "lost", "cancelled", "unknown"
+# What a job died of: Slurm's final state, and what the job's log says where Slurm keeps no accounts.
+CAUSES = {
+    "out of memory": ("OUT_OF_MEMORY", r"oom.kill|[Oo]ut [Oo]f [Mm]emory"),
+    "time limit": ("TIMEOUT", r"DUE TO TIME LIMIT|timed-out too many times"),
+    "preemption": ("PREEMPTED", r"DUE TO PREEMPTION"),
+    "lost node": ("NODE_FAIL", r"DUE TO NODE FAILURE"),
+    "cancelled": ("CANCELLED", r"CANCELLED AT \S+ \*\*\*"),
+}
+
+
+@dataclass(frozen=True)
+class JobState:
+    """One job of a sweep as status shows it."""
+
+    submission: Submission
+    state: str  # pending, running, ... as Slurm says, in lower case; of those that ended: DONE, FAILED, ...
+    why: str = ""  # the reason of a pending job, the cause of one that failed
+    restarts: int = 0
+    left: str = ""
+    node: str = ""
+    alive: bool = False
+
+    @property
+    def job(self) -> str:
+        return self.submission.job
+
+    @property
+    def id(self) -> str:
+        return self.submission.id
+
+
+def job_states(
+    run: RunFolder, p: ProfileSettings, records: dict[str, dict[str, Any]]
+) -> tuple[list[JobState], str]:
+    """How each job is that was submitted last under its name; and why Slurm could not be asked, if so."""
+    known = submissions.latest(run)
+    try:
+        slurm.use(p)
+        alive, trouble = slurm.queue(), ""
+    except SkinGanError as e:
+        alive, trouble = {}, f"from disk alone: {e}"
+    ended = {} if trouble else slurm.ended(s.id for s in known.values() if s.id not in alive)
+    states = []
+    for name, s in known.items():
+        if s.id in alive:
+            states.append(living(s, alive[s.id]))
+        else:
+            states.append(buried(run, s, records.get(name, {}), ended.get(s.id, ""), asked=not trouble))
+    return states, trouble
+
+
+def living(s: Submission, q: slurm.Queued) -> JobState:
+    why = q.reason if q.state == slurm.PENDING else ""
+    return JobState(s, q.state.lower(), why, q.restarts, q.left, q.nodes, alive=True)
+
+
+def buried(run: RunFolder, s: Submission, record: dict[str, Any], ended: str, asked: bool) -> JobState:
+    """A job that is not in the queue, or of which the queue could not be asked."""
+    if record.get("slurm") != s.id:
+        record = {}  # of an earlier job: this one has not started
+    state, error = record.get("state", UNKNOWN), record.get("error", "")
+    node, restarts = record.get("node") or "", record.get("restarts", 0)
+    if state == DONE or not asked:
+        return JobState(s, state, error, restarts, node=node)
+    # The log of a job that was requeued tells of its earlier runs too: an error of its own was the last.
+    cause = cause_of(ended, error + tail(s.log(run), 2000) if state == FAILED else tail(s.log(run), 20_000))
+    if cause == CANCELLED:
+        return JobState(s, CANCELLED, "", restarts, node=node)
+    if state == FAILED:
+        return JobState(s, FAILED, ": ".join(filter(None, [cause, error])), restarts, node=node)
+    return JobState(s, LOST, cause or "it left the queue without a word", restarts, node=node)
+
+
+def cause_of(ended: str, log: str) -> str:
+    """One of CAUSES, or "" where neither Slurm nor the log names one. The log's last mention counts."""
+    for cause, (state, _) in CAUSES.items():
+        if ended == state:
+            return cause
+    if ended and ended != "FAILED":
+        return ""
+    said = [
+        (match.start(), cause) for cause, (_, words) in CAUSES.items() for match in re.finditer(words, log)
+    ]
+    return max(said)[1] if said else ""
+
+
+def tail(log: Path, size: int) -> str:
+    """The end of a log; a job that never started has none."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, log.stat().st_size - size))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""

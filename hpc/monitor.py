@@ -1,0 +1,89 @@
+"""`hpc/status.py`: what sweeps have reached, from their folders and one squeue call. No torch."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from hpc import progress
+from hpc.cli import make_console
+from hpc.config import ROOT
+from hpc.jobstates import JobState, job_states
+from skin_gan.errors import SkinGanError
+from skin_gan.run import RunFolder
+
+STYLES = {"running": "cyan", "done": "green", "failed": "bold red", "lost": "bold red", "cancelled": "yellow"}
+
+
+def status(arguments: list[str]) -> int:
+    """`hpc/status.py`: what sweeps have reached."""
+    parser = argparse.ArgumentParser(prog="python hpc/status.py", description=status.__doc__)
+    parser.add_argument("run", nargs="?", type=Path, help="a sweep's folder (default: all under results/)")
+    parser.add_argument("--class", dest="label", help="show each trial of this class")
+    parser.add_argument("--trials", action="store_true", help="show each trial of every class")
+    parser.add_argument("--watch", action="store_true", help="keep showing until interrupted")
+    options = parser.parse_args(arguments)
+    runs = [RunFolder(options.run.absolute())] if options.run else find_runs(ROOT / "results")
+    if not runs:
+        raise SkinGanError(f"no sweep under {ROOT / 'results'}: name a sweep's folder, or launch one")
+    console = make_console()
+    if not options.watch:
+        console.print(page(runs, options))
+    elif not console.is_terminal:
+        while True:
+            console.print(time.strftime("%H:%M:%S"), page(runs, options))
+            time.sleep(15.0)
+    else:
+        with Live(console=console, auto_refresh=False) as live:
+            while True:
+                live.update(page(runs, options), refresh=True)
+                time.sleep(5.0)
+    return 0
+
+
+def find_runs(results: Path) -> list[RunFolder]:
+    """Every sweep's folder under `results`, latest last."""
+    found = sorted(results.glob("*/*/sweep.yaml"), key=lambda p: p.stat().st_mtime)
+    return [RunFolder(p.parent) for p in found]
+
+
+def page(runs: list[RunFolder], options: argparse.Namespace) -> RenderableType:
+    return Group(*(part for run in runs for part in describe(run, options)))
+
+
+def describe(run: RunFolder, options: argparse.Namespace) -> list[RenderableType]:
+    """All that is shown of one sweep."""
+    s = progress.snapshot(run)
+    if options.label and options.label not in s.experiment.classes:
+        raise SkinGanError(f"unknown class {options.label}: choose one of {', '.join(s.experiment.classes)}")
+    parts: list[RenderableType] = []
+    if s.experiment.profile.kind == "slurm":
+        states, trouble = job_states(run, s.experiment.profile, s.jobs)
+        alive = sum(state.alive for state in states)
+        where = trouble or f"{alive} jobs in the queue"
+        parts.append(job_table(states))
+    else:
+        where = "a launch is running" if s.launcher else "no launch is running here"
+    head = Text(f"{s.experiment.sweep}: {run.path} (stage {s.stage}; {where})", style="bold")
+    parts = [head, *parts, progress.table(s)]
+    for c in s.classes:
+        if options.trials or options.label == c.label:
+            parts += [Text(f"\n{c.label}", style="bold"), progress.trial_table(c)]
+    return parts
+
+
+def job_table(states: list[JobState]) -> Table:
+    """A row per Slurm job of the sweep."""
+    t = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("job", "id", "state", "restarts", "time left", "node", "why"):
+        t.add_column(name, justify="right" if name in ("restarts", "time left") else "left")
+    for s in states:
+        t.add_row(s.job, s.id, Text(s.state, style=STYLES.get(s.state, "")), str(s.restarts or ""), s.left,
+                  s.node, s.why)  # fmt: skip
+    return t

@@ -1,0 +1,88 @@
+"""A finished sweep as tables and sheets that may be committed.
+
+No photograph is in it: sheets are of generated images only, and what shows real ones stays in the sweep's
+folder. No path of a machine is in it either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+from hpc import config
+from hpc.leaderboard import write_leaderboard
+from hpc.plan import Plan
+from skin_gan.run import content_hash, read_json, read_jsonl, write_atomic
+
+SOURCES = {"ham10000": "Made from HAM10000 (CC BY-NC 4.0), so for non-commercial research only."}
+HEAD = "| class | trial | KID x1000 (95%) | real vs real | coverage (real) | copies | real images | verdict |"
+
+
+def publish(plan: Plan, out: Path) -> None:
+    """Write leaderboard.csv, sweep.yaml, a card and a sheet per class, and README.md into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    made = read_json(plan.run.provenance) or {}
+    write_leaderboard(plan)
+    shutil.copyfile(plan.run.leaderboard, out / "leaderboard.csv")
+    settings = dataclasses.replace(plan.experiment, data=made["data"]["name"], results="results")
+    config.save(settings, out / "sweep.yaml")
+    cards = []
+    for label in plan.experiment.classes:
+        best = plan.run.best(label)
+        if (best / "generator.yaml").exists():
+            shutil.copyfile(best / "samples.png", out / f"{label}.png")
+            shutil.copyfile(best / "generator.yaml", out / f"{label}.yaml")
+            cards.append(config.read_yaml(best / "generator.yaml"))
+    write_atomic(out / "README.md", "\n".join([*provenance(plan, made), "", *table(cards), ""]))
+
+
+def provenance(plan: Plan, made: dict[str, Any]) -> list[str]:
+    """What was run on what, as lines of Markdown."""
+    e, data = plan.experiment, made["data"]
+    rungs = ", ".join(f"{r:g}" for r in e.search.rungs)
+    settings = content_hash([dataclasses.asdict(e.trial), dataclasses.asdict(e.search)])
+    packages = ", ".join(f"{name} {version}" for name, version in made["packages"].items())
+    partial = ", a partial copy of the release" if data["partial"] else ""
+    return [
+        f"# {plan.run.path.name}: {e.about}",
+        "",
+        f"Generated images, not photographs; not for clinical use. {SOURCES.get(data['kind'], '')}",
+        "",
+        f"- data: {data['name']}{partial}: {sum(data['counts'].values())} images, fingerprint "
+        f"{data['fingerprint']}; split by {data['unit']}, fold {e.fold}",
+        f"- settings: `sweep.yaml`, hash {settings}; seed {e.seed}; {e.search.trials} trials per class, "
+        f"rungs at {rungs} kimg",
+        f"- code: commit {made['commit']}{' with local changes' if made.get('modified') else ''}; {packages}",
+        f"- machine: {made['machine']['cores']} cores; {cost(plan)}",
+    ]
+
+
+def table(cards: list[dict[str, Any]]) -> list[str]:
+    """A row per class, as lines of Markdown."""
+    lines = [HEAD, "| --- " * HEAD.count(" | ") + "| --- |"]
+    for c in cards:
+        m = c["metrics"]
+        cells = [
+            c["label"],
+            f"{c['trial'][:4]} at {m['kimg']:g} kimg",
+            f"{m['kid']:.1f} ({m['kid_low']:.1f} to {m['kid_high']:.1f})",
+            f"{m['kid_floor']:.1f}",
+            f"{m['coverage']:.2f} ({m['coverage_floor']:.2f})",
+            f"{m['copies']:.3f}",
+            str(m["n_real"]),
+            "accepted" if c["accepted"] else "vetoed: " + "; ".join(c["reasons"]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def cost(plan: Plan) -> str:
+    """Hours of training over all trials, and hours from the first launch to the last job's end."""
+    folders = [folder for label in plan.experiment.classes for _, folder in plan.trials(label)]
+    seconds = sum(row["seconds"] for folder in folders for row in read_jsonl(folder.metrics)[-1:])
+    launches = read_jsonl(plan.run.path / "launches.jsonl")
+    ended = [(read_json(path) or {}).get("ended", 0.0) for path in plan.run.jobs.glob("*.json")]
+    wall = max(ended) - launches[0]["time"]
+    return f"{seconds / 3600:.1f} hours of training in {wall / 3600:.1f} hours of wall time"

@@ -1,0 +1,41 @@
+"""Which Slurm jobs a sweep has been given: jobs/slurm.jsonl, and where their logs are. No torch."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from skin_gan.run import RunFolder, append_jsonl, read_jsonl
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One job of the plan, in Slurm's hands."""
+
+    job: str  # its name in the plan, such as search-df
+    id: str  # Slurm's: 12, or 12_3 for an element of an array
+
+    @property
+    def base(self) -> str:
+        """The id of the whole array."""
+        return self.id.partition("_")[0]
+
+    def log(self, run: RunFolder) -> Path:
+        """What the job printed; Submitit names it."""
+        return logs(run, self.job.partition("-")[0]) / f"{self.id}_0_log.err"
+
+
+def logs(run: RunFolder, stage: str) -> Path:
+    """Where a stage's scripts and logs are kept."""
+    return run.jobs / stage
+
+
+def add(run: RunFolder, submission: Submission) -> None:
+    row = {"job": submission.job, "id": submission.id, "time": time.time()}
+    append_jsonl(run.jobs / "slurm.jsonl", row)
+
+
+def latest(run: RunFolder) -> dict[str, Submission]:
+    """The last submission of each job, by the job's name."""
+    return {row["job"]: Submission(row["job"], row["id"]) for row in read_jsonl(run.jobs / "slurm.jsonl")}

@@ -1,0 +1,198 @@
+"""Slurm without Slurm: profiles, scripts, what is submitted when, and what a job died of."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpc import cluster, slurm, submissions
+from hpc.config import CHOICES, CLUSTER, compose
+from hpc.jobstates import buried, cause_of
+from hpc.plan import make_plan
+from hpc.provenance import freeze
+from hpc.slurm import Queued
+from hpc.submissions import Submission
+from skin_gan.data.resolve import describe
+from skin_gan.errors import SkinGanError
+from skin_gan.run import RunFolder, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+PREPARED = {"state": "done", "ended": 1.0, "classes": ["df", "nv", "vasc"]}
+WORDS = ("sweep=aegan_lr", "data=demo", "budget=micro", "classes=[df,nv,vasc]")
+
+
+def plan_of(results: Path, *words: str):
+    e = compose([*WORDS, "cluster=one_gpu", f"results={results}", *words])
+    return make_plan(e, describe(e.data, results))
+
+
+# Profiles
+
+
+@pytest.mark.parametrize("name", CHOICES["cluster"].names())
+def test_every_profile_composes_and_says_what_it_is(name):
+    assert compose([*WORDS, f"cluster={name}"]).profile.kind in ("local", "slurm")
+    assert (ROOT / "slurm" / f"{name}.yaml").read_text().startswith("# ")
+
+
+def test_the_default_profile_is_the_users(monkeypatch):
+    monkeypatch.setenv(CLUSTER, "cpu")
+    assert compose([*WORDS]).profile.partition == "cpu"
+    assert compose([*WORDS, "cluster=local"]).profile.kind == "local"
+
+
+def test_a_profile_may_say_where_results_go(monkeypatch):
+    monkeypatch.setenv("SOME_DISK", "/shared/me")
+    assert compose([*WORDS, "profile.results=$SOME_DISK/gan"]).results == "/shared/me/gan"
+    assert compose([*WORDS, "profile.results=/a", "results=/b"]).results == "/b"
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("profile.minutes=0", "at least 1"),
+        ("profile.signal_delay=99999999", "fewer seconds"),
+        ("profile.partitions=gpu", "did you mean profile.partition?"),
+        ("results=$NO_SUCH_VARIABLE/x", "is not set"),
+    ],
+)
+def test_a_mistake_in_a_profile_is_named(word, says):
+    with pytest.raises(SkinGanError, match=says.replace("?", r"\?")):
+        compose([*WORDS, "cluster=one_gpu", word])
+
+
+# Scripts
+
+
+def test_a_dry_run_shows_every_script_without_slurm(tmp_path):
+    words = [*WORDS, "cluster=one_gpu", f"results={tmp_path}", "dry_run=true", "profile.parallel=2"]
+    words += ["profile.setup=['module load cuda']", "profile.extra={exclude: node13}"]
+    command = [sys.executable, str(ROOT / "hpc" / "launch.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/nonexistent"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("#!/bin/bash") == 3
+    options = "--array=0-2%2 --gpus-per-node=1 --exclude=node13 --partition=gpu --signal=USR2@120 --requeue"
+    for text in (*options.split(), "module load cuda", "--dependency='afterany:<prepare>'"):
+        assert text in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_jobs_run_from_a_copy_of_the_code(tmp_path):
+    run = RunFolder(tmp_path)
+    code = freeze(run)
+    assert (code / "hpc" / "jobs.py").read_bytes() == (ROOT / "hpc" / "jobs.py").read_bytes()
+    assert "torch==" in (code / "packages.txt").read_text()
+    assert freeze(run) == code and len([*code.parent.iterdir()]) == 1
+    script = cluster.script(plan_of(tmp_path), plan_of(tmp_path).stages[1], code)
+    lines = [line for line in script.splitlines() if line.startswith("export ")]
+    ask = f"cd {ROOT} && {sys.executable} -m hpc.jobs; {sys.executable} -c 'import hpc; print(hpc.__file__)'"
+    done = subprocess.run(["bash", "-c", "\n".join([*lines, ask])], capture_output=True, text=True)
+    assert done.stdout.strip() == str(code / "hpc" / "__init__.py")
+
+
+# What is submitted when
+
+
+class Fake:
+    """A Slurm that takes every job, and of which a test says what it still has."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.alive: dict[str, Queued] = {}
+        self.cancelled: list[str] = []
+        self.count = 0
+        monkeypatch.setattr(slurm, "queue", lambda: self.alive)
+        monkeypatch.setattr(slurm, "cancel", self.cancelled.extend)
+        monkeypatch.setattr(cluster, "submit_stage", self.take)
+
+    def take(self, plan, stage, jobs, code, after):
+        self.count += 1
+        many = len(jobs) > 1
+        made = [
+            Submission(j.name, f"{self.count}_{i}" if many else str(self.count)) for i, j in enumerate(jobs)
+        ]
+        for s in made:
+            submissions.add(plan.run, s)
+            self.alive[s.id] = Queued(s.id, slurm.PENDING, "Dependency", "1:00", 0, "")
+        self.after = [s.job for s in after]
+        return made
+
+
+def submit(plan) -> list[str]:
+    jobs = [job for stage in plan.stages for job in stage.jobs]
+    return [s.job for s in cluster.submit(plan, jobs, Path("/code"))[1]]
+
+
+def test_the_first_launch_submits_all_and_the_second_nothing(tmp_path, monkeypatch):
+    fake, plan = Fake(monkeypatch), plan_of(tmp_path)
+    assert submit(plan) == ["prepare", "search-df", "search-nv", "search-vasc", "select"]
+    assert fake.after == ["prepare", "search-df", "search-nv", "search-vasc"]
+    assert submit(plan) == []
+
+
+def test_what_left_the_queue_unfinished_is_submitted_again_and_select_waits_for_it(tmp_path, monkeypatch):
+    fake, plan = Fake(monkeypatch), plan_of(tmp_path)
+    submit(plan)
+    lost = submissions.latest(plan.run)["search-nv"].id
+    del fake.alive[lost], fake.alive[submissions.latest(plan.run)["prepare"].id]
+    write_json(plan.run.jobs / "prepare.json", PREPARED)
+    select = submissions.latest(plan.run)["select"].id
+    assert submit(plan) == ["search-nv", "select"]
+    assert fake.cancelled == [select]
+    assert set(fake.after) == {"search-df", "search-nv", "search-vasc"}
+
+
+def test_a_search_that_runs_towards_less_is_followed_by_another(tmp_path, monkeypatch):
+    fake, plan = Fake(monkeypatch), plan_of(tmp_path)
+    submit(plan)
+    write_json(plan.run.jobs / "prepare.json", PREPARED)
+    s = submissions.latest(plan.run)["search-df"]
+    fake.alive[s.id] = Queued(s.id, slurm.RUNNING, "", "1:00", 0, "node1")
+    write_json(plan.run.jobs / "search-df.json", {"state": "running", "target": [2, 0.064, 0.192]})
+    assert submit(plan) == []
+    assert "search-df" in submit(plan_of(tmp_path, "search.trials=4"))
+
+
+# What a job died of
+
+
+@pytest.mark.parametrize(
+    ("ended", "log", "cause"),
+    [
+        ("TIMEOUT", "", "time limit"),
+        ("NODE_FAIL", "", "lost node"),
+        ("OUT_OF_MEMORY", "", "out of memory"),
+        ("", "error: *** JOB 5 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***", "time limit"),
+        ("", "error: *** JOB 5 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***", "cancelled"),
+        ("", "error: *** STEP 5.0 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO JOB REQUEUE ***", ""),
+        (
+            "",
+            "CANCELLED AT 2026 DUE TO PREEMPTION ***\nslurmstepd: error: Detected 1 oom-kill event(s)",
+            "out of memory",
+        ),
+        ("FAILED", "ValueError", ""),
+    ],
+)
+def test_a_cause_is_named_with_and_without_accounts(ended, log, cause):
+    assert cause_of(ended, log) == cause
+
+
+def test_a_job_that_vanished_is_lost_only_if_the_queue_was_asked(tmp_path):
+    s, record = Submission("search-df", "7"), {"state": "running", "slurm": "7"}
+    assert buried(RunFolder(tmp_path), s, record, "", asked=True).state == "lost"
+    assert buried(RunFolder(tmp_path), s, record, "", asked=False).state == "running"
+    done = {"state": "done", "slurm": "7"}
+    assert buried(RunFolder(tmp_path), s, done, "", asked=True).state == "done"
+
+
+def test_a_job_cancelled_before_it_started_is_not_taken_for_the_one_before_it(tmp_path):
+    before = {"state": "done", "slurm": "6"}
+    state = buried(RunFolder(tmp_path), Submission("search-df", "7"), before, "CANCELLED", asked=True)
+    assert state.state == "cancelled"
+
+
+def test_no_slurm_here_is_one_clear_error(monkeypatch):
+    monkeypatch.setitem(os.environ, "PATH", "/nonexistent")
+    with pytest.raises(SkinGanError, match="there is no squeue here"):
+        slurm.queue()
