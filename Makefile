@@ -3,10 +3,14 @@ PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo slurm-demo test lint bench clean
 
 demo: .venv/installed
 	@$(BIN)/python hpc/launch.py sweep=aegan_lr cluster=local data=demo budget=demo
+
+slurm-demo: .venv/installed
+	slurm/testbed up
+	@$(BIN)/python hpc/launch.py sweep=aegan_lr cluster=testbed data=demo budget=micro 'classes=[df,vasc]'
 
 test: .venv/installed
 	$(BIN)/python -m pytest

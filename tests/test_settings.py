@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpc.config import CHOICES, Experiment, compose, load, save
@@ -89,6 +89,7 @@ def test_every_sweep_composes_with_every_budget(name, budget):
         assert check(drawn) == drawn
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 200))
 def test_trial_i_follows_from_seed_class_and_i_alone(seed, i):
     e = compose(["sweep=architecture"])
