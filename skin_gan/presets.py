@@ -38,8 +38,8 @@ PRESETS: dict[str, TrialSettings] = {
         train=TrainSettings(batch=32),
     ),
     # The project page's mix at 32x32: labels 0.95/0.05, randomly zeroed discriminator outputs, a lower
-    # discriminator learning rate, upsample then convolve. It gives neither weights (those of the author's Keras
-    # version, to which it links) nor widths (32 channels at 16x16: classes are small).
+    # discriminator learning rate, upsample then convolve. It gives neither weights (here those of the Keras
+    # version, to which it links) nor widths (here 32 channels at 16x16: classes are small).
     "aegan_page": TrialSettings(
         model=ModelSettings(family="aegan", latent=16, base=32, upsampling="nearest"),
         loss=LossSettings(

@@ -1,16 +1,16 @@
 """The one owner of what is on disk: paths, identity, atomic writes, appended records, locks. No torch.
 
-    results/aegan_lr/demo-1a2b3c4d/        RunFolder: one sweep on one data set
-        sweep.yaml                         the resolved settings, written before work starts
-        trials/df/0003-9f8e7d6c5b/         TrialFolder: one training
-            trial.yaml                     its TrialSpec
-            state.json                     state, kimg, best metric: what status reads
-            metrics.jsonl                  one row per evaluation
-            last.pt best.pt                complete checkpoints
-            samples/                       image grids
-            events.out.tfevents...         TensorBoard
-        best/df/                           the chosen generator
-        leaderboard.csv
+results/aegan_lr/demo-1a2b3c4d/        RunFolder: one sweep on one data set
+    sweep.yaml                         the resolved settings, written before work starts
+    trials/df/0003-9f8e7d6c5b/         TrialFolder: one training
+        trial.yaml                     its TrialSpec
+        state.json                     state, kimg, best metric: what status reads
+        metrics.jsonl                  one row per evaluation
+        last.pt best.pt                complete checkpoints
+        samples/                       image grids
+        events.out.tfevents...         TensorBoard
+    best/df/                           the chosen generator
+    leaderboard.csv
 """
 
 from __future__ import annotations

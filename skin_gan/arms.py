@@ -1,0 +1,125 @@
+"""What is compared: classifiers, the arms of the ablation, and the identity of one run. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from skin_gan.errors import SkinGanError
+from skin_gan.run import content_hash
+
+SCHEMA = 1  # raise it when equal settings would no longer give equal predictions
+NETWORKS = ("cnn", "head", "resnet18", "resnet50")
+SYNTHETIC_USE = ("none", "add", "alone")
+
+
+@dataclass
+class ClassifierSettings:
+    """The classifier and its training: the same for every arm it is compared in."""
+
+    network: Literal["cnn", "head", "resnet18", "resnet50"] = "cnn"  # head: linear, on frozen features
+    size: int = 32  # pixels, height and width
+    steps: int = 1500  # optimiser updates: equal in every arm, however many images it has
+    batch: int = 64
+    lr: float = 1e-3  # at the beginning
+    schedule: Literal["cosine", "steps"] = "cosine"  # steps: a tenth after half and after 3/4 (DermaMNIST's)
+    weight_decay: float = 1e-4  # decoupled (AdamW); of the head, whose optimiser is SGD, an L2 penalty
+    dropout: float = 0.2  # before the last layer of "cnn"
+    pretrained: str = ""  # torchvision's networks: file of weights that you have; "" trains from scratch
+
+
+CLASSIFIERS: dict[str, ClassifierSettings] = {
+    "cnn": ClassifierSettings(),
+    "head": ClassifierSettings(network="head", steps=1500, batch=128, weight_decay=1e-2),
+    # MedMNIST's ResNet-18 at 28 pixels (Yang 2023, doi:10.1038/s41597-022-01721-8), 100 epochs of 7,007
+    "dermamnist": ClassifierSettings(
+        network="resnet18", size=28, steps=5500, batch=128, schedule="steps", weight_decay=0.0
+    ),
+}
+
+
+@dataclass
+class Arm:
+    """What is done to the training set and the loss. Fields combine."""
+
+    name: str = "real"
+    augment: Literal["none", "strong"] = "none"  # strong: turns, flips, crops, colour
+    class_weights: bool = False  # loss weighted by the inverse frequency of the class
+    balanced_sampling: bool = False  # every class equally often in a batch
+    focal: float = 0.0  # exponent gamma of the focal loss (Lin 2017); 0 is cross entropy
+    duplicate: bool = False  # real images repeated by the plan `balance`: as many, but nothing new
+    synthetic: Literal["none", "add", "alone"] = "none"
+    source: str = ""  # which generator's samples: dcgan, aegan, best, ...
+    balance: Any = "equalise"  # see `skin_gan.balance`; used by duplicate and synthetic
+    filter: str = ""  # which filter the samples went through; a name, the samples arrive filtered
+
+
+ARMS: dict[str, Arm] = {
+    arm.name: arm
+    for arm in (
+        Arm("real"),
+        Arm("strong", augment="strong"),
+        Arm("class_weights", class_weights=True),
+        Arm("balanced", balanced_sampling=True),
+        Arm("focal", focal=2.0),
+        Arm("duplicate", duplicate=True),
+        Arm("synthetic_only", synthetic="alone", source="best", balance=1.0),
+        Arm("dcgan", synthetic="add", source="dcgan"),
+        Arm("aegan", synthetic="add", source="aegan"),
+        Arm("best", synthetic="add", source="best"),
+    )
+}
+CONVENTIONAL = ("strong", "class_weights", "balanced", "focal", "duplicate")  # nothing generated
+
+
+def on_top(arm: Arm, strongest: Arm) -> Arm:
+    """`arm` with the treatment of the strongest conventional arm: does it add anything to that?"""
+    if strongest.duplicate:
+        raise SkinGanError("duplicate fills the place that generated images would: choose another arm")
+    treatment = {k: getattr(strongest, k) for k in ("augment", "class_weights", "balanced_sampling", "focal")}
+    return replace(arm, name=f"{arm.name}+{strongest.name}", **treatment)
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """One training of one classifier in one arm, by everything that decides its predictions."""
+
+    classifier: ClassifierSettings
+    arm: Arm
+    seed: int
+    split: str  # fingerprint of data and fold
+    samples: Mapping[str, str] = field(default_factory=dict)  # fingerprint of the sample set of each class
+
+    @property
+    def id(self) -> str:
+        """Hash of the above, the arm's name left out: equal content under two names is one run."""
+        values = asdict(self)
+        del values["arm"]["name"]
+        return content_hash({"schema": SCHEMA, **values})
+
+
+def check(c: ClassifierSettings, arm: Arm) -> None:
+    """SkinGanError that names each value out of range, and each combination that means nothing."""
+    expected = {
+        f"network={c.network}": (c.network in NETWORKS, f"one of {', '.join(NETWORKS)}"),
+        f"size={c.size}": (8 <= c.size <= 512, "8 to 512 pixels"),
+        f"steps={c.steps}": (c.steps >= 1, "at least 1"),
+        f"batch={c.batch}": (c.batch >= 2, "at least 2"),
+        f"lr={c.lr}": (0 < c.lr < 1, "above 0, below 1"),
+        f"schedule={c.schedule}": (c.schedule in ("cosine", "steps"), "cosine or steps"),
+        f"weight_decay={c.weight_decay}": (0 <= c.weight_decay < 1, "at least 0, below 1"),
+        f"dropout={c.dropout}": (0 <= c.dropout < 1, "at least 0, below 1"),
+        f"pretrained={c.pretrained}": (not c.pretrained or c.network.startswith("resnet"), "a resnet for it"),
+        f"augment={arm.augment}": (arm.augment in ("none", "strong"), "none or strong"),
+        f"focal={arm.focal}": (arm.focal >= 0 and math.isfinite(arm.focal), "at least 0"),
+        f"synthetic={arm.synthetic}": (arm.synthetic in SYNTHETIC_USE, f"one of {', '.join(SYNTHETIC_USE)}"),
+        f"duplicate={arm.duplicate}": (
+            not (arm.duplicate and arm.synthetic != "none"),
+            "no synthetic images",
+        ),
+    }
+    bad = [f"{given}: expected {what}" for given, (ok, what) in expected.items() if not ok]
+    if bad:
+        raise SkinGanError(f"arm {arm.name}: " + "; ".join(bad))

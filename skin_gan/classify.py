@@ -1,0 +1,163 @@
+"""One classifier run of one arm: training images in, predictions on validation or test images out.
+
+Every arm gets the same network, optimiser and number of updates; what differs is which images are drawn and
+how they are weighted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skin_gan.arms import Arm, ArmRun, ClassifierSettings, check
+from skin_gan.data.store import Store
+from skin_gan.errors import SkinGanError
+from skin_gan.fit import Progress, fit, prepare
+from skin_gan.frozen import Frozen
+from skin_gan.parts import PARTS, LabelledPart, Split, labelled_part
+from skin_gan.predictions import Predictions, load, predictions
+from skin_gan.samples import SampleSet
+from skin_gan.trainingset import TrainingSet, training_set
+
+CHUNK = 256  # images predicted at a time
+CONSTANT = 0.01  # of the median standard deviation of features: below that one is not scaled
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all arms of a comparison share."""
+
+    store: Store
+    split: Split
+    settings: ClassifierSettings
+    frozen: Frozen | None = None  # needed by network="head"
+    device: str = "cpu"
+
+
+def run_arm(
+    task: Task,
+    arm: Arm,
+    seed: int,
+    samples: Mapping[str, SampleSet] | None = None,
+    parts: Sequence[str] = ("val",),
+    unverified: bool = False,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Predictions]:
+    """Train once; the predictions on each of `parts`, of which "test" has to be named.
+
+    `samples`: generated images by class, for arms that use them; `unverified` as in `samples.check_fold`.
+    `folder`: keeps each part's predictions as PART.npz, which are not computed again, and the training's
+    state while it lasts. `progress` is called with the number of updates done. SkinGanError for samples of
+    another fold, too few of them, an empty part, or a folder that holds another run.
+    """
+    check(task.settings, arm)
+    tests = {part: _part(task, part) for part in parts}
+    train = training_set(task.store, task.split, task.settings.size, arm, samples, seed, unverified)
+    run = ArmRun(task.settings, arm, seed, task.split.fingerprint, train.samples)
+    kept = _kept(folder, run.id) if folder else {}
+    if set(parts) <= kept.keys():
+        return {part: kept[part] for part in parts}
+    began = time.monotonic()
+    data = _inputs(task, arm, train)
+    state = folder / "state.pt" if folder else None
+    net = fit(data.inputs, data.labels, len(task.store.classes), run, task.device, state, progress)
+    record = {**_record(task, run, train), "seconds": round(time.monotonic() - began, 1)}
+    found = {p: _predict(task, net, tests[p], data, {**record, "part": p}) for p in parts}
+    if folder:
+        for part, value in found.items():
+            value.save(folder / f"{part}.npz")
+        (folder / "state.pt").unlink(missing_ok=True)
+    return found
+
+
+def _kept(folder: Path, identity: str) -> dict[str, Predictions]:
+    """The parts that are in `folder`; SkinGanError where one is of another run."""
+    found = {part: load(folder / f"{part}.npz") for part in PARTS if (folder / f"{part}.npz").exists()}
+    others = {p.record.get("id") for p in found.values()} - {identity}
+    if others:
+        raise SkinGanError(
+            f"{folder} holds the run {others.pop()} and not {identity}: give each run its own folder"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What the network is given, and how other images are coded in the same way."""
+
+    inputs: Tensor  # uint8 images [N,3,S,S] or standardised features [N,d]
+    labels: Tensor  # [N]
+    encode: Callable[[LabelledPart], Tensor]
+
+
+def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
+    labels = torch.from_numpy(train.labels)
+    if task.settings.network != "head":
+        return _Data(torch.from_numpy(train.images), labels, lambda part: torch.from_numpy(part.images))
+    if task.frozen is None:
+        raise SkinGanError("network=head works on features: give it an extractor (Task.frozen)")
+    frozen = task.frozen
+    x = np.concatenate([frozen.all_real[train.rows], *(frozen.of(s.images)[:n] for s, n in train.made)])
+    if arm.augment == "strong":
+        views = np.concatenate([x[:, None], _views(frozen, train)], 1)
+        labels, x = labels.repeat_interleave(views.shape[1]), views.reshape(-1, views.shape[2])
+    # every arm sees features in the same units: those of the real training images
+    real = frozen.all_real[task.split.parts == "train"]
+    mean, scale = real.mean(0), real.std(0)
+    # a feature that hardly varies in training would explode on an image where it does
+    scale[scale < CONSTANT * np.median(scale)] = 1.0
+    return _Data(
+        torch.from_numpy((x - mean) / scale),
+        labels,
+        lambda part: torch.from_numpy((frozen.all_real[part.rows] - mean) / scale),
+    )
+
+
+def _views(frozen: Frozen, train: TrainingSet) -> NDArray[np.float32]:
+    """[N,VIEWS,d]: each store image's views are computed once, however often it is repeated."""
+    made = [frozen.views(s.images)[:n] for s, n in train.made]
+    if not len(train.rows):
+        return np.concatenate(made)
+    _, first, inverse = np.unique(train.rows, return_index=True, return_inverse=True)
+    return np.concatenate([frozen.views(train.images[first])[inverse], *made])
+
+
+def _part(task: Task, part: str) -> LabelledPart:
+    found = labelled_part(task.store, task.split, part, task.settings.size)
+    if not len(found.labels):
+        raise SkinGanError(f"the split {task.split.name} has no {part} images: choose another part")
+    return found
+
+
+@torch.no_grad()
+def _predict(
+    task: Task, net: nn.Module, part: LabelledPart, data: _Data, record: Mapping[str, Any]
+) -> Predictions:
+    x = data.encode(part)
+    logits = [net(prepare(x[i : i + CHUNK].to(task.device))).cpu() for i in range(0, len(x), CHUNK)]
+    p = torch.cat(logits).softmax(1).numpy()
+    return predictions(task.store.classes, part.image_ids, part.lesions, part.labels, p, record)
+
+
+def _record(task: Task, run: ArmRun, train: TrainingSet) -> dict[str, Any]:
+    """Where predictions come from."""
+    return {
+        "id": run.id,
+        **asdict(run),
+        "split_name": task.split.name,
+        "honest": task.split.honest,
+        "store": task.store.name,
+        "data": task.store.fingerprint,
+        "real": train.count(task.store.classes, synthetic=False),
+        "synthetic": train.count(task.store.classes, synthetic=True),
+        "unverified": train.unverified,
+    }

@@ -1,0 +1,164 @@
+"""The training loop of a classifier.
+
+A run is a function of its settings, seed and data: each update's random numbers follow from (seed, update),
+so one that was killed goes on exactly from its last saved state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skin_gan import checkpoint
+from skin_gan.arms import ArmRun, ClassifierSettings
+from skin_gan.jitter import strong
+from skin_gan.models import classifier
+
+SAVE_SECONDS = 60.0  # at most this much work is lost to a kill
+Progress = Callable[[int], object]  # called with the number of updates done
+
+
+def fit(
+    inputs: Tensor,
+    labels: Tensor,
+    classes: int,
+    run: ArmRun,
+    device: str = "cpu",
+    state: Path | None = None,
+    progress: Progress | None = None,
+) -> nn.Module:
+    """The network of `run` after its `steps` updates, in evaluation mode.
+
+    inputs: uint8 images [N,3,S,S], or features [N,d] for network="head"; labels [N] in 0..classes-1. `state`:
+    file that keeps the state while training lasts; training goes on from it where it is there.
+    """
+    c, arm = run.classifier, run.arm
+    draw = Batches(labels.numpy(), c.batch, arm.balanced_sampling, run.seed)
+    inputs, labels = inputs.to(device), labels.to(device)
+    weight = class_weights(labels, classes) if arm.class_weights else None
+    with torch.random.fork_rng():
+        torch.manual_seed(_stream(run.seed, 0))
+        net = network(c, inputs, classes).to(device).train()
+        optimiser = make_optimiser(c, net)
+        begin, saved = _restore(state, run.id, net, optimiser), time.monotonic()
+        for step in range(begin, c.steps):
+            torch.manual_seed(_stream(run.seed, 1, step))  # augmentation and dropout
+            optimiser.param_groups[0]["lr"] = c.lr * rate(c.schedule, step / c.steps)
+            rows = torch.from_numpy(draw(step)).to(device)
+            x = prepare(inputs[rows])
+            if arm.augment == "strong" and x.ndim == 4:  # features come augmented
+                x = strong(x)
+            loss = focal_loss(net(x), labels[rows], arm.focal, weight)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            if progress:
+                progress(step + 1)
+            if state and time.monotonic() - saved > SAVE_SECONDS:
+                _save(state, run.id, step + 1, net, optimiser)
+                saved = time.monotonic()
+    return net.eval()
+
+
+def make_optimiser(c: ClassifierSettings, net: nn.Module) -> torch.optim.Optimizer:
+    """AdamW; for the linear head SGD with momentum, which ends near logistic regression's solution.
+
+    Adam's steps of equal size in each of 1280 correlated features do not: accuracy .70 instead of .74.
+    """
+    if c.network == "head":
+        return torch.optim.SGD(
+            net.parameters(), lr=c.lr, momentum=0.9, nesterov=True, weight_decay=c.weight_decay
+        )
+    return torch.optim.AdamW(net.parameters(), lr=c.lr, weight_decay=c.weight_decay)
+
+
+def network(c: ClassifierSettings, inputs: Tensor, classes: int) -> nn.Module:
+    """An untrained network for such inputs, its weights from torch's global generator."""
+    if c.network == "head":
+        return classifier.head(inputs.shape[1], classes)
+    if c.network == "cnn":
+        net: nn.Module = classifier.SmallCNN(c.size, classes, c.dropout)
+    else:
+        net = classifier.residual(c.network, c.size, classes, c.pretrained)
+    return net.to(memory_format=torch.channels_last)
+
+
+class Batches:
+    """Rows of the batch of any update: epochs in random order, or every class equally often."""
+
+    def __init__(self, labels: NDArray[np.integer], batch: int, balanced: bool, seed: int) -> None:
+        self.n, self.batch, self.seed = len(labels), batch, seed
+        self.members = [np.flatnonzero(labels == k) for k in np.unique(labels)] if balanced else []
+        self._epoch: tuple[int, NDArray[np.integer]] = (-1, np.empty(0, int))
+
+    def __call__(self, step: int) -> NDArray[np.integer]:
+        """[batch] rows in 0..N-1, the same for the same `step`."""
+        if self.members:
+            rng = np.random.default_rng([self.seed, 2, step])
+            classes = rng.integers(len(self.members), size=self.batch)
+            return np.array([rng.choice(self.members[k]) for k in classes])
+        places = np.arange(step * self.batch, (step + 1) * self.batch)
+        return np.array([self._order(int(p) // self.n)[p % self.n] for p in places])
+
+    def _order(self, epoch: int) -> NDArray[np.integer]:
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, np.random.default_rng([self.seed, 3, epoch]).permutation(self.n))
+        return self._epoch[1]
+
+
+def focal_loss(logits: Tensor, y: Tensor, gamma: float = 0.0, weight: Tensor | None = None) -> Tensor:
+    """Mean of w_y (1 - p_y)^gamma * -log p_y (Lin 2017, arXiv:1708.02002, eq. 5), divided by the mean of w_y.
+
+    logits [N,K], y [N], weight [K]. With gamma 0 it is (weighted) cross entropy.
+    """
+    log_p = F.log_softmax(logits, 1).gather(1, y[:, None])[:, 0]
+    w = torch.ones_like(log_p) if weight is None else weight[y]
+    # at p_y = 1 the power's gradient is not finite, and rounding may lead beyond
+    focus = (1 - log_p.exp()).clamp(min=1e-6) ** gamma if gamma else 1.0
+    return -(w * focus * log_p).sum() / w.sum()
+
+
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """[K] of mean 1 over the images: inversely proportional to the number of images of the class."""
+    counts = torch.bincount(labels, minlength=classes).float()
+    return len(labels) / (classes * counts.clamp(min=1))
+
+
+def rate(schedule: str, done: float) -> float:
+    """The learning rate at a share `done` 0..1 of training, relative to that at its beginning."""
+    if schedule == "steps":
+        return 0.1 ** ((done >= 0.5) + (done >= 0.75))
+    return 0.5 * (1 + float(np.cos(np.pi * done)))
+
+
+def prepare(x: Tensor) -> Tensor:
+    """uint8 images [N,3,S,S] -> float in [-1,1]; features are left as they are."""
+    if x.dtype != torch.uint8:
+        return x
+    return x.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1.0)
+
+
+def _stream(seed: int, *purpose: int) -> int:
+    return int(np.random.SeedSequence([seed, *purpose]).generate_state(1)[0])
+
+
+def _save(path: Path, identity: str, step: int, net: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    content = {"step": step, "net": net.state_dict(), "optimiser": optimiser.state_dict()}
+    checkpoint.save(path, identity, content)
+
+
+def _restore(path: Path | None, identity: str, net: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+    """The number of updates that have been made."""
+    if path is None or not path.exists():
+        return 0
+    content = checkpoint.load(path, identity)
+    net.load_state_dict(content["net"])
+    optimiser.load_state_dict(content["optimiser"])
+    return content["step"]

@@ -1,0 +1,77 @@
+"""Features of a frozen network for many classifiers: computed once, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from skin_gan.data.store import Store
+from skin_gan.jitter import strong
+from skin_gan.metrics.cache import FeatureCache
+from skin_gan.metrics.features import Extractor
+from skin_gan.run import lock, write_atomic
+
+VIEWS = 4  # strongly augmented views of each training image, beside the image itself
+VIEWS_VERSION = 1  # raise it when the augmentation changes
+WAIT = 3600.0  # seconds to wait for another process that computes the same
+CHUNK = 256
+
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Features of a store's images and of any others, at one size, by one extractor."""
+
+    store: Store
+    size: int
+    cache: Path  # shared with skin_gan.metrics: features of the store's images are the same files
+    extractor: Extractor
+
+    @cached_property
+    def all_real(self) -> Features:
+        """[N,d] of all images of the store, in the manifest's order."""
+        kept = FeatureCache(self.store, self.size, self.cache, self.extractor)
+        dx = self.store.manifest["dx"].to_numpy(dtype=str)
+        ids = self.store.manifest["image_id"].to_numpy(dtype=str)
+        out = np.empty((len(ids), self.extractor.dimensions), np.float32)
+        for label in self.store.classes:
+            rows = np.flatnonzero(dx == label)
+            out[rows[np.argsort(ids[rows])]] = kept.of_class(label)
+        return out
+
+    def of(self, images: NDArray[np.uint8]) -> Features:
+        """[N,d] of images uint8 [N,3,S,S], kept under a hash of their content."""
+        return self._kept("images", images)
+
+    def views(self, images: NDArray[np.uint8]) -> Features:
+        """[N,VIEWS,d] of strongly augmented views of images uint8 [N,3,S,S]; the same on every call."""
+        return self._kept(f"views{VIEWS_VERSION}", images).reshape(len(images), VIEWS, -1)
+
+    def _kept(self, kind: str, images: NDArray[np.uint8]) -> Features:
+        content = hashlib.sha256(f"{images.shape}".encode() + images.tobytes()).hexdigest()[:16]
+        file = self.cache / "samples" / f"{kind}-{content}-{self.extractor.weights_sha}.npy"
+        with lock(file.with_suffix(".lock"), wait=WAIT):
+            if not file.exists():
+                wanted = images if kind == "images" else augmented(images)
+                write_atomic(file, lambda f: np.save(f, self.extractor(wanted), allow_pickle=False))
+        return np.load(file, allow_pickle=False)
+
+
+def augmented(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """VIEWS views of each image uint8 [N,3,S,S], next to one another: uint8 [N*VIEWS,3,S,S]."""
+    out = np.empty((len(images), VIEWS, *images.shape[1:]), np.uint8)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for start in range(0, len(images), CHUNK):
+            x = torch.from_numpy(images[start : start + CHUNK]).float().div(127.5).sub(1)
+            seen = strong(x.repeat_interleave(VIEWS, 0))
+            pixels = seen.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+            out[start : start + CHUNK] = pixels.view(-1, VIEWS, *images.shape[1:]).numpy()
+    return out.reshape(-1, *images.shape[1:])

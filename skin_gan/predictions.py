@@ -1,0 +1,103 @@
+"""Class probabilities of one classifier on real images: what all statistics are computed from. No torch."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skin_gan.errors import SkinGanError
+from skin_gan.run import content_hash, write_atomic
+
+COLUMNS = ("image_ids", "lesions", "labels", "probabilities")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """N images in the order of their ids, K classes."""
+
+    classes: tuple[str, ...]
+    image_ids: NDArray[np.str_]  # [N]
+    lesions: NDArray[np.str_]  # [N] images of one lesion are not independent
+    labels: NDArray[np.int64]  # [N] true class, 0..K-1
+    probabilities: NDArray[np.float32]  # [N,K], rows sum to 1
+    record: Mapping[str, Any] = field(default_factory=dict)  # settings, seed, fingerprints; JSON-able
+
+    @cached_property
+    def test(self) -> str:
+        """Names the images, their lesions and true classes: predictions are paired only where it is equal."""
+        rows = [self.image_ids.tolist(), self.lesions.tolist(), self.labels.tolist(), list(self.classes)]
+        return content_hash(rows, 16)
+
+    def save(self, path: Path) -> None:
+        """Write one .npz file, replaced as a whole."""
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        head = json.dumps({"classes": self.classes, "record": self.record}, allow_nan=False)
+        write_atomic(path, lambda file: np.savez_compressed(file, head=np.array(head), **columns))
+
+    def csv(self) -> str:
+        """The same as a table: image_id, lesion, true class, a probability for each class."""
+        lines = [",".join(["image_id", "lesion", "label", *(f"p_{c}" for c in self.classes)])]
+        for name, lesion, label, p in zip(*(getattr(self, c) for c in COLUMNS), strict=True):
+            lines.append(",".join([name, lesion, self.classes[label], *(f"{x:.6g}" for x in p)]))
+        return "\n".join(lines) + "\n"
+
+
+def predictions(
+    classes: Sequence[str],
+    image_ids: NDArray[np.str_],
+    lesions: NDArray[np.str_],
+    labels: NDArray[np.integer],
+    probabilities: NDArray[np.floating],
+    record: Mapping[str, Any] | None = None,
+) -> Predictions:
+    """Predictions in the order of their image ids. SkinGanError where an id repeats or a value is no
+    probability."""
+    order = np.argsort(image_ids, kind="stable")
+    ids, p = np.asarray(image_ids)[order], np.asarray(probabilities, np.float32)[order]
+    if len(np.unique(ids)) < len(ids):
+        raise SkinGanError("predictions name an image twice: expected each test image once, in one fold")
+    if p.shape != (len(ids), len(classes)) or not np.isfinite(p).all() or (p < 0).any():
+        raise SkinGanError(
+            f"expected a probability for each of {len(ids)} images and {len(classes)} classes, got an array "
+            f"{list(p.shape)} or values that are none: the classifier diverged; lower its learning rate"
+        )
+    labels, lesions = np.asarray(labels, np.int64)[order], np.asarray(lesions)[order]
+    return Predictions(tuple(classes), ids, lesions, labels, p, record or {})
+
+
+def restrict(p: Predictions, image_ids: Iterable[str]) -> Predictions:
+    """The predictions on those of `image_ids` that are among them."""
+    keep = np.isin(p.image_ids, list(image_ids))
+    ids, lesions, labels, probabilities = (getattr(p, name)[keep] for name in COLUMNS)
+    return Predictions(p.classes, ids, lesions, labels, probabilities, p.record)
+
+
+def load(path: Path) -> Predictions:
+    """Read what `save` wrote; a missing, cut or damaged file is a SkinGanError."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            head = json.loads(str(file["head"]))
+            columns = [file[name] for name in COLUMNS]
+        ids, lesions, labels, p = columns
+        return predictions(head["classes"], ids, lesions, labels, p, head["record"])
+    except FileNotFoundError as e:
+        raise SkinGanError(f"{path} is missing: its run has not finished; launch it again") from e
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as e:
+        raise SkinGanError(f"{path} is damaged ({e}): remove it and run the same command again") from e
+
+
+def pooled(folds: Sequence[Predictions]) -> Predictions:
+    """The test parts of several folds of one arm and seed as one; each image comes from one fold."""
+    if len({p.classes for p in folds}) != 1:
+        raise SkinGanError("folds with different classes cannot be pooled: expected runs on one store")
+    ids, lesions, labels, p = (np.concatenate([getattr(f, name) for f in folds]) for name in COLUMNS)
+    record = {"folds": [dict(f.record) for f in folds]}
+    return predictions(folds[0].classes, ids, lesions, labels, p, record)

@@ -1,0 +1,208 @@
+"""Sample sets: generated images of a class, read from disk and checked before anything trusts them.
+
+    SET/df/00000.png ...       the images; or a zip of such folders, or a store
+    SET/df/manifest.csv        file, sha256 of each
+    SET/df/manifest.yaml       label, fold_fingerprint, count and where they came from
+
+`python -m skin_gan.generate` writes that. A class folder without manifest.yaml is somebody else's: it can be
+used too, but nothing says which photographs its generator was trained on, and it is marked as not verified.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from skin_gan.data.decode import Damage, decode
+from skin_gan.data.files import READ_ERRORS, File, scan
+from skin_gan.data.store import open_store
+from skin_gan.errors import SkinGanError
+
+MANIFEST, TABLE = "manifest.yaml", "manifest.csv"
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """Generated images of one class."""
+
+    label: str
+    images: NDArray[np.uint8]  # [N,3,H,W] in 0..255
+    names: NDArray[np.str_]  # [N] file of each, or its id
+    fold_fingerprint: str | None  # of the data and fold its generator was trained on; None: not known
+    origin: Mapping[str, Any] = field(default_factory=dict)  # its manifest
+
+    @property
+    def fingerprint(self) -> str:
+        """Of class and image contents, in their order."""
+        head = f"{self.label}:{self.images.shape}".encode()
+        return hashlib.sha256(head + np.ascontiguousarray(self.images).tobytes()).hexdigest()[:16]
+
+
+def read_samples(
+    path: Path, size: int, labels: Sequence[str] | None = None, resize: bool = False
+) -> dict[str, SampleSet]:
+    """The sets of `labels` (None: of every class folder) in a folder, zip or store, as `size` pixels.
+
+    Other resolutions are an error unless `resize`, which crops and scales as ingest does with photographs.
+    SkinGanError for a missing class, an unreadable image, or a manifest that does not match its images.
+    """
+    path = Path(path)
+    if (path / "store.json").is_file():
+        return _from_store(path, size, labels)
+    folders: dict[str, list[File]] = {}
+    for file in scan(path):
+        if len(file.path.parts) > 1:
+            folders.setdefault(file.path.parts[0], []).append(file)
+    wanted = sorted(folders) if labels is None else labels
+    missing = [label for label in wanted if label not in folders]
+    if missing or not wanted:
+        raise SkinGanError(
+            f"{path} has no folder for {', '.join(missing) or 'any class'} (folders there: "
+            f"{', '.join(sorted(folders)) or 'none'}): expected a folder of images per class, named like it"
+        )
+    return {label: _read(path / label, label, folders[label], size, resize) for label in wanted}
+
+
+def check_fold(sample: SampleSet, fingerprint: str, unverified: bool = False) -> None:
+    """SkinGanError unless the set's generator was trained on the fold with this fingerprint.
+
+    `unverified`: allow a set that does not say so; one that names another fold is never allowed.
+    """
+    if sample.fold_fingerprint is None and unverified:
+        return
+    if sample.fold_fingerprint is None:
+        raise SkinGanError(
+            f"the samples of {sample.label} do not say which fold their generator was trained on (no "
+            f"{MANIFEST} with a fold_fingerprint): expected {fingerprint}; allow unverified samples to use "
+            "them all the same, and look at the leakage check"
+        )
+    if sample.fold_fingerprint != fingerprint:
+        raise SkinGanError(
+            f"the samples of {sample.label} come from another fold or other data: their fold_fingerprint is "
+            f"{sample.fold_fingerprint}, this fold's is {fingerprint}; their generator may have seen this "
+            "fold's test images. Generate from this fold's generator"
+        )
+
+
+def require(samples: Mapping[str, SampleSet], wanted: Mapping[str, int]) -> None:
+    """SkinGanError unless there are as many images of each class as `wanted` says."""
+    have = {label: len(s.images) for label, s in samples.items()}
+    short = {label: n for label, n in wanted.items() if n > have.get(label, 0)}
+    if short:
+        what = ", ".join(f"{label}: {n} needed, {have.get(label, 0)} there" for label, n in short.items())
+        raise SkinGanError(f"too few samples ({what}): generate more (--count), or choose a smaller balance")
+
+
+def subset(sample: SampleSet, rows: NDArray[np.integer] | NDArray[np.bool_]) -> SampleSet:
+    """The images at `rows` (places or a mask)."""
+    return SampleSet(
+        sample.label, sample.images[rows], sample.names[rows], sample.fold_fingerprint, sample.origin
+    )
+
+
+def _read(place: Path, label: str, files: list[File], size: int, resize: bool) -> SampleSet:
+    inside = {str(PurePosixPath(*f.path.parts[1:])): f for f in files}
+    images = {name: f for name, f in inside.items() if f.is_image}
+    if not images:
+        raise SkinGanError(f"{place} has no images: expected PNG or JPEG files of class {label}")
+    content = {name: _bytes(place / name, file) for name, file in images.items()}
+    origin: dict[str, Any] = {}
+    if MANIFEST in inside:
+        origin = _yaml(place / MANIFEST, _bytes(place / MANIFEST, inside[MANIFEST]))
+        if TABLE not in inside:
+            raise _mismatch(place, f"it has {MANIFEST} and no {TABLE}")
+        _check_manifest(place, label, origin, _bytes(place / TABLE, inside[TABLE]), content)
+    pixels = [_decode(place / name, data, size, resize) for name, data in content.items()]
+    print_ = origin.get("fold_fingerprint")
+    return SampleSet(
+        label=label,
+        images=np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2)),
+        names=np.array(list(content), dtype=np.str_),
+        fold_fingerprint=None if print_ is None else str(print_),
+        origin=origin,
+    )
+
+
+def _check_manifest(
+    place: Path, label: str, origin: Mapping[str, Any], table: bytes, content: Mapping[str, bytes]
+) -> None:
+    if origin.get("label") != label:
+        raise _mismatch(place, f"{MANIFEST} says class {origin.get('label')}, the folder {label}")
+    try:
+        rows = {r["file"]: r["sha256"] for r in csv.DictReader(io.StringIO(table.decode()))}
+    except (KeyError, UnicodeDecodeError, csv.Error) as e:
+        raise _mismatch(place, f"{TABLE} is damaged: expected the columns file and sha256") from e
+    if origin.get("count", len(rows)) != len(rows):
+        raise _mismatch(place, f"{MANIFEST} counts {origin['count']} images, {TABLE} {len(rows)}")
+    for what, names in (
+        ("lacks", rows.keys() - content.keys()),
+        ("does not list", content.keys() - rows.keys()),
+        ("has other images than listed under", {n for n in rows.keys() & content.keys()
+                                               if hashlib.sha256(content[n]).hexdigest() != rows[n]}),
+    ):  # fmt: skip
+        if names:
+            raise _mismatch(place, f"it {what} {len(names)} of its images, such as {min(names)}")
+
+
+def _decode(path: Path, data: bytes, size: int, resize: bool) -> NDArray[np.uint8]:
+    decoded = decode(data, [size], (0, 0, 0))
+    if isinstance(decoded, Damage):
+        raise SkinGanError(f"{path} is no usable image ({decoded.why}): remove it or write it again")
+    with Image.open(io.BytesIO(data)) as image:
+        if image.size != (size, size) and not resize:
+            raise SkinGanError(
+                f"{path} has {image.size[0]}x{image.size[1]} pixels, expected {size}x{size}: generate at "
+                "that size, or allow resizing"
+            )
+    return decoded.images[size]
+
+
+def _from_store(path: Path, size: int, labels: Sequence[str] | None) -> dict[str, SampleSet]:
+    """A store of generated images; `fold_fingerprint` may be among what its store.json says of its source."""
+    store = open_store(path)
+    absent = [c for c in labels or () if c not in store.classes]
+    if absent:
+        raise SkinGanError(f"store {path} has no class {', '.join(absent)} (it has {store.classes})")
+    images, dx = store.images(size), store.manifest["dx"].to_numpy(dtype=str)
+    ids = store.manifest["image_id"].to_numpy(dtype=str)
+    return {
+        c: SampleSet(
+            label=c,
+            images=np.ascontiguousarray(images[dx == c].transpose(0, 3, 1, 2)),
+            names=ids[dx == c],
+            fold_fingerprint=store.source.get("fold_fingerprint"),
+            origin={"store": store.name, **store.source},
+        )
+        for c in labels or store.classes
+    }
+
+
+def _bytes(path: Path, file: File) -> bytes:
+    try:
+        return file.read()
+    except READ_ERRORS as e:
+        raise SkinGanError(f"{path} cannot be read ({e}): write the sample set again") from e
+
+
+def _yaml(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(data)
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise SkinGanError(f"{path} is cut or damaged: write the sample set again") from e
+    if not isinstance(content, dict):
+        raise SkinGanError(f"{path} is cut or damaged: expected keys and values")
+    return content
+
+
+def _mismatch(place: Path, why: str) -> SkinGanError:
+    return SkinGanError(f"{place}: its manifest does not match its images: {why}; generate the set again")

@@ -1,0 +1,292 @@
+"""One run of one arm: equal work in every arm, the same result from the same seed, and the bench can tell."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from bench_samples import make_store
+
+from skin_gan import checkpoint, controls, fit, measures
+from skin_gan.arms import ARMS, CONVENTIONAL, Arm, ArmRun, ClassifierSettings, check, on_top
+from skin_gan.classify import Task, run_arm
+from skin_gan.data.store import Store
+from skin_gan.errors import SkinGanError
+from skin_gan.frozen import VIEWS, Frozen
+from skin_gan.jitter import strong
+from skin_gan.models import classifier
+from skin_gan.parts import image_split, leak, lesion_split, seen_rows
+from skin_gan.predictions import restrict
+
+SIZE = 16
+QUICK = ClassifierSettings(size=SIZE, steps=24, batch=16, dropout=0.1)
+HEAD = ClassifierSettings(network="head", size=SIZE, steps=60, batch=32, lr=1e-2)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return make_store(tmp_path_factory.mktemp("store") / "small", SIZE)
+
+
+@pytest.fixture(scope="module")
+def task(store: Store) -> Task:
+    return Task(store, lesion_split(store, 0), QUICK)
+
+
+class MeanColour:
+    """Stands for the extractor: 48 features, the colours of a 4x4 image."""
+
+    weights_sha, dimensions = "mean-colour", 48
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        self.seen += len(images)
+        small = torch.nn.functional.adaptive_avg_pool2d(torch.as_tensor(images).float(), 4)
+        return (small.flatten(1) / 128 - 1).numpy()
+
+
+@pytest.fixture
+def head_task(task: Task, tmp_path: Path) -> Task:
+    return replace(task, settings=HEAD, frozen=Frozen(task.store, SIZE, tmp_path / "cache", MeanColour()))
+
+
+def score(found) -> float:
+    return measures.balanced_accuracy(found.labels, found.probabilities, np.ones((1, len(found.labels))))[0]
+
+
+class TestRuns:
+    def test_predictions_are_of_the_named_part_and_say_where_they_come_from(self, task: Task) -> None:
+        found = run_arm(task, ARMS["real"], seed=0)
+        assert list(found) == ["val"]
+        val = found["val"]
+        ids = task.store.manifest["image_id"].to_numpy(dtype=str)[task.split.parts == "val"]
+        assert val.image_ids.tolist() == sorted(ids.tolist())
+        np.testing.assert_allclose(val.probabilities.sum(1), 1, rtol=1e-5)
+        assert val.record["split"] == task.split.fingerprint and val.record["part"] == "val"
+        assert val.record["real"]["mel"] == 18 and val.record["synthetic"]["mel"] == 0
+
+    def test_the_cnn_learns_lesions_it_has_not_seen(self, task: Task) -> None:
+        found = run_arm(replace(task, settings=replace(QUICK, steps=80)), ARMS["balanced"], seed=0)
+        assert score(found["val"]) > 0.6  # chance is 1/3
+
+    def test_equal_seeds_give_equal_predictions_whatever_ran_before(self, task: Task) -> None:
+        first = run_arm(task, ARMS["strong"], seed=4)["val"]
+        torch.manual_seed(99)
+        again = run_arm(task, ARMS["strong"], seed=4)["val"]
+        np.testing.assert_array_equal(first.probabilities, again.probabilities)
+        other = run_arm(task, ARMS["strong"], seed=5)["val"]
+        assert not np.array_equal(first.probabilities, other.probabilities)
+
+    def test_every_arm_makes_the_same_number_of_updates(self, task: Task) -> None:
+        samples = controls.noise(task.store, task.split, SIZE, 60)
+        for arm in ARMS.values():
+            done: list[int] = []
+            short = replace(task, settings=replace(QUICK, steps=3))
+            run_arm(short, arm, 0, samples=samples, progress=done.append)
+            assert done == [1, 2, 3], arm.name
+
+    def test_the_split_by_image_is_tested_on_its_own_part(self, task: Task) -> None:
+        leaky = replace(task, split=image_split(task.store), settings=replace(QUICK, steps=2))
+        found = run_arm(leaky, ARMS["real"], 0, parts=("test",))["test"]
+        assert found.record["honest"] is False and len(found.labels) == (leaky.split.parts == "test").sum()
+        ids = task.store.manifest["image_id"].to_numpy(dtype=str)
+        seen = restrict(found, ids[seen_rows(task.store, leaky.split)])
+        assert len(seen.labels) == leak(task.store, leaky.split).seen_images > 0
+        with pytest.raises(SkinGanError, match="no val images"):
+            run_arm(leaky, ARMS["real"], 0)
+
+
+class TestOnDisk:
+    def test_a_finished_run_is_read_and_not_trained_again(self, task: Task, tmp_path: Path) -> None:
+        first = run_arm(task, ARMS["real"], 0, parts=("val", "test"), folder=tmp_path)
+        done: list[int] = []
+        again = run_arm(task, ARMS["real"], 0, parts=("val", "test"), folder=tmp_path, progress=done.append)
+        assert done == [] and not (tmp_path / "state.pt").exists()
+        np.testing.assert_array_equal(first["test"].probabilities, again["test"].probabilities)
+        with pytest.raises(SkinGanError, match="give each run its own folder"):
+            run_arm(task, ARMS["focal"], 0, folder=tmp_path)
+        (tmp_path / "test.npz").unlink()
+        with pytest.raises(SkinGanError, match="give each run its own folder"):
+            run_arm(task, ARMS["focal"], 0, parts=("test",), folder=tmp_path)
+
+    def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+        self, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = run_arm(task, ARMS["strong"], 1)["val"]
+        monkeypatch.setattr(fit, "SAVE_SECONDS", 0.0)
+
+        def kill(step: int) -> None:
+            if step == 12:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run_arm(task, ARMS["strong"], 1, folder=tmp_path, progress=kill)
+        done: list[int] = []
+        resumed = run_arm(task, ARMS["strong"], 1, folder=tmp_path, progress=done.append)["val"]
+        assert done[0] == 12  # the update whose state was not yet saved
+        np.testing.assert_array_equal(whole.probabilities, resumed.probabilities)
+
+    def test_another_runs_state_is_not_taken(self, task: Task, tmp_path: Path) -> None:
+        checkpoint.save(tmp_path / "state.pt", "another", {})
+        with pytest.raises(SkinGanError, match="belongs to trial another"):
+            run_arm(task, ARMS["real"], 0, folder=tmp_path)
+
+
+class TestFrozenHead:
+    def test_features_belong_to_their_images(self, head_task: Task) -> None:
+        frozen = head_task.frozen
+        assert frozen is not None
+        rows = [3, 50, 7]
+        images = head_task.store.images(SIZE)[rows].transpose(0, 3, 1, 2)
+        np.testing.assert_allclose(frozen.all_real[rows], MeanColour()(images))
+
+    def test_each_image_is_put_through_the_extractor_once(self, head_task: Task) -> None:
+        samples = controls.noise(head_task.store, head_task.split, SIZE, 60)
+        for arm in (ARMS["real"], ARMS["best"], ARMS["duplicate"], ARMS["synthetic_only"]):
+            for seed in range(2):
+                run_arm(head_task, arm, seed, samples=samples)
+        n, trained = sum(head_task.store.counts.values()), (head_task.split.parts == "train").sum()
+        assert head_task.frozen.extractor.seen == n + 3 * 60
+        for seed in range(2):
+            run_arm(head_task, ARMS["strong"], seed)
+        assert head_task.frozen.extractor.seen == n + 3 * 60 + VIEWS * trained
+
+    def test_it_learns_and_the_bench_can_tell(self, head_task: Task) -> None:
+        """Mislabelled images do harm; the arms' differences are those of the images, not of the machinery."""
+        store, split = head_task.store, head_task.split
+        wrong = controls.shuffled_labels(store, split, SIZE, 300)
+        real = [score(run_arm(head_task, ARMS["balanced"], s)["val"]) for s in range(2)]
+        arm = Arm("wrong", synthetic="add", balance=5.0, balanced_sampling=True)
+        harmed = [score(run_arm(head_task, arm, s, samples=wrong)["val"]) for s in range(2)]
+        assert np.mean(real) > 0.75
+        assert np.mean(harmed) < np.mean(real) - 0.2
+
+    def test_every_arm_sees_features_in_the_same_units(self, head_task: Task) -> None:
+        """Repeated in the right shares is sampled in balance: any difference would be the scaling's."""
+        steps = replace(head_task, settings=replace(HEAD, steps=240))
+        one, two = (run_arm(steps, ARMS[name], 0)["val"] for name in ("duplicate", "balanced"))
+        assert np.abs(one.probabilities - two.probabilities).mean() < 0.03
+
+    def test_a_feature_that_is_constant_in_training_does_no_harm(self, head_task: Task) -> None:
+        frozen = head_task.frozen
+        assert frozen is not None
+        frozen.all_real[head_task.split.parts == "train", 0] = 0.5
+        found = run_arm(head_task, ARMS["real"], 0)["val"]
+        assert score(found) > 0.6
+
+    def test_without_an_extractor_it_says_what_is_missing(self, task: Task) -> None:
+        with pytest.raises(SkinGanError, match="network=head works on features"):
+            run_arm(replace(task, settings=HEAD), ARMS["real"], 0)
+
+
+class TestArms:
+    def test_identity_is_content(self) -> None:
+        run = ArmRun(QUICK, ARMS["best"], 0, "fold", {"df": "1"})
+        assert replace(run, arm=replace(ARMS["best"], name="other")).id == run.id
+        others = [
+            replace(run, seed=1),
+            replace(run, split="other"),
+            replace(run, samples={"df": "2"}),
+            replace(run, arm=replace(ARMS["best"], focal=1.0)),
+            replace(run, classifier=replace(QUICK, steps=31)),
+        ]
+        assert len({r.id for r in [run, *others]}) == 6
+
+    def test_on_top_of_the_strongest_conventional_arm(self) -> None:
+        made = on_top(ARMS["best"], ARMS["class_weights"])
+        assert (made.name, made.class_weights, made.synthetic) == ("best+class_weights", True, "add")
+        with pytest.raises(SkinGanError, match="choose another arm"):
+            on_top(ARMS["best"], ARMS["duplicate"])
+        assert set(CONVENTIONAL) <= set(ARMS)
+
+    def test_all_that_is_wrong_is_named_at_once(self) -> None:
+        bad = replace(QUICK, steps=0, network="vgg")
+        with pytest.raises(SkinGanError, match=r"network=vgg.*steps=0.*focal=-1"):
+            check(bad, Arm("bad", focal=-1.0))
+        with pytest.raises(SkinGanError, match="no synthetic images"):
+            check(QUICK, Arm("both", duplicate=True, synthetic="add"))
+
+
+class TestTraining:
+    def test_focal_loss_is_cross_entropy_at_zero_and_forgets_the_easy(self) -> None:
+        logits, y = torch.tensor([[4.0, 0.0], [0.0, 1.0], [2.0, 0.0]]), torch.tensor([0, 0, 0])
+        weight = torch.tensor([2.0, 0.5])
+        expected = torch.nn.functional.cross_entropy(logits, y, weight)
+        assert torch.allclose(fit.focal_loss(logits, y, 0.0, weight), expected)
+        p = logits.softmax(1)[:, 0]
+        by_hand = (-((1 - p) ** 2) * p.log()).mean()
+        assert torch.allclose(fit.focal_loss(logits, y, 2.0), by_hand)
+
+    def test_focal_loss_has_a_gradient_where_a_prediction_is_certain(self) -> None:
+        logits = torch.tensor([[200.0, 0.0]], requires_grad=True)
+        fit.focal_loss(logits, torch.tensor([0]), 0.5).backward()
+        assert torch.isfinite(logits.grad).all()
+
+    def test_class_weights_give_every_class_the_same_say(self) -> None:
+        labels = torch.tensor([0] * 6 + [1] * 3 + [2])
+        weight = fit.class_weights(labels, 3)
+        assert torch.allclose(weight * torch.bincount(labels), torch.full((3,), 10 / 3))
+
+    def test_epochs_hold_every_image_once(self) -> None:
+        draw = fit.Batches(np.zeros(10, int), 4, False, seed=0)
+        rows = np.concatenate([draw(step) for step in range(5)])
+        assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
+        assert rows[:10].tolist() != rows[10:].tolist()
+        fresh = fit.Batches(np.zeros(10, int), 4, False, seed=0)
+        np.testing.assert_array_equal(fresh(3), rows[12:16])
+
+    def test_balanced_batches_hold_every_class_equally_often(self) -> None:
+        labels = np.repeat([0, 1, 2], [500, 20, 2])
+        draw = fit.Batches(labels, 64, True, seed=0)
+        seen = np.bincount(labels[np.concatenate([draw(s) for s in range(50)])])
+        assert seen.min() > 0.28 * seen.sum()
+
+    def test_rates(self) -> None:
+        assert [fit.rate("steps", d) for d in (0, 0.49, 0.5, 0.75)] == pytest.approx([1, 1, 0.1, 0.01])
+        assert [fit.rate("cosine", d) for d in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+
+    def test_strong_augmentation_moves_each_image_by_its_own_draw(self) -> None:
+        x = torch.rand(1, 3, 16, 16).mul(2).sub(1).repeat(4, 1, 1, 1)
+        seen = strong(x)
+        assert seen.shape == x.shape and seen.abs().max() <= 1
+        assert len({v.numpy().tobytes() for v in [*seen, x[0]]}) == 5
+
+
+class TestNetworks:
+    @pytest.mark.parametrize("size", [16, 28, 64])
+    def test_the_cnn_takes_any_size(self, size: int) -> None:
+        net = classifier.SmallCNN(size, 7, 0.0)
+        assert net(torch.zeros(2, 3, size, size)).shape == (2, 7)
+
+    def test_small_images_keep_their_resolution_in_residual_networks(self) -> None:
+        net = classifier.residual("resnet18", 28, 7).eval()
+        shapes: list[torch.Size] = []
+        net.layer4.register_forward_hook(lambda _m, _x, y: shapes.append(y.shape))
+        assert net(torch.zeros(1, 3, 28, 28)).shape == (1, 7)
+        assert shapes[0][2:] == (4, 4)
+
+    def test_pretrained_weights_come_from_a_file_that_the_user_has(self, tmp_path: Path) -> None:
+        file = tmp_path / "resnet18.pth"
+        with pytest.raises(SkinGanError, match=r"download https://.*resnet18"):
+            classifier.residual("resnet18", 32, 7, str(file))
+        torch.save(torchvision.models.resnet18(weights=None).state_dict(), file)
+        net = classifier.residual("resnet18", 32, 7, str(file))
+        saved = torch.load(file, weights_only=True)
+        assert torch.equal(net.layer3[0].conv1.weight, saved["layer3.0.conv1.weight"])
+        with pytest.raises(SkinGanError, match="does not hold torchvision's resnet50"):
+            classifier.residual("resnet50", 32, 7, str(file))
+        file.write_bytes(b"nothing")
+        with pytest.raises(SkinGanError, match="no file of weights"):
+            classifier.residual("resnet18", 32, 7, str(file))
