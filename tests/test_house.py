@@ -60,14 +60,25 @@ def test_no_module_hides_one_of_the_standard_library():
     assert not {p.stem for p in (ROOT / "hpc").glob("*.py")} & set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("module", ["hpc.cli", "hpc.config", "hpc.plan", "hpc.progress", "skin_gan.run"])
+TORCHLESS = (
+    "hpc.cli",
+    "hpc.config",
+    "hpc.plan",
+    "hpc.progress",
+    "hpc.monitor",
+    "hpc.steering",
+    "skin_gan.run",
+)
+
+
+@pytest.mark.parametrize("module", TORCHLESS)
 def test_planning_and_status_start_without_torch(module):
     code = f"import sys, {module}; print({{'torch', 'ray', 'submitit', 'pandas'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("script", ["launch", "status", "aggregate"])
+@pytest.mark.parametrize("script", ["launch", "status", "aggregate", "steer"])
 def test_scripts_work_from_any_folder_and_take_this_checkouts_hpc(script, tmp_path):
     impostor = tmp_path / "hpc"
     impostor.mkdir()
