@@ -9,16 +9,17 @@ import torch
 import torchvision
 from bench_samples import make_store
 
-from skin_gan import checkpoint, controls, fit, measures
-from skin_gan.arms import ARMS, CONVENTIONAL, Arm, ArmRun, ClassifierSettings, check, on_top
-from skin_gan.classify import Task, run_arm
+from skin_gan import checkpoint
+from skin_gan.ablation import controls, fit, measures
+from skin_gan.ablation.arms import ARMS, CONVENTIONAL, Arm, ArmRun, ClassifierSettings, check, on_top
+from skin_gan.ablation.classify import Task, run_arm
+from skin_gan.ablation.frozen import VIEWS, Frozen
+from skin_gan.ablation.jitter import strong
+from skin_gan.ablation.parts import image_split, leak, lesion_split, seen_rows
+from skin_gan.ablation.predictions import restrict
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
-from skin_gan.frozen import VIEWS, Frozen
-from skin_gan.jitter import strong
 from skin_gan.models import classifier
-from skin_gan.parts import image_split, leak, lesion_split, seen_rows
-from skin_gan.predictions import restrict
 
 SIZE = 16
 QUICK = ClassifierSettings(size=SIZE, steps=24, batch=16, dropout=0.1)

@@ -7,15 +7,15 @@ import pytest
 from bench_samples import SIZE, make_store, new_images
 from gan_samples import judge, open_session
 
-from skin_gan import controls, filters
+from skin_gan.ablation import controls, filters
+from skin_gan.ablation.discriminator import discriminator_logits
+from skin_gan.ablation.leakage import Images, leakage
+from skin_gan.ablation.parts import labelled_part, lesion_split
 from skin_gan.data.demo import draw
 from skin_gan.data.store import Store
-from skin_gan.discriminator import discriminator_logits
 from skin_gan.errors import SkinGanError
-from skin_gan.leakage import Images, leakage
 from skin_gan.metrics.copies import Training, thresholds
 from skin_gan.metrics.reference import RealSet, Reference
-from skin_gan.parts import labelled_part, lesion_split
 from skin_gan.run import TrialFolder
 
 

@@ -9,14 +9,14 @@ from bench_samples import SIZE, make_store, new_images, write_set
 from data_samples import encode, pack
 from PIL import Image
 
-from skin_gan import controls
-from skin_gan.arms import Arm
-from skin_gan.balance import images_to_add
+from skin_gan.ablation import controls
+from skin_gan.ablation.arms import Arm
+from skin_gan.ablation.balance import images_to_add
+from skin_gan.ablation.parts import image_split, labelled_part, leak, lesion_split, test_part
+from skin_gan.ablation.samples import SampleSet, check_fold, read_samples, subset
+from skin_gan.ablation.trainingset import training_set
 from skin_gan.data.store import Store, class_split, fold_fingerprint
 from skin_gan.errors import SkinGanError
-from skin_gan.parts import image_split, labelled_part, leak, lesion_split, test_part
-from skin_gan.samples import SampleSet, check_fold, read_samples, subset
-from skin_gan.trainingset import training_set
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn import metrics
 
-from skin_gan import measures, stats
+from skin_gan.ablation import measures, stats
+from skin_gan.ablation.predictions import Predictions, load, pooled, predictions
 from skin_gan.errors import SkinGanError
-from skin_gan.predictions import Predictions, load, pooled, predictions
 
 ONE = np.ones((1, 200))
 

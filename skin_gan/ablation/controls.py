@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from skin_gan.ablation.parts import LabelledPart, Split, labelled_part
+from skin_gan.ablation.samples import SampleSet
 from skin_gan.data.store import Store
-from skin_gan.parts import LabelledPart, Split, labelled_part
-from skin_gan.samples import SampleSet
 
 
 def test_copies(store: Store, split: Split, size: int, count: int, seed: int = 0) -> dict[str, SampleSet]:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skin_gan import checkpoint
-from skin_gan.arms import ArmRun, ClassifierSettings
-from skin_gan.jitter import strong
+from skin_gan.ablation.arms import ArmRun, ClassifierSettings
+from skin_gan.ablation.jitter import strong
 from skin_gan.models import classifier
 
 SAVE_SECONDS = 60.0  # at most this much work is lost to a kill

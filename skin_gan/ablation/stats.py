@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
+from skin_gan.ablation.measures import Measure
+from skin_gan.ablation.predictions import Predictions
 from skin_gan.data.splits import group_labels
 from skin_gan.errors import SkinGanError
-from skin_gan.measures import Measure
-from skin_gan.predictions import Predictions
 
 Array = NDArray[np.floating]
 RESAMPLES = 2000

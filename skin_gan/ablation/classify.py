@@ -17,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skin_gan.arms import Arm, ArmRun, ClassifierSettings, check
+from skin_gan.ablation.arms import Arm, ArmRun, ClassifierSettings, check
+from skin_gan.ablation.fit import Progress, fit, prepare
+from skin_gan.ablation.frozen import Frozen
+from skin_gan.ablation.parts import PARTS, LabelledPart, Split, labelled_part
+from skin_gan.ablation.predictions import Predictions, load, predictions
+from skin_gan.ablation.samples import SampleSet
+from skin_gan.ablation.trainingset import TrainingSet, training_set
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
-from skin_gan.fit import Progress, fit, prepare
-from skin_gan.frozen import Frozen
-from skin_gan.parts import PARTS, LabelledPart, Split, labelled_part
-from skin_gan.predictions import Predictions, load, predictions
-from skin_gan.samples import SampleSet
-from skin_gan.trainingset import TrainingSet, training_set
 
 CHUNK = 256  # images predicted at a time
 CONSTANT = 0.01  # of the median standard deviation of features: below that one is not scaled

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skin_gan.arms import Arm
-from skin_gan.balance import images_to_add
+from skin_gan.ablation.arms import Arm
+from skin_gan.ablation.balance import images_to_add
+from skin_gan.ablation.parts import LabelledPart, Split, labelled_part
+from skin_gan.ablation.samples import SampleSet, check_fold, require, subset
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
-from skin_gan.parts import LabelledPart, Split, labelled_part
-from skin_gan.samples import SampleSet, check_fold, require, subset
 
 
 @dataclass(frozen=True)

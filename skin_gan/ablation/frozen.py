@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from skin_gan.ablation.jitter import strong
 from skin_gan.data.store import Store
-from skin_gan.jitter import strong
 from skin_gan.metrics.cache import FeatureCache
 from skin_gan.metrics.features import Extractor
 from skin_gan.run import lock, write_atomic

@@ -52,7 +52,7 @@ class Arm:
     duplicate: bool = False  # real images repeated by the plan `balance`: as many, but nothing new
     synthetic: Literal["none", "add", "alone"] = "none"
     source: str = ""  # which generator's samples: dcgan, aegan, best, ...
-    balance: Any = "equalise"  # see `skin_gan.balance`; used by duplicate and synthetic
+    balance: Any = "equalise"  # see `skin_gan.ablation.balance`; used by duplicate and synthetic
     filter: str = ""  # which filter the samples went through; a name, the samples arrive filtered
 
 
