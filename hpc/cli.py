@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ from rich.table import Table
 
 from hpc import config, progress, slurm
 from hpc.config import CHOICES, CLUSTER, Experiment, compose
-from hpc.plan import Plan, expected_kimg, make_plan, reopen
+from hpc.plan import SEARCH, Plan, expected_kimg, make_plan, reopen
 from hpc.provenance import frozen, record_launch
 from hpc.submissions import Submission
 from skin_gan.errors import SkinGanError
@@ -222,8 +223,8 @@ def print_plan(console: Console, plan: Plan) -> None:
     t = Table("stage", "jobs", "trials", "kimg", "after", box=None, header_style="bold")
     for stage in plan.stages:
         kimg = sum(job.kimg for job in stage.jobs)
-        trials = len(stage.jobs) * s.trials if kimg else 0
-        names = f"{len(stage.jobs)}: {', '.join(j.label for j in stage.jobs)}" if kimg else "1"
+        trials = len(stage.jobs) * s.trials if stage.name == SEARCH else 0
+        names = f"{len(stage.jobs)}: {', '.join(j.label for j in stage.jobs)}".removesuffix(": ")
         t.add_row(stage.name, names, str(trials or ""), f"{kimg:g}" if kimg else "", ", ".join(stage.after))
     if e.profile.kind == "slurm":
         print_scripts(plan)
@@ -274,10 +275,27 @@ def conclude(console: Console, plan: Plan) -> None:
     if data.get("data", {}).get("kind") == "demo":
         console.print("The data is the built-in drawing of lesions: this shows that the machinery works, and "
                       "nothing about skin.")  # fmt: skip
+    conclude_ablation(console, plan)
     console.print(f"leaderboard: {plan.run.leaderboard}")
     for sheet in sorted((plan.run.path / "best").glob("*/samples.png")):
         console.print(f"images: {sheet}")
     console.print(f"review: tensorboard --logdir {plan.run.path}")
+
+
+def conclude_ablation(console: Console, plan: Plan) -> None:
+    """Whether generated images helped, by the report's own table."""
+    path = plan.run.path / "report" / "gains.csv"
+    if not path.exists():
+        return
+    with open(path, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["measure"] == "balanced_accuracy"]
+    t = Table(
+        "classifier", "folds", "arm", "against", "gain in balanced accuracy", box=None, header_style="bold"
+    )
+    for row in rows:
+        t.add_row(row["classifier"], row["scope"], row["arm"], row["base"], f"{row['verdict']}: {row['why']}")
+    console.print(t)
+    console.print(f"report: {plan.run.path / 'report' / 'index.html'}")
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import shlex
 import signal
@@ -19,7 +20,7 @@ from submitit.slurm.slurm import _make_sbatch_string  # private: the one way to 
 from hpc import slurm, submissions
 from hpc.config import Experiment
 from hpc.jobs import Task, target
-from hpc.plan import PREPARE, SEARCH, SELECT, Job, Plan, Stage, unfinished
+from hpc.plan import AFTER_SELECTION, PREPARE, SEARCH, Job, Plan, Stage, unfinished
 from hpc.provenance import exports, job_environment
 from hpc.submissions import Submission
 from skin_gan.run import locked, read_json
@@ -50,9 +51,20 @@ def complete(plan: Plan, job: Job) -> bool:
         return False
     if job.stage == PREPARE:
         return set(plan.experiment.classes) <= set(record.get("classes", []))
+    if job.stage in AFTER_SELECTION:
+        return record.get("target") == target(plan, job.stage) and record["started"] >= ended_before(
+            plan, job
+        )
     changed = [plan.run.settings.stat().st_mtime]
     changed += [f.state().get("updated", 0.0) for c in plan.experiment.classes for _, f in plan.trials(c)]
     return plan.run.leaderboard.exists() and record["ended"] > max(changed)
+
+
+def ended_before(plan: Plan, job: Job) -> float:
+    """When the last job of the stages before this one ended, in seconds since 1970; infinite where one has not."""
+    stages = list(itertools.takewhile(lambda stage: stage.name != job.stage, plan.stages))
+    records = [read_json(plan.run.jobs / f"{j.name}.json") or {} for stage in stages[2:] for j in stage.jobs]
+    return max((r.get("ended", float("inf")) for r in records), default=0.0)
 
 
 def run_local(plan: Plan, wanted: list[Job], code: Path, watch: Callable[[], None]) -> list[str]:
@@ -135,16 +147,16 @@ def submit(plan: Plan, wanted: list[Job], code: Path) -> tuple[list[Submission],
 
 def out_of_date(plan: Plan, job: Job, queued: slurm.Queued, renewed: bool) -> bool:
     """Whether a queued or running job cannot do all that is wanted now, so that another must follow it."""
-    if job.stage == SELECT:
+    if job.stage not in (PREPARE, SEARCH):
         return renewed  # it must wait for the new jobs too
     record = read_json(plan.run.jobs / f"{job.name}.json") or {}
     running = queued.state != slurm.PENDING and record.get("state") == "running"
-    return job.stage == SEARCH and running and record.get("target") != target(plan)
+    return job.stage == SEARCH and running and record.get("target") != target(plan, job.stage)
 
 
 def needed(job: Job, before: list[Submission]) -> bool:
     """Whether a job that is complete now will not be when the jobs before it have ended."""
-    return job.stage == SELECT and bool(before)
+    return job.stage not in (PREPARE, SEARCH) and bool(before)
 
 
 def submit_stage(

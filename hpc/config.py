@@ -18,6 +18,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hpc.ablation import AblateSettings, check_ablate
 from hpc.profiles import ProfileSettings, check_profile
 from hpc.space import check_space, leaves
 from skin_gan.config import EvalSettings, Operations, TrialSettings, check
@@ -70,6 +71,7 @@ class Experiment:
     operations: Operations = field(default_factory=Operations)
     search: SearchSettings = field(default_factory=SearchSettings)
     select: SelectSettings = field(default_factory=SelectSettings)
+    ablate: AblateSettings = field(default_factory=AblateSettings)
     profile: ProfileSettings = field(default_factory=ProfileSettings)
 
 
@@ -225,6 +227,7 @@ def checked(e: Experiment) -> Experiment:
     if e.operations.threads < 1:
         raise SkinGanError(f"operations.threads={e.operations.threads}: expected at least 1")
     check_profile(e.profile)
+    check_ablate(e.ablate, e.trial.model.family)
     e.results = str(Path(os.path.expandvars(e.results)).expanduser().absolute())
     if "$" in e.results:
         raise SkinGanError(f"results={e.results}: a variable in it is not set in this shell")

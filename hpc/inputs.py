@@ -21,7 +21,7 @@ class Inputs:
     """Opens each thing once per process, on first use."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+        self.plan, self.fold = plan, plan.experiment.fold
         self.size = plan.experiment.trial.model.size
         self.cache = Path(plan.experiment.results) / "cache"
 
@@ -41,16 +41,19 @@ class Inputs:
     def extractor(self) -> Extractor:
         return extractor(threads=self.plan.experiment.operations.threads)
 
-    def split(self, label: str) -> ClassSplit:
-        return class_split(self.store, label, self.size, self.plan.experiment.fold)
+    def split(self, label: str, fold: int | None = None) -> ClassSplit:
+        """The class's images for training and validation, by default in the fold of the search."""
+        return class_split(self.store, label, self.size, self.fold if fold is None else fold)
 
     def warm(self, progress: Progress) -> None:
         """Fill the feature cache for the sweep's classes, so that trials find it."""
         warm(self.store, self.size, self.cache, self.extractor, self.plan.experiment.classes, progress)
 
-    def judge(self, label: str) -> Judge:
-        return Judge(reference(self.store, label, self.size, self.plan.experiment.fold, self.cache,
-                               self.extractor), self.extractor)  # fmt: skip
+    def judge(self, label: str, fold: int | None = None) -> Judge:
+        """What measures generated images of the class, by default in the fold of the search."""
+        fold = self.fold if fold is None else fold
+        real = reference(self.store, label, self.size, fold, self.cache, self.extractor)
+        return Judge(real, self.extractor)
 
 
 class Judge:

@@ -5,6 +5,7 @@ can be killed at any instant and run again.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -15,18 +16,32 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from hpc.ablation import arm_tasks, combined_tasks, part
 from hpc.config import ROOT, Experiment
-from hpc.plan import PREPARE, SEARCH, SELECT, Job, Plan, reopen
+from hpc.plan import (
+    ABLATE,
+    AFTER_SELECTION,
+    COMBINE,
+    FOLDS,
+    GENERATE,
+    PREPARE,
+    REPORT,
+    SEARCH,
+    SELECT,
+    Job,
+    Plan,
+    reopen,
+)
 from hpc.provenance import CODE
 from hpc.space import leaves
 from hpc.staging import stage_data
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, lock, read_json, write_json
+from skin_gan.run import RunFolder, content_hash, lock, read_json, write_json
 
 # How often a search that was killed, by hand or for its memory, is started again within its job.
 DRIVER_RESTARTS = 2
@@ -50,15 +65,11 @@ class Task:
         with lock(run.jobs / f"{name}.lock", wait=float("inf")) as held, record(run, name) as tell:
             assert held is not None
             plan = reopen(run)
-            tell(target=target(plan))
+            tell(target=target(plan, self.stage))
             if self.stage == SEARCH:
                 self.search(plan, held)
-            elif self.stage == PREPARE:
-                prepare(plan, tell)
-            elif self.stage == SELECT:
-                select(plan)
             else:
-                raise ValueError(f"no stage {self.stage!r}")
+                WORK[self.stage](plan, self.label, tell)
 
     def search(self, plan: Plan, held: IO[bytes]) -> None:
         """Run the class's trials in a process of their own; killed, or without Ray, it is started again."""
@@ -129,9 +140,13 @@ def await_end() -> NoReturn:
         time.sleep(1.0)
 
 
-def target(plan: Plan) -> list[float]:
-    """What a search works towards: trials per class, and kimg. A launch may raise both."""
-    return [plan.experiment.search.trials, *plan.experiment.search.rungs]
+def target(plan: Plan, stage: str) -> Any:
+    """What a job works towards. A launch may change it: a search's trials per class and kimg; and what comes
+    after selection by all of the ablation's settings."""
+    e = plan.experiment
+    if stage in AFTER_SELECTION:
+        return content_hash([asdict(e.ablate), asdict(e.select), e.allow_rejected])
+    return [e.search.trials, *e.search.rungs]
 
 
 def check_prepared(run: RunFolder) -> None:
@@ -207,7 +222,7 @@ def end_group(child: subprocess.Popen[bytes], grace: float) -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def prepare(plan: Plan, tell: Callable[..., None]) -> None:
+def prepare(plan: Plan, label: str, tell: Callable[..., None]) -> None:
     """Check the machine, name the board's columns, and compute the features of the real images once.
 
     On one thread: on cores that others use too, a second one waits for the first more than it helps.
@@ -250,7 +265,7 @@ def preflight(plan: Plan) -> None:
         )
 
 
-def select(plan: Plan) -> None:
+def select(plan: Plan, label: str, tell: Callable[..., None]) -> None:
     """Write the leaderboard and export the best generator of each class."""
     from hpc.leaderboard import write_leaderboard
     from hpc.selection import export_best
@@ -261,3 +276,35 @@ def select(plan: Plan) -> None:
             f"no trial in {plan.run.path} was ever evaluated: {plan.run.jobs} holds the jobs' messages"
         )
     export_best(plan, rows)
+
+
+def ablate(plan: Plan, label: str, tell: Callable[..., None], stage: str) -> None:
+    """One job of the stages from fold generators to the last classifier; `label` says which."""
+    import torch
+
+    from hpc.ablate import Ablation
+
+    torch.set_num_threads(plan.experiment.operations.threads)
+    work, a = Ablation(plan), plan.experiment.ablate
+    if stage == FOLDS:
+        work.retrain(label, tell)
+    elif stage == GENERATE:
+        work.generate(next(fold for fold in a.folds if part(fold) == label), tell)
+    else:
+        task = next(t for t in (*arm_tasks(a), *combined_tasks(a)) if t.label == label)
+        (work.combine if stage == COMBINE else work.train)(task, tell)
+
+
+def report(plan: Plan, label: str, tell: Callable[..., None]) -> None:
+    """Write the tables and the page from what has been done, whole or not."""
+    from hpc.reporting import make_report
+
+    make_report(plan)
+
+
+WORK: dict[str, Callable[[Plan, str, Callable[..., None]], None]] = {
+    PREPARE: prepare,
+    SELECT: select,
+    **{stage: functools.partial(ablate, stage=stage) for stage in (FOLDS, GENERATE, ABLATE, COMBINE)},
+    REPORT: report,
+}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc import config
+from hpc.ablation import arm_tasks, combined_tasks, part
 from hpc.config import Experiment, SearchSettings
 from hpc.space import draw
 from skin_gan.config import SCHEMA, TrialSpec
@@ -16,6 +17,9 @@ from skin_gan.errors import SkinGanError
 from skin_gan.run import COMPLETED, DIVERGED, PRUNED, RunFolder, TrialFolder, content_hash, read_json
 
 PREPARE, SEARCH, SELECT = "prepare", "search", "select"
+FOLDS, GENERATE, ABLATE, COMBINE, REPORT = "folds", "generate", "ablate", "combine", "report"
+AFTER_SELECTION = (FOLDS, GENERATE, ABLATE, COMBINE, REPORT)
+STAGES = (PREPARE, SEARCH, SELECT, *AFTER_SELECTION)
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Job:
     """One unit of submission. Finds everything else on disk."""
 
     stage: str
-    label: str = ""  # lesion class, for jobs of one class
+    label: str = ""  # what it is about: of a search the lesion class
     kimg: float = 0.0  # expected training, thousands of images
 
     @property
@@ -65,6 +69,12 @@ def make_plan(e: Experiment, data: Store) -> Plan:
     if unknown:
         raise SkinGanError(f"unknown class {', '.join(unknown)}: {data.name} has {', '.join(data.classes)}")
     labels = [label for label in data.classes if not e.classes or label in e.classes]
+    if labels != list(data.classes) and any(
+        "synthetic_only" in p.arms for p in e.ablate.classifiers.values()
+    ):
+        missing = ", ".join(label for label in data.classes if label not in labels)
+        raise SkinGanError(f"the arm synthetic_only needs generators of all classes, and {missing} would not be "
+                           "searched: leave the arm out, or search all classes")  # fmt: skip
     e = dataclasses.replace(e, classes=labels)
     return Plan(e, data.fingerprint, run_folder(e, data), stages_of(e))
 
@@ -72,11 +82,30 @@ def make_plan(e: Experiment, data: Store) -> Plan:
 def stages_of(e: Experiment) -> tuple[Stage, ...]:
     """The stages of an experiment whose classes are known, in the order in which they run."""
     kimg = expected_kimg(e.search)
-    return (
-        Stage(PREPARE, (Job(PREPARE),), after=()),
-        Stage(SEARCH, tuple(Job(SEARCH, label, kimg) for label in e.classes), after=(PREPARE,)),
-        Stage(SELECT, (Job(SELECT),), after=(SEARCH,)),
-    )
+    chain: list[tuple[str, list[Job]]] = [
+        (PREPARE, [Job(PREPARE)]),
+        (SEARCH, [Job(SEARCH, label, kimg) for label in e.classes]),
+        (SELECT, [Job(SELECT)]),
+    ]
+    if e.ablate.classifiers:
+        chain += ablation_stages(e)
+    after = [(), *((name,) for name, _ in chain)]
+    return tuple(Stage(name, tuple(jobs), before) for (name, jobs), before in zip(chain, after, strict=False))
+
+
+def ablation_stages(e: Experiment) -> list[tuple[str, list[Job]]]:
+    """From the best generators to the report. Generators of other folds are trained only if there are any."""
+    a = e.ablate
+    others = [f for f in a.folds if f != e.fold]
+    kimg = e.search.rungs[-1] * len(others)
+    folds = [(FOLDS, [Job(FOLDS, label, kimg) for label in e.classes])] if others else []
+    return [
+        *folds,
+        (GENERATE, [Job(GENERATE, part(fold)) for fold in a.folds]),
+        (ABLATE, [Job(ABLATE, task.label) for task in arm_tasks(a)]),
+        (COMBINE, [Job(COMBINE, task.label) for task in combined_tasks(a)]),
+        (REPORT, [Job(REPORT)]),
+    ]
 
 
 def reopen(run: RunFolder) -> Plan:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from hpc import config
 from hpc.config import Experiment
-from hpc.plan import PREPARE, SEARCH, SELECT, expected_kimg
+from hpc.plan import PREPARE, SEARCH, Job, Stage, expected_kimg, stages_of
 from skin_gan.run import COMPLETED, DIVERGED, FAILED, PENDING, PRUNED, RUNNING, RunFolder, locked, read_json
 
 ENDED = (COMPLETED, PRUNED, DIVERGED, FAILED)
@@ -59,12 +59,14 @@ class Snapshot:
 
     @property
     def stage(self) -> str:
-        for name in (PREPARE, SEARCH, SELECT):
-            states = [j["state"] for key, j in self.jobs.items() if key == name or key.startswith(f"{name}-")]
-            expected = len(self.classes) if name == SEARCH else 1
-            if states.count("done") < expected:
-                return name
-        return "done"
+        return next((s.name for s in self.stages if any(not self.done(job) for job in s.jobs)), "done")
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return stages_of(self.experiment)
+
+    def done(self, job: Job) -> bool:
+        return self.jobs.get(job.name, {}).get("state") == "done"
 
     @property
     def kimg(self) -> float:
@@ -132,9 +134,7 @@ def line(s: Snapshot, left: float | None) -> str:
     if s.stage == "done":
         return "every stage is done"
     if s.stage != SEARCH:
-        job = s.jobs.get(s.stage, {})
-        done = f", features of {job['done']}/{job['total']} real images" if job.get("total") else ""
-        return f"{s.stage}: {job.get('state', 'starting')}{done}"
+        return " ".join(stage_line(s))
     now = ", ".join(
         f"{c.label}/{t['name'][:4]} {t.get('kimg', 0):.2f}/{t.get('target', 0):g} kimg"
         for c in s.classes
@@ -146,6 +146,25 @@ def line(s: Snapshot, left: float | None) -> str:
         f"search: {ended}/{sum(c.planned for c in s.classes)} trials ended; now {now or 'starting'}; "
         f"best KID {best or 'none yet'}; left about {duration(left)}"
     )
+
+
+def stage_line(s: Snapshot) -> list[str]:
+    """A stage other than the search: how many of its jobs are done, and what the others are at."""
+    stage = next(stage for stage in s.stages if stage.name == s.stage)
+    running = [job for job in stage.jobs if s.jobs.get(job.name, {}).get("state") == "running"]
+    done = sum(s.done(job) for job in stage.jobs)
+    what = "features of real images " if s.stage == PREPARE else ""
+    now = [f"{job.label or what}{share(s.jobs[job.name])}".strip() for job in running]
+    return [
+        f"{s.stage}:",
+        f"{done}/{len(stage.jobs)} jobs done; now",
+        ", ".join(filter(None, now)) or "starting",
+    ]
+
+
+def share(record: dict[str, Any]) -> str:
+    """How much of its work a job has done, where it says so."""
+    return f" {record['done']}/{record['total']}" if record.get("total") else ""
 
 
 def table(s: Snapshot) -> Table:
@@ -196,6 +215,6 @@ def display(s: Snapshot, left: float | None) -> Group:
     """What a launch shows while it runs."""
     head = Text.assemble(
         (f"{s.experiment.sweep}", "bold"), f"  stage {s.stage}  {s.kimg:.1f} kimg trained  ",
-        f"left about {duration(left)}" if s.stage == SEARCH else "",
+        f"left about {duration(left)}" if s.stage == SEARCH else "" if s.stage == "done" else line(s, left),
     )  # fmt: skip
     return Group(head, table(s))

@@ -11,7 +11,7 @@ from rich.console import Console
 from hpc import slurm
 from hpc.cli import carry_out, make_console
 from hpc.jobstates import JobState, job_states, tail
-from hpc.plan import PREPARE, SEARCH, SELECT, Job, Plan, reopen
+from hpc.plan import SEARCH, STAGES, Job, Plan, reopen
 from hpc.progress import Snapshot, snapshot
 from hpc.provenance import freeze
 from skin_gan.errors import SkinGanError
@@ -32,7 +32,7 @@ def steer(arguments: list[str]) -> int:
     parser.add_argument(
         "--class", dest="labels", action="append", help="only this class's jobs; may be repeated"
     )
-    parser.add_argument("--stage", choices=[PREPARE, SEARCH, SELECT], help="only this stage's jobs")
+    parser.add_argument("--stage", choices=STAGES, help="only this stage's jobs")
     options = parser.parse_args(arguments)
     plan, console = reopen(RunFolder(options.run.absolute())), make_console()
     if unknown := set(options.labels or ()) - set(plan.experiment.classes):

@@ -7,8 +7,9 @@ trains, how often it is evaluated and where it runs are not part of that, so tha
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
 
 from skin_gan.errors import SkinGanError
 from skin_gan.run import content_hash
@@ -109,6 +110,22 @@ class TrialSpec:
     def id(self) -> str:
         """Hash of everything that determines the result."""
         return content_hash({"schema": SCHEMA, **asdict(self)})
+
+
+def spec_from(values: Mapping[str, Any]) -> TrialSpec:
+    """The spec that a trial.yaml holds; one that another version wrote is a SkinGanError."""
+    try:
+        groups = values["settings"]
+        settings = TrialSettings(
+            model=ModelSettings(**groups["model"]),
+            loss=LossSettings(**groups["loss"]),
+            optim=OptimSettings(**groups["optim"]),
+            train=TrainSettings(**groups["train"]),
+        )
+        own = {f.name: values[f.name] for f in fields(TrialSpec) if f.name != "settings"}
+        return TrialSpec(**own, settings=check(settings))
+    except (KeyError, TypeError) as e:
+        raise SkinGanError(f"trial.yaml was written by another version ({e}): search again") from e
 
 
 def check(s: TrialSettings) -> TrialSettings:

@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         help="what shows through transparent pixels: black (default), white or #rrggbb",
     )
     make.add_argument(
-        "--workers", type=_count, default=0, metavar="N", help="threads (default: one per core)"
+        "--workers", type=_count, default=0, metavar="N", help="processes (default: one per core)"
     )
     make.set_defaults(run=_ingest)
     show = commands.add_parser("show", help="counts, lesions per part of the split, notes")

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 
 from skin_gan.errors import SkinGanError
@@ -112,15 +112,15 @@ def _folder(root: Path) -> Iterator[File]:
 
 def _archive(path: Path, inside: PurePosixPath) -> Iterator[File]:
     try:
-        archive = zipfile.ZipFile(path)
+        stamp = path.stat().st_mtime_ns
+        members = _opened(path, stamp).infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as e:
         raise SkinGanError(f"{path} is not a readable zip ({e}): download it again") from e
-    members = archive.infolist()
     _refuse_tricks(path, members)
     for member in members:
         parts = PurePosixPath(member.filename.replace("\\", "/")).parts  # some Windows tools write those
         if not member.is_dir() and not any(map(_is_junk, parts)):
-            read = partial(_read_member, archive, member)
+            read = partial(_read_member, path, stamp, member)
             yield File(inside / "/".join(parts), member.file_size, member.CRC, read)
 
 
@@ -147,8 +147,14 @@ def _refuse_tricks(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
         raise refuse(f"it unpacks to more than {MAX_ARCHIVE_BYTES:,} bytes")
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    with archive.open(member) as file:
+@lru_cache(maxsize=8)
+def _opened(path: Path, stamp: int) -> zipfile.ZipFile:
+    """The archive as it was at `stamp`, opened once per process."""
+    return zipfile.ZipFile(path)
+
+
+def _read_member(path: Path, stamp: int, member: zipfile.ZipInfo) -> bytes:
+    with _opened(path, stamp).open(member) as file:
         # with a length, a stream longer than it declares is cut there instead of being unpacked whole
         return file.read(member.file_size)
 

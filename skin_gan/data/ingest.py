@@ -1,12 +1,17 @@
-"""SOURCE in, store out: scan, list, decode in threads, group, check, write."""
+"""SOURCE in, store out: scan, list, decode on all cores, group, check, write."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +30,15 @@ from skin_gan.data.report import report_json, report_md, saved_findings
 from skin_gan.data.store import COLUMNS, Store, describe_rows, open_store, store_json
 from skin_gan.errors import SkinGanError
 
-BATCH = 256  # images decoded ahead of the writer: bounds the memory
+BATCH = 512  # images decoded ahead of the writer: bounds the memory
+CHUNK = 16  # images that a worker is given at a time
+MANY = 1000  # images: below that starting workers costs more than it saves
 Images = dict[int, NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to ingest. `classes` empty means all; `workers` 0 means one thread per core."""
+    """How to ingest. `classes` empty means all; `workers` 0 means one process per core."""
 
     sizes: list[int]
     classes: list[str] = field(default_factory=list)
@@ -159,19 +166,35 @@ def _same_images(store: Store, run: Run, sizes: list[int]) -> Iterator[Images]:
 def _decode_all(
     records: Sequence[Record], sizes: list[int], options: Options
 ) -> Iterator[tuple[Record, Decoded | Damage]]:
-    """Decode in threads (Pillow, zlib and hashlib release the interpreter's lock); results in order."""
+    """Decode in processes (Pillow reads a JPEG with the interpreter's lock held); results in order."""
     work = partial(_decode_one, sizes=sizes, background=options.background)
     columns = (TextColumn("reading images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    pool = ThreadPoolExecutor(options.workers or _cores())
-    try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("", total=len(records))
-            for start in range(0, len(records), BATCH):
-                batch = records[start : start + BATCH]
-                yield from zip(batch, pool.map(work, batch), strict=True)
-                progress.advance(task, len(batch))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    workers = options.workers or (_cores() if len(records) >= MANY else 1)
+    with ExitStack() as stack:
+        run: Callable[..., Iterable[Decoded | Damage]] = map
+        if workers > 1:
+            pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_attend_parent)
+            stack.callback(pool.shutdown, cancel_futures=True)
+            run = partial(pool.map, chunksize=CHUNK)
+        progress = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+        task = progress.add_task("", total=len(records))
+        for start in range(0, len(records), BATCH):
+            batch = records[start : start + BATCH]
+            yield from zip(batch, run(work, batch), strict=True)
+            progress.advance(task, len(batch))
+
+
+def _attend_parent() -> None:
+    """In a worker: leave Ctrl-C to the parent, and end when that has ended, however it did."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _cores() -> int:

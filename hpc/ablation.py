@@ -1,0 +1,225 @@
+"""The ablation's settings, and which runs follow from them. Pure, no torch.
+
+RUN/folds/1/aegan/best/df/                          a generator retrained for fold 1
+RUN/samples/fold-0/best/df/00000.png ...            generated images of a source
+RUN/samples/fold-0/filters.json                     which of them each filter keeps
+RUN/ablation/cnn/best/fold-0/seed-2/test.npz        predictions of one classifier run
+RUN/ablation/cnn/choices.json                       what was fixed on validation images
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from skin_gan.ablation.arms import ARMS, CLASSIFIERS, CONVENTIONAL, Arm, ClassifierSettings
+from skin_gan.ablation.balance import images_to_add
+from skin_gan.data.splits import N_FOLDS
+from skin_gan.errors import SkinGanError
+from skin_gan.run import RunFolder, read_json
+
+BY_IMAGE = "by-image"
+COMBINED = "combined"  # the best generator on top of the strongest conventional arm
+BEST = "best"  # the source that takes, class by class, the best generator of all sweeps
+FILTERS = ("confidence", "distance", "discriminator", "copies", "frame", "ruler")
+RANDOM = "random as "
+# Generated images per image that is needed, where filters choose among them.
+POOL = 2.0
+
+
+@dataclass
+class ClassifierPlan:
+    """What one classifier is trained on, how often."""
+
+    arms: list[str] = field(default_factory=list)  # of skin_gan.ablation.arms.ARMS, or a name in `sources`
+    seeds: int = 3  # trainings of each arm in each fold
+    steps: int = 0  # optimiser updates; 0: the classifier's own number
+    ratios: list[float] = field(default_factory=list)  # arms of `best` with so many images per real one
+    filters: list[str] = field(default_factory=list)  # arms of `best` filtered, each with a random control
+    by_image: bool = False  # also with a split by image, as is often published: it leaks, and shows how much
+
+
+@dataclass
+class AblateSettings:
+    """Do generated images help a classifier? Without classifiers the chain ends with the best generators."""
+
+    classifiers: dict[str, ClassifierPlan] = field(default_factory=dict)  # the first is the headline
+    folds: list[int] = field(default_factory=lambda: [0])  # tested on; others than the search's cost training
+    balance: Any = "equalise"  # how many images generated arms add; see skin_gan.ablation.balance
+    # More generators: another sweep's folder, or images of any origin (a folder per class, a zip, a store)
+    sources: dict[str, str] = field(default_factory=dict)
+    unverified: bool = False  # allow images that do not say which fold their generator has seen
+
+
+@dataclass(frozen=True)
+class ArmTask:
+    """One arm of one classifier in one fold, with all its seeds: what a job of the ablation does."""
+
+    classifier: str
+    arm: str
+    fold: int | None  # None: the split by image
+
+    @property
+    def label(self) -> str:
+        return f"{self.classifier}-{slug(self.arm)}-{part(self.fold)}"
+
+
+def part(fold: int | None) -> str:
+    """What a split is called in folders' names."""
+    return BY_IMAGE if fold is None else f"fold-{fold}"
+
+
+def slug(arm: str) -> str:
+    """The arm's name as a folder's."""
+    return arm.replace("/", "_").replace(" ", "_")
+
+
+def arm_tasks(a: AblateSettings) -> list[ArmTask]:
+    """Everything that can be trained before anything is chosen, the headline classifier first."""
+    honest = [
+        ArmTask(name, arm, fold)
+        for name, plan in a.classifiers.items()
+        for arm in arms(a, plan)
+        for fold in a.folds
+    ]
+    leaky = [ArmTask(name, arm, None) for name, plan in a.classifiers.items() for arm in by_image(a, plan)]
+    return honest + leaky
+
+
+def by_image(a: AblateSettings, plan: ClassifierPlan) -> list[str]:
+    """Arms that are repeated with a split by image: the plain one and those that only add generated images."""
+    if not plan.by_image:
+        return []
+    return [name for name, arm in arms(a, plan).items() if name in plan.arms
+            and (name == "real" or arm.synthetic == "add")]  # fmt: skip
+
+
+def combined_tasks(a: AblateSettings) -> list[ArmTask]:
+    """What is trained once the strongest conventional arm is known; its arm is named by `choices`."""
+    return [ArmTask(name, COMBINED, fold) for name, plan in a.classifiers.items() for fold in a.folds]
+
+
+def arms(a: AblateSettings, plan: ClassifierPlan) -> dict[str, Arm]:
+    """The arms of one classifier by name, in the order given."""
+    named = {name: ARMS.get(name) or Arm(name, synthetic="add", source=name) for name in plan.arms}
+    found = {name: arm if arm.balance != "equalise" else replace(arm, balance=a.balance)
+             for name, arm in named.items()}  # fmt: skip
+    added = replace(ARMS[BEST], balance=a.balance)
+    for ratio in plan.ratios:
+        found[f"{BEST}@{ratio:g}"] = replace(added, name=f"{BEST}@{ratio:g}", balance=ratio)
+    for name in plan.filters:
+        for filter_ in (name, RANDOM + name):
+            found[f"{BEST}/{filter_}"] = replace(added, name=f"{BEST}/{filter_}", filter=filter_)
+    return found
+
+
+def classifier_settings(name: str, plan: ClassifierPlan, size: int) -> ClassifierSettings:
+    settings = CLASSIFIERS[name]
+    return replace(settings, size=size, steps=plan.steps or settings.steps)
+
+
+def sources(a: AblateSettings) -> list[str]:
+    """The sources whose images some arm uses."""
+    used = {arm.source for plan in a.classifiers.values() for arm in arms(a, plan).values()} - {""}
+    return sorted(used)
+
+
+def wanted(a: AblateSettings, source: str, counts: dict[str, int], classes: list[str]) -> dict[str, int]:
+    """Generated images that are needed of each of `classes`, given the real training images per class."""
+    most = dict.fromkeys(classes, 0)
+    for plan in a.classifiers.values():
+        for arm in arms(a, plan).values():
+            if arm.source == source:
+                factor = POOL if arm.filter else 1.0
+                add = images_to_add(counts, arm.balance)
+                most = {label: max(n, round(factor * add[label])) for label, n in most.items()}
+    return most
+
+
+def fold_folder(run: RunFolder, fold: int, source: str) -> RunFolder:
+    """Where generators of a source that were retrained for a fold are kept."""
+    return RunFolder(run.path / "folds" / str(fold) / source)
+
+
+def sample_folder(run: RunFolder, fold: int, source: str) -> Path:
+    return run.path / "samples" / f"fold-{fold}" / source
+
+
+def filter_file(run: RunFolder, fold: int) -> Path:
+    return run.path / "samples" / f"fold-{fold}" / "filters.json"
+
+
+def arm_folder(run: RunFolder, task: ArmTask, seed: int) -> Path:
+    return run.path / "ablation" / task.classifier / slug(task.arm) / part(task.fold) / f"seed-{seed}"
+
+
+def choices_file(run: RunFolder, classifier: str) -> Path:
+    return run.path / "ablation" / classifier / "choices.json"
+
+
+def choices(run: RunFolder, classifier: str) -> dict[str, Any]:
+    """What stage combine has chosen on validation images."""
+    found = read_json(choices_file(run, classifier))
+    if found is None:
+        raise SkinGanError(f"{choices_file(run, classifier)} is missing: launch the sweep again")
+    return found
+
+
+def choose(validation: dict[str, float], plan: ClassifierPlan) -> dict[str, Any]:
+    """Fix arm, ratio and filter by balanced accuracy on validation images, 0..1, by arm's name.
+
+    strongest: of the conventional arms, or of the plain one where there are no others. combined: `best` with
+    the best ratio and the best filter (where it beats its random control) on top of the strongest.
+    """
+    known = {name: value for name, value in validation.items() if name in plan.arms}
+    conventional = [a for a in ("real", *CONVENTIONAL) if a in known and a != "duplicate"]
+    ratios = {
+        f"{BEST}@{r:g}": validation[f"{BEST}@{r:g}"] for r in plan.ratios if f"{BEST}@{r:g}" in validation
+    }
+    plain = validation.get(BEST, float("-inf"))
+    ratio = max(ratios, key=lambda r: ratios[r], default=None)
+    gains = {
+        name: validation[f"{BEST}/{name}"] - validation.get(f"{BEST}/{RANDOM}{name}", plain)
+        for name in plan.filters
+        if f"{BEST}/{name}" in validation
+    }
+    filter_ = max(gains, key=lambda f: gains[f], default=None)
+    return {
+        "strongest": max(conventional, key=lambda a: known[a], default=None),
+        "ratio": ratio if ratio and ratios[ratio] > plain else None,
+        "filter": filter_ if filter_ and gains[filter_] > 0 else None,
+        "validation": validation,
+    }
+
+
+def check_ablate(a: AblateSettings, family: str) -> None:
+    """SkinGanError that names each setting of the ablation that means nothing, with the valid choices."""
+    own = [*ARMS, *a.sources]
+    sweeps = {BEST, family, *a.sources}
+    for name, plan in a.classifiers.items():
+        if name not in CLASSIFIERS:
+            raise SkinGanError(f"unknown classifier {name!r}: choose one of {', '.join(CLASSIFIERS)}")
+        if unknown := [arm for arm in plan.arms if arm not in own]:
+            raise SkinGanError(f"unknown arm {', '.join(unknown)}: choose of {', '.join(own)}")
+        if unknown := [f for f in plan.filters if f not in FILTERS]:
+            raise SkinGanError(f"unknown filter {', '.join(unknown)}: choose of {', '.join(FILTERS)}")
+        if "real" not in plan.arms:
+            raise SkinGanError(f"ablate.classifiers.{name}.arms={plan.arms}: expected real among them, which "
+                               "all others are compared with")  # fmt: skip
+        if plan.seeds < 1 or plan.steps < 0:
+            raise SkinGanError(f"ablate.classifiers.{name}: seeds={plan.seeds}, steps={plan.steps}: expected "
+                               "at least 1 seed and 0 steps")  # fmt: skip
+        missing = sorted({arm.source for arm in arms(a, plan).values()} - {""} - sweeps)
+        if missing:
+            raise SkinGanError(
+                f"the arm {missing[0]} needs generated images of {missing[0]}, and this sweep searches "
+                f"{family}: leave the arm out, or name a sweep's folder with "
+                f"ablate.sources.{missing[0]}=results/..."
+            )
+        for ratio in plan.ratios:
+            images_to_add({"any": 1}, ratio)
+    if not a.folds or len(set(a.folds)) < len(a.folds) or not all(0 <= f < N_FOLDS for f in a.folds):
+        raise SkinGanError(f"ablate.folds={a.folds}: expected different folds of 0 to {N_FOLDS - 1}")
+    if not isinstance(a.balance, dict):
+        images_to_add({"any": 1}, a.balance)
