@@ -89,6 +89,27 @@ class Board:
             raise unwritable(self.folder, e) from e
 
 
+def write_run(folder: Path, settings: Mapping[str, str | int | float], metrics: Mapping[str, float]) -> None:
+    """A run of one classifier as one HParams row: what it was and how good it is. Written again, it is replaced.
+
+    `settings` tell it from all other runs; `metrics` are recorded under their own names.
+    """
+    try:
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+        writer = SummaryWriter(str(folder))
+        assert writer.file_writer is not None  # only until its constructor has run
+        group = "/".join(map(str, settings.values()))
+        writer.file_writer.add_summary(summary_v2.hparams_pb(dict(settings), trial_id=group))
+        for name, value in metrics.items():
+            if math.isfinite(value):
+                writer.add_scalar(name, value, 0)
+        writer.file_writer.add_summary(session_end(api_pb2.STATUS_SUCCESS))
+        writer.close()
+    except OSError as e:
+        raise unwritable(folder, e) from e
+
+
 def name_columns(folder: Path, settings: Mapping[str, Sequence[Any]], metrics: Sequence[str]) -> None:
     """Name the columns of the HParams table of all trials below `folder`, the most telling first.
 
