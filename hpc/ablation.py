@@ -21,6 +21,7 @@ from skin_gan.run import RunFolder, read_json
 
 BY_IMAGE = "by-image"
 COMBINED = "combined"  # the best generator on top of the strongest conventional arm
+PLAIN = "real"  # the arm that all others are compared with: real images, nothing else
 BEST = "best"  # the source that takes, class by class, the best generator of all sweeps
 FILTERS = ("confidence", "distance", "discriminator", "copies", "frame", "ruler")
 RANDOM = "random as "
@@ -88,11 +89,11 @@ def arm_tasks(a: AblateSettings) -> list[ArmTask]:
 
 
 def by_image(a: AblateSettings, plan: ClassifierPlan) -> list[str]:
-    """Arms that are repeated with a split by image: the plain one and those that only add generated images."""
+    """Arms that are repeated with a split by image: the plain one and those that add generated images."""
     if not plan.by_image:
         return []
     return [name for name, arm in arms(a, plan).items() if name in plan.arms
-            and (name == "real" or arm.synthetic == "add")]  # fmt: skip
+            and (name == PLAIN or arm.synthetic == "add")]  # fmt: skip
 
 
 def combined_tasks(a: AblateSettings) -> list[ArmTask]:
@@ -125,16 +126,14 @@ def sources(a: AblateSettings) -> list[str]:
     return sorted(used)
 
 
-def wanted(a: AblateSettings, source: str, counts: dict[str, int], classes: list[str]) -> dict[str, int]:
-    """Generated images that are needed of each of `classes`, given the real training images per class."""
-    most = dict.fromkeys(classes, 0)
+def wanted(a: AblateSettings, source: str, counts: dict[str, int], label: str) -> int:
+    """Generated images of a class that some arm needs, given the real training images per class."""
+    most = 0.0
     for plan in a.classifiers.values():
         for arm in arms(a, plan).values():
             if arm.source == source:
-                factor = POOL if arm.filter else 1.0
-                add = images_to_add(counts, arm.balance)
-                most = {label: max(n, round(factor * add[label])) for label, n in most.items()}
-    return most
+                most = max(most, images_to_add(counts, arm.balance)[label] * (POOL if arm.filter else 1.0))
+    return round(most)
 
 
 def fold_folder(run: RunFolder, fold: int, source: str) -> RunFolder:
@@ -173,7 +172,7 @@ def choose(validation: dict[str, float], plan: ClassifierPlan) -> dict[str, Any]
     the best ratio and the best filter (where it beats its random control) on top of the strongest.
     """
     known = {name: value for name, value in validation.items() if name in plan.arms}
-    conventional = [a for a in ("real", *CONVENTIONAL) if a in known and a != "duplicate"]
+    conventional = [a for a in (PLAIN, *CONVENTIONAL) if a in known and a != "duplicate"]
     ratios = {
         f"{BEST}@{r:g}": validation[f"{BEST}@{r:g}"] for r in plan.ratios if f"{BEST}@{r:g}" in validation
     }
@@ -204,9 +203,11 @@ def check_ablate(a: AblateSettings, family: str) -> None:
             raise SkinGanError(f"unknown arm {', '.join(unknown)}: choose of {', '.join(own)}")
         if unknown := [f for f in plan.filters if f not in FILTERS]:
             raise SkinGanError(f"unknown filter {', '.join(unknown)}: choose of {', '.join(FILTERS)}")
-        if "real" not in plan.arms:
-            raise SkinGanError(f"ablate.classifiers.{name}.arms={plan.arms}: expected real among them, which "
-                               "all others are compared with")  # fmt: skip
+        if PLAIN not in plan.arms:
+            raise SkinGanError(
+                f"ablate.classifiers.{name}.arms={plan.arms}: expected {PLAIN} among them, which all others "
+                "are compared with"
+            )
         if plan.seeds < 1 or plan.steps < 0:
             raise SkinGanError(f"ablate.classifiers.{name}: seeds={plan.seeds}, steps={plan.steps}: expected "
                                "at least 1 seed and 0 steps")  # fmt: skip

@@ -61,7 +61,7 @@ def complete(plan: Plan, job: Job) -> bool:
 
 
 def ended_before(plan: Plan, job: Job) -> float:
-    """When the last job of the stages before this one ended, in seconds since 1970; infinite where one has not."""
+    """When the last job of the stages before it ended, seconds since 1970; infinite where one has not."""
     stages = list(itertools.takewhile(lambda stage: stage.name != job.stage, plan.stages))
     records = [read_json(plan.run.jobs / f"{j.name}.json") or {} for stage in stages[2:] for j in stage.jobs]
     return max((r.get("ended", float("inf")) for r in records), default=0.0)

@@ -45,6 +45,7 @@ from skin_gan.run import RunFolder, content_hash, lock, read_json, write_json
 
 # How often a search that was killed, by hand or for its memory, is started again within its job.
 DRIVER_RESTARTS = 2
+PROGRESS_SECONDS = 2.0  # how often progress (`done` of `total`) is written at most
 NO_RAY = 75  # exit code of a search that could not start Ray
 # Metrics in TensorBoard's table of trials; the others have curves.
 COLUMNS = ("kid", "kid_floor", "coverage", "copies", "precision", "recall", "fd", "c2st", "collapse")
@@ -170,9 +171,14 @@ def record(run: RunFolder, name: str) -> Iterator[Callable[..., None]]:
         "slurm": slurm_id(), "node": os.environ.get("SLURMD_NODENAME"),
     }  # fmt: skip
 
+    written = 0.0
+
     def tell(**more: Any) -> None:
+        nonlocal written
         entry.update(more)
-        write_json(path, entry)
+        if "done" not in more or time.monotonic() - written >= PROGRESS_SECONDS:
+            written = time.monotonic()
+            write_json(path, entry)
 
     tell(state="running", error="")
     try:
@@ -282,16 +288,20 @@ def ablate(plan: Plan, label: str, tell: Callable[..., None], stage: str) -> Non
     """One job of the stages from fold generators to the last classifier; `label` says which."""
     import torch
 
-    from hpc.ablate import Ablation
+    from hpc.ablate import Arms
+    from hpc.generators import Generators
+    from hpc.inputs import Inputs
+    from hpc.samplesets import SampleSets
 
     torch.set_num_threads(plan.experiment.operations.threads)
-    work, a = Ablation(plan), plan.experiment.ablate
+    inputs, a = Inputs(plan), plan.experiment.ablate
     if stage == FOLDS:
-        work.retrain(label, tell)
+        Generators(plan, inputs).retrain(label, tell)
     elif stage == GENERATE:
-        work.generate(next(fold for fold in a.folds if part(fold) == label), tell)
+        SampleSets(plan, inputs).make(next(fold for fold in a.folds if part(fold) == label), tell)
     else:
         task = next(t for t in (*arm_tasks(a), *combined_tasks(a)) if t.label == label)
+        work = Arms(plan, inputs)
         (work.combine if stage == COMBINE else work.train)(task, tell)
 
 

@@ -69,12 +69,12 @@ def make_plan(e: Experiment, data: Store) -> Plan:
     if unknown:
         raise SkinGanError(f"unknown class {', '.join(unknown)}: {data.name} has {', '.join(data.classes)}")
     labels = [label for label in data.classes if not e.classes or label in e.classes]
-    if labels != list(data.classes) and any(
-        "synthetic_only" in p.arms for p in e.ablate.classifiers.values()
-    ):
-        missing = ", ".join(label for label in data.classes if label not in labels)
-        raise SkinGanError(f"the arm synthetic_only needs generators of all classes, and {missing} would not be "
-                           "searched: leave the arm out, or search all classes")  # fmt: skip
+    missing = ", ".join(label for label in data.classes if label not in labels)
+    if missing and any("synthetic_only" in p.arms for p in e.ablate.classifiers.values()):
+        raise SkinGanError(
+            f"the arm synthetic_only needs generators of all classes, and {missing} would not be searched: "
+            "leave the arm out, or search all classes"
+        )
     e = dataclasses.replace(e, classes=labels)
     return Plan(e, data.fingerprint, run_folder(e, data), stages_of(e))
 

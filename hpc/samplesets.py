@@ -1,0 +1,146 @@
+"""Sample sets of the ablation: what is generated for each fold, and what each filter keeps of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpc import ablation
+from hpc.ablation import BEST, RANDOM
+from hpc.generators import Generators
+from hpc.inputs import Inputs
+from hpc.plan import Plan
+from skin_gan.ablation import filters
+from skin_gan.ablation.discriminator import discriminator_logits
+from skin_gan.ablation.frozen import Frozen
+from skin_gan.ablation.parts import Split, image_split, lesion_split
+from skin_gan.ablation.samples import SampleSet, read_samples, subset
+from skin_gan.errors import SkinGanError
+from skin_gan.generate import generate, manifest
+from skin_gan.portable import CARD, read_card, read_yaml
+from skin_gan.run import read_json, write_json
+
+Tell = Callable[..., None]
+SEED = 0  # of sample sets: more images of one set are a longer beginning of the same sequence
+
+
+class SampleSets:
+    """Generated images by source, fold and class."""
+
+    def __init__(self, plan: Plan, inputs: Inputs) -> None:
+        self.run, self.e, self.a, self.inputs = plan.run, plan.experiment, plan.experiment.ablate, inputs
+        self.size = inputs.size
+        self.generators = Generators(plan, inputs)
+        self._classifiers: dict[int, Any] = {}
+
+    @cached_property
+    def frozen(self) -> Frozen:
+        return Frozen(self.inputs.store, self.size, self.inputs.cache, self.inputs.extractor)
+
+    def read(self, source: str, fold: int, labels: list[str] | None = None) -> dict[str, SampleSet]:
+        """The generated images of a source for a fold, by class."""
+        if source != BEST and source not in self.generators.sweeps:
+            return read_samples(Path(self.a.sources[source]), self.size, labels, resize=True)
+        folder = ablation.sample_folder(self.run, fold, source)
+        there = [label for label in labels or self.e.classes if (folder / label).is_dir()]
+        return read_samples(folder, self.size, there) if there else {}
+
+    def make(self, fold: int, tell: Tell) -> None:
+        """Write the images that the arms need, and what each filter keeps of them."""
+        store = self.inputs.store
+        splits = [lesion_split(store, fold), *([image_split(store)] if self.by_image else [])]
+        counts = [self.training_counts(split) for split in splits]
+        made = [s for s in ablation.sources(self.a) if s == BEST or s in self.generators.sweeps]
+        todo = [(source, label) for source in made for label in self.e.classes]
+        for done, (source, label) in enumerate(todo):
+            tell(done=done, total=len(todo))
+            if n := max(ablation.wanted(self.a, source, c, label) for c in counts):
+                self.write(self.generators.of(source, fold)[label], fold, source, n)
+        names = sorted({f for p in self.a.classifiers.values() for f in p.filters})
+        if names:
+            kept = {
+                name: {label: self.filtered(name, label, fold) for label in self.e.classes} for name in names
+            }
+            write_json(ablation.filter_file(self.run, fold), kept)
+
+    @property
+    def by_image(self) -> bool:
+        return any(plan.by_image for plan in self.a.classifiers.values())
+
+    def write(self, folder: Path, fold: int, source: str, n: int) -> None:
+        """Generate into samples/, in place of another set that an earlier state of the sweep left there."""
+        out = ablation.sample_folder(self.run, fold, source)
+        card = read_card(folder / CARD)
+        there = out / card["label"] / "manifest.yaml"
+        if there.exists() and read_yaml(there) != manifest(card, n, SEED):
+            shutil.rmtree(there.parent)
+        generate(folder, out, n, SEED, self.e.allow_rejected)
+
+    def training_counts(self, split: Split) -> dict[str, int]:
+        dx = self.inputs.store.manifest["dx"].to_numpy(dtype=str)[split.parts == "train"]
+        return {label: int((dx == label).sum()) for label in self.inputs.store.classes}
+
+    def filtered(self, name: str, label: str, fold: int) -> dict[str, Any]:
+        """What a filter keeps of the class's generated images, and a random choice of as many."""
+        sample = self.read(BEST, fold, [label]).get(label)
+        if sample is None:
+            return {"kept": [], "random": [], "share": None, "threshold": None}
+        found = self.judge(name, sample, label, fold)
+        random = filters.random_like(found)
+        return {"kept": np.flatnonzero(found.keep).tolist(), "random": np.flatnonzero(random.keep).tolist(),
+                "share": found.share, "threshold": found.threshold}  # fmt: skip
+
+    def judge(self, name: str, sample: SampleSet, label: str, fold: int) -> filters.Filtered:
+        ref = self.inputs.judge(label, fold).real
+        images, real = sample.images, ref.val.images
+        if name == "confidence":
+            p = self.confidence(self.frozen.of(images), label, fold)
+            return filters.by_confidence(p, self.confidence(ref.val.features, label, fold))
+        if name == "distance":
+            return filters.by_distance(self.frozen.of(images), ref)
+        if name == "discriminator":
+            trial = self.generators.training(self.generators.best_of(label, fold))
+            logits = discriminator_logits(trial, images)
+            return filters.by_discriminator(logits, discriminator_logits(trial, real))
+        if name == "copies":
+            return filters.by_copies(images, self.frozen.of(images), ref)
+        return {"frame": filters.by_frame, "ruler": filters.by_ruler}[name](images, real)
+
+    def confidence(self, features: NDArray[np.floating], label: str, fold: int) -> NDArray[np.floating]:
+        """[N] probability of the class, by a classifier of the fold's real training images."""
+        classifier, classes = self.real_classifier(fold)
+        return classifier.predict_proba(features)[:, classes.index(label)]
+
+    def real_classifier(self, fold: int) -> tuple[Any, list[str]]:
+        """Multinomial logistic regression on frozen features; classes count equally, so that rare ones do."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        if fold not in self._classifiers:
+            train = lesion_split(self.inputs.store, fold).parts == "train"
+            dx = self.inputs.store.manifest["dx"].to_numpy(dtype=str)[train]
+            model = make_pipeline(
+                StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=500)
+            )
+            self._classifiers[fold] = model.fit(self.frozen.all_real[train], dx)
+        model = self._classifiers[fold]
+        return model, model.classes_.tolist()
+
+    def kept(self, made: Mapping[str, SampleSet], filter_: str, fold: int) -> dict[str, SampleSet]:
+        """The images that a filter, or its random control, keeps."""
+        verdicts = read_json(ablation.filter_file(self.run, fold)) or {}
+        name, which = filter_.removeprefix(RANDOM), "random" if filter_.startswith(RANDOM) else "kept"
+        if name not in verdicts:
+            raise SkinGanError(
+                f"the filter {name} was not applied to fold {fold}: see the log of its generate job"
+            )
+        return {
+            label: subset(s, np.array(verdicts[name][label][which], dtype=int)) for label, s in made.items()
+        }
