@@ -88,6 +88,15 @@ def arm_tasks(a: AblateSettings) -> list[ArmTask]:
     return honest + leaky
 
 
+def without_whole(a: AblateSettings) -> tuple[AblateSettings, list[str]]:
+    """The settings without the arms that need generated images of every class, and the names of those."""
+    whole = [name for name, arm in ARMS.items() if arm.synthetic == "alone"]
+    plans = {k: replace(p, arms=[x for x in p.arms if x not in whole]) for k, p in a.classifiers.items()}
+    return replace(a, classifiers=plans), [
+        x for x in whole if any(x in p.arms for p in a.classifiers.values())
+    ]
+
+
 def by_image(a: AblateSettings, plan: ClassifierPlan) -> list[str]:
     """Arms that are repeated with a split by image: the plain one and those that add generated images."""
     if not plan.by_image:
@@ -179,7 +188,7 @@ def choose(validation: dict[str, float], plan: ClassifierPlan) -> dict[str, Any]
     plain = validation.get(BEST, float("-inf"))
     ratio = max(ratios, key=lambda r: ratios[r], default=None)
     gains = {
-        name: validation[f"{BEST}/{name}"] - validation.get(f"{BEST}/{RANDOM}{name}", plain)
+        f"{BEST}/{name}": validation[f"{BEST}/{name}"] - validation.get(f"{BEST}/{RANDOM}{name}", plain)
         for name in plan.filters
         if f"{BEST}/{name}" in validation
     }

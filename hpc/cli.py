@@ -87,6 +87,8 @@ def launch(words: list[str]) -> int:
         reach(console, e)
     store = resolve(e.data, [e.trial.model.size], Path(e.results))
     plan = make_plan(replace(e, data="demo" if store.kind == "demo" else str(store.path)), store)
+    for note in plan.notes:
+        console.print(note)
     with attach(console, plan.run):
         check_classes(plan, store)
         code = record_launch(plan, store, words)
@@ -229,6 +231,8 @@ def print_plan(console: Console, plan: Plan) -> None:
     if e.profile.kind == "slurm":
         print_scripts(plan)
     console.print(t)
+    for note in plan.notes:
+        console.print(note)
     console.print(f"expected per class: {expected_kimg(s):g} kimg over rungs at {s.rungs} kimg")
     console.print(f"cost: {cost(plan)}")
     console.print(f"folder: {plan.run.path}{' (exists: would go on)' if plan.run.settings.exists() else ''}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc import config
-from hpc.ablation import arm_tasks, combined_tasks, part
+from hpc.ablation import arm_tasks, combined_tasks, part, without_whole
 from hpc.config import Experiment, SearchSettings
 from hpc.space import draw
 from skin_gan.config import SCHEMA, TrialSpec
@@ -52,6 +52,7 @@ class Plan:
     data: str  # fingerprint
     run: RunFolder
     stages: tuple[Stage, ...]
+    notes: tuple[str, ...] = ()  # what of the settings does not apply
 
     def trials(self, label: str) -> list[tuple[TrialSpec, TrialFolder]]:
         """The class's trials in order, each with its folder."""
@@ -69,14 +70,12 @@ def make_plan(e: Experiment, data: Store) -> Plan:
     if unknown:
         raise SkinGanError(f"unknown class {', '.join(unknown)}: {data.name} has {', '.join(data.classes)}")
     labels = [label for label in data.classes if not e.classes or label in e.classes]
-    missing = ", ".join(label for label in data.classes if label not in labels)
-    if missing and any("synthetic_only" in p.arms for p in e.ablate.classifiers.values()):
-        raise SkinGanError(
-            f"the arm synthetic_only needs generators of all classes, and {missing} would not be searched: "
-            "leave the arm out, or search all classes"
-        )
-    e = dataclasses.replace(e, classes=labels)
-    return Plan(e, data.fingerprint, run_folder(e, data), stages_of(e))
+    a, notes = e.ablate, []
+    if len(labels) < len(data.classes):
+        a, left_out = without_whole(e.ablate)
+        notes = [f"left out: the arm {arm}, which needs generators of all classes" for arm in left_out]
+    e = dataclasses.replace(e, classes=labels, ablate=a)
+    return Plan(e, data.fingerprint, run_folder(e, data), stages_of(e), tuple(notes))
 
 
 def stages_of(e: Experiment) -> tuple[Stage, ...]:

@@ -18,7 +18,9 @@ def plan_of(*words: str, results: Path):
 
 def test_a_plan_writes_nothing(tmp_path):
     plan = plan_of("budget=demo", results=tmp_path)
-    assert [s.name for s in plan.stages] == ["prepare", "search", "select"]
+    assert [s.name for s in plan.stages] == [
+        "prepare", "search", "select", "generate", "ablate", "combine", "report",
+    ]  # fmt: skip
     assert [j.label for j in plan.stages[1].jobs] == plan.experiment.classes
     assert list(tmp_path.iterdir()) == []
 

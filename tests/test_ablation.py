@@ -1,0 +1,222 @@
+"""The ablation's stages: what is asked for, what is made of it, on two folds of the built-in data."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpc import ablation
+from hpc.ablation import AblateSettings, ArmTask, ClassifierPlan
+from hpc.cluster import complete
+from hpc.config import compose
+from hpc.inputs import Inputs
+from hpc.jobs import Task
+from hpc.plan import ABLATE, PREPARE, SEARCH, Plan, make_plan
+from hpc.provenance import record_launch
+from skin_gan.ablation.arms import ARMS
+from skin_gan.ablation.parts import leak, lesion_split
+from skin_gan.ablation.predictions import load
+from skin_gan.ablation.samples import read_samples
+from skin_gan.ablation.trainingset import training_set
+from skin_gan.data.resolve import resolve
+from skin_gan.data.store import fold_fingerprint
+from skin_gan.errors import SkinGanError
+from skin_gan.portable import read_card
+from skin_gan.run import COMPLETED
+from skin_gan.train import Session
+
+CLASSES = ["df", "vasc"]
+WORDS = [
+    "sweep=aegan_lr", "data=demo", "budget=micro", "cluster=local", "classes=[df,vasc]", "search.trials=1",
+    "search.rungs=[0.064]", "ablate.folds=[0,1]",
+    "ablate.classifiers={cnn: {arms: [real, best], seeds: 1, steps: 3, by_image: true}, head: {arms: [real, "
+    "class_weights, duplicate, best], seeds: 2, steps: 20, ratios: [0.5], filters: [copies]}}",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory) -> Plan:
+    """A sweep whose search has ended, and all that comes after it but the report."""
+    results = tmp_path_factory.mktemp("results")
+    e = compose([*WORDS, f"results={results}"])
+    store = resolve(e.data, [32], results)
+    plan = make_plan(e, store)
+    record_launch(plan, store, WORDS)
+    for stage in plan.stages[:-1]:
+        for job in stage.jobs:
+            if stage.name == SEARCH:
+                search(plan, job.label)
+            else:
+                Task(str(plan.run.path), job.stage, job.label, 1)()
+    return plan
+
+
+def search(plan: Plan, label: str) -> None:
+    """What a search comes to, without Ray: it is tested elsewhere."""
+    (spec, folder), inputs = plan.trials(label)[0], Inputs(plan)
+    session = Session(spec, folder, inputs.split(label), plan.experiment.operations, plan.experiment.evaluate)
+    session.advance(plan.experiment.search.rungs[-1], inputs.judge(label))
+    session.finish(COMPLETED)
+    session.close()
+
+
+def test_every_arm_fold_and_seed_has_predictions(plan):
+    a = plan.experiment.ablate
+    for task in ablation.arm_tasks(a):
+        for seed in range(a.classifiers[task.classifier].seeds):
+            folder = ablation.arm_folder(plan.run, task, seed)
+            parts = {p.stem for p in folder.glob("*.npz")}
+            assert parts == ({"test"} if task.fold is None else {"val", "test"}), folder
+            record = load(folder / "test.npz").record
+            assert record["honest"] == (task.fold is not None)
+    assert {t.fold for t in ablation.arm_tasks(a)} == {0, 1, None}
+
+
+def test_generators_of_another_fold_have_not_seen_its_test_lesions(plan):
+    store = Inputs(plan).store
+    for fold in (0, 1):
+        assert leak(store, lesion_split(store, fold)).seen_images == 0
+        home = plan.run if fold == 0 else ablation.fold_folder(plan.run, fold, "aegan")
+        for label in CLASSES:
+            card = read_card(home.best(label) / "generator.yaml")
+            assert (card["fold"], card["fold_fingerprint"]) == (fold, fold_fingerprint(store, fold))
+            chosen = read_card(plan.run.best(label) / "generator.yaml")
+            assert card["optim"] == chosen["optim"] and card["seed"] == chosen["seed"]
+        made = read_samples(ablation.sample_folder(plan.run, fold, "best"), 32)
+        assert {s.fold_fingerprint for s in made.values()} == {fold_fingerprint(store, fold)}
+
+
+def test_generated_and_repeated_images_are_as_many(plan):
+    counts = {}
+    for arm in ("best", "duplicate"):
+        folder = ablation.arm_folder(plan.run, ArmTask("head", arm, 0), 0)
+        record = load(folder / "test.npz").record
+        counts[arm] = {c: record["real"][c] + record["synthetic"][c] for c in record["real"]}
+        assert sum(record["synthetic"].values()) == (0 if arm == "duplicate" else counts[arm]["df"]
+                                                     + counts[arm]["vasc"] - record["real"]["df"]
+                                                     - record["real"]["vasc"])  # fmt: skip
+    assert counts["best"] == counts["duplicate"]
+    assert counts["best"]["df"] == counts["best"]["vasc"] == max(counts["best"].values())
+
+
+def test_a_filter_and_its_control_keep_as_many_images(plan):
+    verdicts = json.loads(ablation.filter_file(plan.run, 0).read_text())["copies"]
+    for label in CLASSES:
+        kept, random = verdicts[label]["kept"], verdicts[label]["random"]
+        assert len(kept) == len(random) == len(set(random))
+        assert verdicts[label]["share"] == pytest.approx(
+            len(kept) / len(read_samples(ablation.sample_folder(plan.run, 0, "best"), 32)[label].images)
+        )
+
+
+def test_what_is_on_top_of_what_is_fixed_on_validation_images(plan):
+    chosen = ablation.choices(plan.run, "head")
+    assert set(chosen["validation"]) == set(
+        ablation.arms(plan.experiment.ablate, plan.experiment.ablate.classifiers["head"])
+    )
+    assert chosen["strongest"] == max(("real", "class_weights"), key=lambda a: chosen["validation"][a])
+    for fold in (0, 1):
+        folder = ablation.arm_folder(plan.run, ArmTask("head", chosen["combined"], fold), 1)
+        record = load(folder / "test.npz").record
+        assert record["arm"]["class_weights"] == (chosen["strongest"] == "class_weights")
+
+
+def test_jobs_that_ended_are_complete_and_do_nothing_again(plan):
+    jobs = [job for stage in plan.stages[:-1] for job in stage.jobs]
+    assert all(complete(plan, job) for job in jobs)
+    assert not complete(plan, plan.stages[-1].jobs[0])
+    before = {p: p.stat().st_mtime_ns for p in plan.run.path.glob("ablation/**/*.npz")}
+    for job in jobs:
+        if job.stage == ABLATE:
+            Task(str(plan.run.path), job.stage, job.label, 1)()
+    assert before and {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_tensorboard_gets_a_row_per_run(plan):
+    folder = ablation.arm_folder(plan.run, ArmTask("cnn", "best", 1), 0)
+    assert len(list(folder.glob("events.out.tfevents.*"))) == 1
+
+
+def test_a_sample_set_of_another_fold_is_refused(plan):
+    samples = read_samples(ablation.sample_folder(plan.run, 1, "best"), 32)
+    store, arm = Inputs(plan).store, replace(ARMS["best"], balance={label: 4 for label in samples})
+    with pytest.raises(SkinGanError, match="another fold"):
+        training_set(store, lesion_split(store, 0), 32, arm, samples)
+
+
+def settings(**changes) -> AblateSettings:
+    plan = ClassifierPlan(arms=changes.pop("arms", ["real", "best"]), **changes.pop("plan", {}))
+    return AblateSettings(classifiers={changes.pop("classifier", "head"): plan}, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classifier": "vgg"}, "unknown classifier 'vgg': choose one of cnn, head, dermamnist"),
+        ({"arms": ["real", "bst"]}, "unknown arm bst: choose of real, strong"),
+        ({"arms": ["best"]}, "expected real among them"),
+        ({"arms": ["real", "dcgan"]}, "this sweep searches aegan.*ablate.sources.dcgan"),
+        ({"plan": {"filters": ["blur"]}}, "unknown filter blur: choose of confidence"),
+        ({"plan": {"ratios": [20.0]}}, "a ratio from 0.25 to 10"),
+        ({"plan": {"seeds": 0}}, "at least 1 seed"),
+        ({"folds": [0, 5]}, "different folds of 0 to 4"),
+        ({"folds": [1, 1]}, "different folds of 0 to 4"),
+    ],
+)
+def test_settings_that_mean_nothing_are_named(changes, message):
+    with pytest.raises(SkinGanError, match=message):
+        ablation.check_ablate(settings(**changes), "aegan")
+
+
+def test_an_arm_of_other_peoples_images_is_named_by_its_source():
+    a = settings(arms=["real", "mine"], sources={"mine": "/images"})
+    ablation.check_ablate(a, "aegan")
+    arm = ablation.arms(a, a.classifiers["head"])["mine"]
+    assert (arm.synthetic, arm.source) == ("add", "mine")
+
+
+def test_the_strongest_arm_is_conventional_and_a_filter_must_beat_chance():
+    plan = ClassifierPlan(arms=["real", "class_weights", "duplicate", "best"], ratios=[1, 2],
+                          filters=["copies", "distance"])  # fmt: skip
+    measured = {
+        "real": 0.4, "class_weights": 0.6, "duplicate": 0.7, "best": 0.5, "best@1": 0.48, "best@2": 0.55,
+        "best/copies": 0.52, "best/random as copies": 0.53, "best/distance": 0.51,
+        "best/random as distance": 0.5,
+    }  # fmt: skip
+    chosen = ablation.choose(measured, plan)
+    assert chosen["strongest"] == "class_weights", "repeating images is a control"
+    assert (chosen["ratio"], chosen["filter"]) == ("best@2", "best/distance")
+
+
+def test_images_are_wanted_for_the_hungriest_arm():
+    a = settings(plan={"ratios": [2.0], "filters": ["copies"]})
+    counts = {"df": 60, "nv": 100}
+    assert ablation.wanted(a, "best", counts, "df") == max(120, round(40 * ablation.POOL))
+    assert ablation.wanted(a, "best", counts, "nv") == 200
+    assert ablation.wanted(a, "dcgan", counts, "df") == 0
+
+
+def test_a_search_alone_has_no_further_stages(tmp_path):
+    e = compose(["sweep=aegan_lr", "budget=micro", "data=demo", f"results={tmp_path}"])
+    names = [s.name for s in make_plan(e, resolve("demo", [32], tmp_path)).stages]
+    assert names[0] == PREPARE and ABLATE not in names
+
+
+def test_generated_images_alone_need_every_class(tmp_path):
+    e = compose([*WORDS, f"results={tmp_path}", "ablate.classifiers.head.arms=[real,synthetic_only]"])
+    plan = make_plan(e, resolve("demo", [32], tmp_path))
+    assert plan.notes == ("left out: the arm synthetic_only, which needs generators of all classes",)
+    assert plan.experiment.ablate.classifiers["head"].arms == ["real"]
+
+
+def test_validation_decides_and_test_does_not(plan):
+    """Test predictions that are replaced leave every choice as it was."""
+    before = ablation.choices(plan.run, "head")
+    for file in Path(plan.run.path, "ablation", "head").glob("*/fold-*/seed-*/test.npz"):
+        p = load(file)
+        worst = np.roll(np.eye(len(p.classes), dtype=np.float32)[p.labels], 1, axis=1)
+        type(p)(p.classes, p.image_ids, p.lesions, p.labels, worst, p.record).save(file)
+    Task(str(plan.run.path), "combine", "head-combined-fold-0", 1)()
+    assert ablation.choices(plan.run, "head") == before
