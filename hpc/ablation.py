@@ -92,9 +92,8 @@ def without_whole(a: AblateSettings) -> tuple[AblateSettings, list[str]]:
     """The settings without the arms that need generated images of every class, and the names of those."""
     whole = [name for name, arm in ARMS.items() if arm.synthetic == "alone"]
     plans = {k: replace(p, arms=[x for x in p.arms if x not in whole]) for k, p in a.classifiers.items()}
-    return replace(a, classifiers=plans), [
-        x for x in whole if any(x in p.arms for p in a.classifiers.values())
-    ]
+    used = [name for name in whole if any(name in p.arms for p in a.classifiers.values())]
+    return replace(a, classifiers=plans), used
 
 
 def by_image(a: AblateSettings, plan: ClassifierPlan) -> list[str]:

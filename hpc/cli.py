@@ -195,11 +195,13 @@ def watching(console: Console, run: RunFolder) -> Iterator[Callable[[], None]]:
     """
     clock = progress.Clock()
     looked, printed, stage = 0.0, 0.0, ""
+    # Looking costs some 50 ms of a processor that may be training.
+    interval = 1.0 if console.is_terminal else 5.0
 
     def show(live: Live | None) -> None:
         nonlocal looked, printed, stage
         now = time.monotonic()
-        if now < looked + 1.0:
+        if now < looked + interval:
             return
         looked, s = now, progress.snapshot(run)
         left = clock.left(s)
