@@ -1,0 +1,28 @@
+"""Every file in sweeps/ composes, plans, and takes a training step, published and drawn settings alike."""
+
+from dataclasses import replace
+
+import pytest
+
+from hpc.config import CHOICES, compose
+from hpc.inputs import Inputs
+from hpc.plan import make_plan
+from skin_gan.data.resolve import resolve
+from skin_gan.train import Session
+
+SMALL = ("trial.model.base=8", "trial.train.batch=8", "search.trials=4", "budget=short", "data=demo")
+
+
+@pytest.mark.parametrize("name", CHOICES["sweep"].names())
+def test_a_sweep_plans_and_takes_a_step(name, tmp_path):
+    e = compose([f"sweep={name}", *SMALL, "classes=[df]", f"results={tmp_path}"])
+    e = replace(e, operations=replace(e.operations, device="cpu"))
+    plan = make_plan(e, resolve("demo", [e.trial.model.size], tmp_path))
+    trials = plan.trials("df")
+    assert len({spec.id for spec, _ in trials}) == 4
+    split = Inputs(plan).split("df")
+    for spec, folder in trials:
+        session = Session(spec, folder, split, e.operations, e.evaluate)
+        session.train(0.008)
+        assert session.learner.images == session.learner.images_per_step and session.learner.finite()
+        session.close()
