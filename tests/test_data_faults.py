@@ -1,6 +1,7 @@
 """Bad sources, hostile archives, full disks and kills: one clear error, nothing half-made, nothing lost."""
 
 import errno
+import io
 import os
 import signal
 import stat
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from data_samples import HEADER, cli, command, ham10000, jpeg, pack, rows, table, unpack
+from PIL import Image
 
 from skin_gan.data import build
 from skin_gan.data.ingest import Options, ingest
@@ -360,6 +362,56 @@ class TestKill:
         child.send_signal(signal.SIGINT)
         child.communicate(timeout=30)
         assert open_store(tmp_path / "out").sizes == [16]
+
+
+class TestWorkers:
+    """Two processes that decode, as a large source gets them."""
+
+    def start(self, tmp_path: Path) -> "subprocess.Popen[str]":
+        large = Image.effect_noise((2000, 2000), 90)
+        data = io.BytesIO()
+        large.save(data, "JPEG")
+        source = unpack(tmp_path / "in", {f"{c}/{i}.jpg": data.getvalue() for c in "ab" for i in range(100)})
+        words = ["ingest", source, "--size", "64", "--workers", "2", "--out", tmp_path / "out"]
+        line = [sys.executable, "-m", "skin_gan.data", *map(str, words)]
+        child = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while len(group(child.pid)) < 3:
+            assert time.monotonic() < deadline and child.poll() is None, "no workers came"
+            time.sleep(0.02)
+        return child
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+    def test_end_with_the_ingest(self, tmp_path: Path, number: signal.Signals) -> None:
+        child = self.start(tmp_path)
+        child.send_signal(number)
+        errors = child.communicate(timeout=30)[1]
+        deadline = time.monotonic() + 10
+        while group(child.pid):
+            assert time.monotonic() < deadline, "a worker is left"
+            time.sleep(0.1)
+        assert "Traceback" not in errors or number == signal.SIGKILL  # then the workers can only fail
+        assert not (tmp_path / "out").exists()
+
+    def test_give_the_same_store(self, tmp_path: Path) -> None:
+        source = small(tmp_path / "in")
+        one, two = make(source, tmp_path / "one", workers=1), make(source, tmp_path / "two", workers=2)
+        assert one.fingerprint == two.fingerprint
+        assert (one.images(16) == two.images(16)).all()
+
+
+def group(session: int) -> list[int]:
+    """Living processes of a session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, _, _, sid = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:4]
+            except OSError:
+                continue
+            if int(sid) == session and state != "Z":
+                found.append(int(entry.name))
+    return found
 
 
 class TestCommandLine:

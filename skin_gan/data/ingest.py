@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -33,6 +33,7 @@ from skin_gan.errors import SkinGanError
 BATCH = 512  # images decoded ahead of the writer: bounds the memory
 CHUNK = 16  # images that a worker is given at a time
 MANY = 1000  # images: below that starting workers costs more than it saves
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Images = dict[int, NDArray[np.uint8]]
 
 
@@ -173,8 +174,10 @@ def _decode_all(
     with ExitStack() as stack:
         run: Callable[..., Iterable[Decoded | Damage]] = map
         if workers > 1:
-            pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_attend_parent)
+            pool = ProcessPoolExecutor(workers, get_context("spawn"), _attend, (os.getpid(),))
             stack.callback(pool.shutdown, cancel_futures=True)
+            with _uninterrupted():
+                list(pool.map(abs, range(workers)))  # all have started
             run = partial(pool.map, chunksize=CHUNK)
         progress = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
         task = progress.add_task("", total=len(records))
@@ -184,10 +187,26 @@ def _decode_all(
             progress.advance(task, len(batch))
 
 
-def _attend_parent() -> None:
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Signals wait until the block has ended: a worker whose start is cut short would complain at length."""
+    came: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in SIGNALS}
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # for the workers, which inherit it
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        for number in came[:1]:
+            signal.raise_signal(number)
+
+
+def _attend(parent: int) -> None:
     """In a worker: leave Ctrl-C to the parent, and end when that has ended, however it did."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def watch() -> None:
         while os.getppid() == parent:
