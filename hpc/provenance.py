@@ -65,7 +65,9 @@ def frozen(run: RunFolder) -> Path:
 
 
 def _files() -> list[Path]:
-    return [path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))]
+    """Modules, and the templates of pages."""
+    files = [path for name in PACKAGES for path in sorted((ROOT / name).rglob("*"))]
+    return [path for path in files if path.suffix in (".py", ".j2")]
 
 
 def _copy_code(folder: Path) -> None:

@@ -1,0 +1,138 @@
+"""The report's figures as SVG: drawn for a phone's width, coloured by the page around them. No torch.
+
+A figure is text; its colours are the names below until `inline` turns them into the page's variables, so that
+light and dark pages show the same figure. Lengths are in inches of 96 pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hpc.compared import ArmRow, GainRow
+from hpc.words import arm_title, gain, measure_title, span, unit
+
+WIDTH = 3.6  # of every figure: 346 pixels
+# Colours are chosen to be unlike any other in the file; the page has a variable of each name.
+COLOURS = {"ink": "#1a1b1c", "soft": "#6a6b6c", "line": "#d0d1d2", "good": "#0a7b5c", "bad": "#b23a2a",
+           "unsure": "#5a6b8c", "accent": "#1c5d99"}  # fmt: skip
+VERDICTS = {"helps": "good", "harms": "bad", "no benefit shown": "unsure", "cannot be resolved": "unsure"}
+MARKS = {"helps": "^", "harms": "v", "no benefit shown": "o", "cannot be resolved": "s"}
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none", "svg.hashsalt": "skin-gan", "font.size": 9, "axes.edgecolor": COLOURS["line"],
+    "axes.labelcolor": COLOURS["ink"], "text.color": COLOURS["ink"], "xtick.color": COLOURS["soft"],
+    "ytick.color": COLOURS["soft"], "xtick.labelcolor": COLOURS["ink"], "ytick.labelcolor": COLOURS["ink"],
+    "axes.spines.top": False, "axes.spines.right": False, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
+}  # fmt: skip
+
+
+def forest(rows: Sequence[GainRow]) -> str:
+    """Gains of arms over one base in one measure, a line each, with 95% intervals."""
+
+    def draw(ax: Axes) -> None:
+        factor, _, name = unit(rows[0].measure)
+        for y, row in enumerate(rows):
+            colour = COLOURS[VERDICTS[row.verdict]]
+            ends = [factor * row.low, factor * row.high]
+            ax.plot(ends, [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
+            solid = colour if row.verdict in ("helps", "harms") else "white"
+            ax.plot(
+                factor * row.gain, y, MARKS[row.verdict], color=colour, markerfacecolor=solid, markersize=6
+            )
+        ax.axvline(0, color=COLOURS["soft"], linewidth=1)
+        _rows(ax, [arm_title(row.arm) for row in rows])
+        ax.set_xlabel(f"gain, {name}")
+
+    alt = f"Gains over {arm_title(rows[0].base)} in {measure_title(rows[0].measure)}: " + "; ".join(
+        f"{arm_title(r.arm)} {gain(r.gain, r.measure)} {span(r.low, r.high, r.measure)}, {r.verdict}"
+        for r in rows
+    )
+    return _svg(draw, 0.75 + 0.28 * len(rows), alt)
+
+
+def recalls(rows: Mapping[str, Sequence[ArmRow]], labels: Mapping[str, str]) -> str:
+    """Recall of each class (`labels`: class to what is written beside it) in up to three arms."""
+    shapes, colours = ("o", "s", "D"), ("soft", "accent", "good")
+
+    def draw(ax: Axes) -> None:
+        for place, (arm, of_arm) in enumerate(rows.items()):
+            found = {row.measure.removeprefix("recall_"): row for row in of_arm}
+            for y, label in enumerate(labels):
+                if row := found.get(label):
+                    at, colour = y + 0.22 * (place - (len(rows) - 1) / 2), COLOURS[colours[place]]
+                    ax.plot([100 * row.low, 100 * row.high], [at, at], color=colour, linewidth=1.2)
+                    ax.plot(100 * row.value, at, shapes[place], color=colour, markersize=4.5,
+                            label=arm_title(arm) if y == 0 else None)  # fmt: skip
+        _rows(ax, list(labels.values()))
+        ax.set_xlim(0, 100)
+        ax.set_xlabel("recall, %")
+        ax.legend(loc="lower left", bbox_to_anchor=(-0.35, 1.0), frameon=False, fontsize=8.5, ncols=1,
+                  borderaxespad=0, handletextpad=0.2)  # fmt: skip
+
+    alt = "Recall per class: " + "; ".join(
+        f"{arm_title(arm)} " + ", ".join(f"{r.measure[7:]} {100 * r.value:.0f}%" for r in of_arm)
+        for arm, of_arm in rows.items()
+    )
+    return _svg(draw, 0.75 + 0.2 * len(rows) + 0.42 * len(labels), alt)
+
+
+def curves(label: str, trials: Sequence[tuple[str, Sequence[float], Sequence[float]]], chosen: str) -> str:
+    """KID over kimg for the trials of a class, (name, kimg, KID) each; the chosen one stands out."""
+
+    def draw(ax: Axes) -> None:
+        for name, kimg, kid in sorted(trials, key=lambda t: t[0] == chosen):
+            if name == chosen:
+                ax.plot(kimg, kid, "-o", color=COLOURS["accent"], markersize=4, linewidth=1.8)
+            else:
+                ax.plot(kimg, kid, "-o", color=COLOURS["soft"], markersize=2.5, linewidth=0.8, alpha=0.7)
+        ax.set_title(label, fontsize=10, loc="left", color=COLOURS["ink"])
+        ax.set_ylim(bottom=min(0, *(min(kid) for _, _, kid in trials)))
+        ax.set_xlabel("kimg")
+        ax.set_ylabel("KID ×1000")
+
+    best = min(min(kid) for _, _, kid in trials)
+    return _svg(draw, 2.1, f"KID over training of {len(trials)} trials of {label}; the lowest is {best:.1f}")
+
+
+def _rows(ax: Axes, names: Sequence[str]) -> None:
+    """The first row at the top."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.grid(axis="x", color=COLOURS["line"], linewidth=0.6)
+    ax.set_axisbelow(True)
+
+
+def _svg(draw: Callable[[Axes], None], height: float, alt: str) -> str:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((WIDTH, height), layout="constrained")
+        figure.patch.set_alpha(0)
+        ax = figure.subplots()
+        ax.patch.set_alpha(0)
+        draw(ax)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    return _described(text.getvalue(), alt)
+
+
+def _described(svg: str, alt: str) -> str:
+    """From <svg on, with a text for who cannot see it."""
+    svg = svg[svg.index("<svg") :]
+    alt = alt.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{alt}" ', 1)
+
+
+def inline(svg: str, prefix: str) -> str:
+    """For a page: its colours and its font, and ids that no other figure has."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
+    for name, colour in {**COLOURS, "paper": "#ffffff"}.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return svg.replace("'DejaVu Sans'", "inherit")

@@ -1,0 +1,184 @@
+"""The sweep's one page: report/index.html, which holds all it shows and loads nothing. No torch.
+
+It is made from files: the tables, leakage.csv and sheets.json with their sheets, the leaderboard, the trials'
+metrics, provenance.json. What is not there is left out, and said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from hpc import config, evidence, plots
+from hpc.ablation import BEST
+from hpc.compared import ArmRow, GainRow
+from hpc.costs import Cost
+from hpc.publish import SOURCES
+from hpc.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, Tables
+from hpc.verdicts import limits, statement
+from hpc.words import COMPARED, arm_title, gain, measure_title, span, value
+from skin_gan.portable import NOTICE
+from skin_gan.run import RunFolder, read_json, write_atomic
+
+TEMPLATES = Path(__file__).parent / "page"
+COLUMNS = ("accuracy", "macro_auc", "ece", "mel_sensitivity")  # beside balanced accuracy
+
+
+def write_report(
+    run: RunFolder, found: Tables, cost: Sequence[Cost], folder: Path, photographs: bool = True
+) -> Path:
+    """Write `folder`/index.html; without `photographs` it holds generated images only."""
+    page = folder / "index.html"
+    write_atomic(page, render("report.html.j2", context(run, found, cost, folder, photographs)))
+    return page
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    pages = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    pages.globals.update(arm_title=arm_title, measure_title=measure_title, compared=COMPARED)
+    return pages.get_template(template).render(values)
+
+
+def context(
+    run: RunFolder, found: Tables, cost: Sequence[Cost], folder: Path, photographs: bool
+) -> dict[str, Any]:
+    """Everything the template says."""
+    e = config.load(run.settings)
+    made = read_json(run.provenance) or {}
+    data = made.get("data", {})
+    leaks = evidence.read_csv(folder / "leakage.csv")
+    caught = [row for row in leaks if row["caught"] == "True"]
+    trials = evidence.read_csv(run.leaderboard)
+    return {
+        "title": e.about or e.sweep, "run": run.path.name, "data": data, "notice": NOTICE,
+        "source": SOURCES.get(data.get("kind", ""), ""), "statement": statement(found, caught, data),
+        "panels": [panel(found, c, i) for i, c in enumerate(found.classifiers)], "missing": gaps(found),
+        "leaks": leaks, "usual": usual(found), "photographs": photographs,
+        "sheets": evidence.sheets(folder, photographs), "curves": evidence.training(run, e),
+        "best": evidence.chosen(run, e), "trials": trials, "cost": cost,
+        "searched": [name for name in next(iter(trials), {}) if "." in name],
+        "quiz": (folder / "quiz.html").exists(),
+        "hours": sum(c.device_hours for c in cost), "provenance": evidence.provenance(run, e, made),
+        "settings": evidence.settings(e, data),
+        "limits": limits(found, data, e.allow_rejected),
+    }  # fmt: skip
+
+
+# ---- tables and figures of one classifier ---------------------------------------------------------------
+
+
+def panel(found: Tables, classifier: str, place: int) -> dict[str, Any]:
+    """All that is shown of one classifier, for each scope by lesion."""
+    chosen = found.choices.get(classifier, {})
+    scopes = [s for s in found.scopes if any((a.classifier, a.scope) == (classifier, s) for a in found.arms)]
+    bases = [b for b in dict.fromkeys([chosen.get("strongest"), PLAIN]) if b]
+    validation = sorted((chosen.get("validation") or {}).items(), key=lambda pair: -pair[1])
+    return {
+        "name": classifier, "place": place, "chosen": chosen, "bases": bases,
+        "validation": [(arm_title(arm), value(share)) for arm, share in validation],
+        "tables": [table(found, classifier, scope, bases) for scope in scopes],
+        "forests": forests(found, classifier, scopes[0], bases, place) if scopes else [],
+        "recalls": recall_plot(found, classifier, scopes[0], place) if scopes else None,
+    }  # fmt: skip
+
+
+def table(found: Tables, classifier: str, scope: str, bases: Sequence[str]) -> dict[str, Any]:
+    """A row per arm: its values, its gain over each base, the verdict against the first."""
+    rows = []
+    mine = [a for a in found.arms if (a.classifier, a.scope) == (classifier, scope)]
+    for arm, of_arm in groupby(mine, key=lambda a: a.arm):
+        by = {a.measure: a for a in of_arm}
+        against = [found.gain(classifier, scope, arm, base) for base in bases]
+        others = [cell(by.get(measure)) for measure in COLUMNS]
+        rows.append(
+            {
+                "arm": arm, "role": role(found, classifier, arm), "source": found.sources.get(arm, ""),
+                "seeds": len(by[HEADLINE].seeds.split()), "verdict": against[0].verdict if against[0] else "",
+                "cells": [cell(by[HEADLINE]), *map(gain_cell, against), *others],
+            }
+        )  # fmt: skip
+    heads = [measure_title(HEADLINE), *(f"over {arm_title(b)}" for b in bases), *map(measure_title, COLUMNS)]
+    return {
+        "scope": scope, "pooled": scope == POOLED, "folds": mine[0].folds.split(), "heads": heads,
+        "rows": rows, "extent": f"{mine[0].images} test images of {mine[0].lesions} lesions",
+    }  # fmt: skip
+
+
+def role(found: Tables, classifier: str, arm: str) -> str:
+    chosen = found.choices.get(classifier, {})
+    named = {chosen.get("strongest"): "strongest conventional", chosen.get("combined"): "headline"}
+    return named.get(arm, "")
+
+
+def cell(row: ArmRow | None) -> dict[str, Any]:
+    """What a table shows, and what it is sorted by."""
+    if row is None:
+        return {"text": "–", "span": "", "sort": ""}
+    return {"text": value(row.value, row.measure), "span": span(row.low, row.high, row.measure, signed=False),
+            "sort": row.value}  # fmt: skip
+
+
+def gain_cell(row: GainRow | None) -> dict[str, Any]:
+    if row is None:
+        return {"text": "–", "span": "", "sort": ""}
+    return {"text": gain(row.gain, row.measure), "span": span(row.low, row.high, row.measure),
+            "sort": row.gain}  # fmt: skip
+
+
+def forests(
+    found: Tables, classifier: str, scope: str, bases: Sequence[str], place: int
+) -> list[dict[str, Any]]:
+    """For each measure a figure per base."""
+    out = []
+    for measure in (HEADLINE, *COLUMNS):
+        figures = []
+        for base in bases:
+            wanted = (classifier, scope, base, measure)
+            rows = [g for g in found.gains if (g.classifier, g.scope, g.base, g.measure) == wanted]
+            if rows:
+                name = f"forest-{place}-{measure}-{base}"
+                figures.append({"base": base, "svg": plots.inline(plots.forest(rows), name)})
+        if figures:
+            out.append({"measure": measure, "figures": figures})
+    return out
+
+
+def recall_plot(found: Tables, classifier: str, scope: str, place: int) -> str | None:
+    """Recall per class of the plain, the strongest and the combined arm."""
+    chosen = found.choices.get(classifier, {})
+    shown = dict.fromkeys([PLAIN, chosen.get("strongest") or PLAIN, chosen.get("combined") or BEST])
+    of_scope = [a for a in found.arms if (a.classifier, a.scope) == (classifier, scope)]
+    rows = {arm: [a for a in of_scope if a.arm == arm and a.measure.startswith("recall_")] for arm in shown}
+    labels = {c: f"{c} (n={images})" for c, (images, _) in found.classes.get(scope, {}).items() if images}
+    rows = {arm: of_arm for arm, of_arm in rows.items() if of_arm}
+    return plots.inline(plots.recalls(rows, labels), f"recall-{place}") if rows else None
+
+
+def usual(found: Tables) -> list[dict[str, Any]]:
+    """The split by image beside the one by lesion: accuracy, and what each arm gains over real images."""
+    out = []
+    for row in found.arms:
+        if row.scope == BY_IMAGE and row.measure == "accuracy":
+            same = (row.classifier, row.arm, row.measure)
+            honest = next((a for a in found.arms if (a.classifier, a.arm, a.measure) == same
+                           and a.scope != BY_IMAGE), None)  # fmt: skip
+            gains = [found.gain(row.classifier, scope, row.arm, PLAIN, "accuracy")
+                     for scope in (BY_IMAGE, *found.scopes[:1])]  # fmt: skip
+            out.append({"classifier": row.classifier, "arm": row.arm,
+                        "cells": [cell(row), gain_cell(gains[0]), cell(honest), *map(gain_cell, gains[1:])],
+                        "verdicts": [g.verdict if g else "" for g in gains]})  # fmt: skip
+    return out
+
+
+def gaps(found: Tables) -> list[tuple[str, str, str, str]]:
+    """Missing runs, seeds of one arm and cause together: classifier, arm, split and seeds, why."""
+    same = groupby(found.missing, key=lambda g: (g.classifier, g.arm, g.split, g.why))
+    return [(c, arm, f"{split}, seed {', '.join(str(g.seed) for g in of)}", why)
+            for (c, arm, split, why), of in same]  # fmt: skip

@@ -1,0 +1,46 @@
+"""The report's stage: leakage, sheets, quiz, tables, and the page that shows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from hpc.costs import Cost, costs
+from hpc.leaks import write_leaks
+from hpc.plan import Plan
+from hpc.quiz import write_quiz
+from hpc.report import write_report
+from hpc.sampled import Sampled
+from hpc.sheets import write_sheets
+from hpc.tables import tables, write_csv, write_tables
+from skin_gan.ablation.samples import SampleSet
+
+
+def make_report(plan: Plan, photographs: bool = True) -> Path:
+    """Write everything into the sweep's report/ and return its page.
+
+    Without `photographs` the page shows generated images only, and there is no quiz.
+    """
+    torch.set_num_threads(plan.experiment.operations.threads)
+    folder, sampled = plan.run.path / "report", Sampled(plan)
+    write_leaks(sampled, folder)
+    write_sheets(sampled, folder)
+    if photographs:
+        practice(sampled, folder)
+    found = tables(plan.run)
+    write_tables(found, folder)
+    cost = costs(plan.run, found.seconds)
+    write_csv(folder / "costs.csv", cost, Cost)
+    return write_report(plan.run, found, cost, folder, photographs)
+
+
+def practice(sampled: Sampled, folder: Path) -> None:
+    """The quiz, of validation photographs and the main source's images, if there are any."""
+    images = {}
+    for label in sampled.e.classes:
+        sample = sampled.read(sampled.e.fold, sampled.main, label) if sampled.main else None
+        if isinstance(sample, SampleSet):
+            images[label] = (sampled.inputs.split(label).val.images, sample.images)
+    if images:
+        write_quiz(folder / "quiz.html", images, sampled.run.path.name, sampled.e.seed)

@@ -1,0 +1,143 @@
+"""Predictions on disk to tables: how good each arm is, and what it gains over which other. No torch.
+
+    report/arms.csv    a row per classifier, arm, scope and measure: `hpc.compared.ArmRow`
+    report/gains.csv   a row per classifier, scope, arm, base and measure: `hpc.compared.GainRow`
+
+A scope is which images were tested on: `pooled` over all folds; `fold F`, the search's own fold, where there
+are several; `by image`, the split that leaks. Bases are the plain arm, and the conventional arm that was
+strongest on validation images.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from hpc import config
+from hpc.ablation import BEST, part
+from hpc.compared import ArmRow, GainRow, Scope, arm_rows, gain_rows, measure, scope
+from hpc.finished import Finished, Gap, classifiers, finished
+from skin_gan.ablation.stats import RESAMPLES
+from skin_gan.run import RunFolder, write_atomic
+
+PLAIN, HEADLINE = "real", "balanced_accuracy"
+POOLED, BY_IMAGE = "pooled", "by image"
+
+Classes = dict[str, tuple[int, int]]  # test images and lesions of each class
+
+
+@dataclass
+class Tables:
+    """All that the report says in numbers."""
+
+    classifiers: list[str]  # the headline first
+    fold: int  # the search's own
+    arms: list[ArmRow] = field(default_factory=list)
+    gains: list[GainRow] = field(default_factory=list)
+    missing: list[Gap] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # choices and comparisons that could not be made
+    choices: dict[str, dict[str, Any]] = field(default_factory=dict)  # by classifier, fixed on validation
+    classes: dict[str, Classes] = field(default_factory=dict)  # scope, class: images, lesions
+    sources: dict[str, str] = field(default_factory=dict)  # arm: whose images it was given
+    unverified: set[str] = field(default_factory=set)  # sources that do not say which fold they have seen
+    seconds: dict[str, list[float]] = field(default_factory=dict)  # of each training, by classifier
+
+    def gain(
+        self, classifier: str, scope: str, arm: str, base: str, measure: str = HEADLINE
+    ) -> GainRow | None:
+        wanted = (classifier, scope, arm, base, measure)
+        rows = (g for g in self.gains if (g.classifier, g.scope, g.arm, g.base, g.measure) == wanted)
+        return next(rows, None)
+
+    @property
+    def scopes(self) -> list[str]:
+        """Those by lesion, all folds together first."""
+        return list(dict.fromkeys(a.scope for a in self.arms if a.scope != BY_IMAGE))
+
+    @property
+    def headline(self) -> GainRow | None:
+        """The combined arm minus the strongest conventional one; of the search's fold until others are there.
+
+        Where no conventional arm beats the plain one there is nothing to combine, and `best` is meant.
+        """
+        chosen = self.choices.get(next(iter(self.classifiers), ""), {})
+        pair = (chosen.get("combined") or BEST, chosen.get("strongest") or "")
+        found = (self.gain(self.classifiers[0], scope, *pair) for scope in self.scopes)
+        return next((g for g in found if g), None)
+
+
+def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
+    """Every arm of every classifier, as far as its runs have come; what is missing is listed."""
+    e = config.load(run.settings)
+    out = Tables(classifiers(run, e), e.fold)
+    for classifier in out.classifiers:
+        there = finished(run, e, classifier)
+        out.missing += there.gaps
+        out.problems += there.problems
+        out.choices[classifier] = there.choices
+        _describe(out, classifier, there)
+        for name, splits in _scopes(there, e.fold).items():
+            of = scope(classifier, name, splits, there.runs)
+            if not of.arms:
+                continue  # no arm has all folds yet
+            out.classes.setdefault(name, _counts(of))
+            measured = measure(of, resamples)
+            out.problems += measured.problems
+            out.arms += arm_rows(measured)
+            for base in _bases(out.choices[classifier], name):
+                rows, problems = gain_rows(measured, base)
+                out.gains += rows
+                out.problems += problems
+    return out
+
+
+def _scopes(there: Finished, own: int) -> dict[str, list[str]]:
+    found = {POOLED: there.folds} if there.folds else {}
+    if len(there.folds) > 1 and part(own) in there.folds:
+        found[f"fold {own}"] = [part(own)]
+    if part(None) in there.splits:
+        found[BY_IMAGE] = [part(None)]
+    return found
+
+
+def _bases(chosen: dict[str, Any], name: str) -> list[str]:
+    strongest = chosen.get("strongest") if name != BY_IMAGE else None
+    return [PLAIN, strongest] if strongest not in (None, PLAIN) else [PLAIN]
+
+
+def _describe(out: Tables, classifier: str, there: Finished) -> None:
+    """Note whose images arms were given, and how long they trained."""
+    for arm, by in there.runs.items():
+        runs = [p for of_split in by.values() for p in of_split.values()]
+        out.seconds.setdefault(classifier, []).extend(p.record["seconds"] for p in runs)
+        used = runs[0].record["arm"]
+        if used["synthetic"] != "none":
+            out.sources[arm] = used["source"]
+            out.unverified |= {used["source"] for p in runs if p.record["unverified"]}
+
+
+def _counts(of: Scope) -> Classes:
+    p = next(iter(next(iter(of.arms.values())).values()))
+    rows = {c: p.labels == k for k, c in enumerate(p.classes)}
+    return {c: (int(mine.sum()), len(set(p.lesions[mine]))) for c, mine in rows.items()}
+
+
+def write_tables(found: Tables, folder: Path) -> None:
+    """Write arms.csv and gains.csv into `folder`."""
+    write_csv(folder / "arms.csv", found.arms, ArmRow)
+    write_csv(folder / "gains.csv", found.gains, GainRow)
+
+
+def write_csv(path: Path, rows: Sequence[Any], kind: type) -> None:
+    """Rows of one dataclass, floats to 6 digits; with its header even if there are none."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [f.name for f in fields(kind)], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        values = asdict(row)
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()})
+    write_atomic(path, text.getvalue())

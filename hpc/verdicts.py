@@ -1,0 +1,143 @@
+"""What the tables allow to be said, in plain sentences, and what speaks against it. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hpc.compared import GainRow
+from hpc.tables import BY_IMAGE, PLAIN, Tables
+from hpc.words import arm_title, gain, span
+from skin_gan.ablation.stats import WORTHWHILE
+
+FEW_IMAGES, FEW_LESIONS = 50, 20  # in test, below which a class's recall is hardly known
+LEAK = "leak"
+NONE = "no verdict yet"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """The page's first lines."""
+
+    word: str  # a verdict's, or LEAK, or NONE
+    sentence: str
+    support: list[str]
+    warnings: list[str]
+
+
+def statement(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[str, Any]) -> Statement:
+    """`caught`: rows of leakage.csv that are caught; `data`: what provenance.json says of the store."""
+    row = found.headline
+    warnings = _warnings(found, caught, data)
+    if row is None:
+        return Statement(NONE, "No verdict yet.", [_why_not(found)], warnings)
+    leaked = sorted({c["label"] for c in caught if c["source"] == found.sources.get(row.arm)})
+    if leaked:
+        sentence = (
+            f"No verdict: generated images of {', '.join(leaked)} are near copies of photographs that the "
+            "classifier is tested on."
+        )
+        return Statement(LEAK, sentence, [f"What would have been said: {_sentence(row)}"], warnings)
+    return Statement(row.verdict, _sentence(row), _support(found, row), warnings)
+
+
+def _sentence(row: GainRow) -> str:
+    change = f"{gain(row.gain)} points of balanced accuracy {span(row.low, row.high)}"
+    against = f"over {arm_title(row.base)}"
+    return {
+        "helps": f"Generated images help: {change} {against}.",
+        "harms": f"Generated images harm: {change} {against}.",
+        "no benefit shown": f"No benefit shown: {change} {against}, which excludes a gain of "
+                            f"{100 * WORTHWHILE:g} points.",
+        "cannot be resolved": f"No benefit shown, and none ruled out: {change} {against}.",
+    }[row.verdict]  # fmt: skip
+
+
+def _why_not(found: Tables) -> str:
+    if not found.arms:
+        return "No classifier run has finished."
+    chosen = found.choices.get(found.classifiers[0], {})
+    if not chosen.get("strongest"):
+        return "The strongest conventional arm has not been fixed on validation images yet (stage combine)."
+    return (
+        f"The headline compares {arm_title(chosen.get('combined') or 'best')} with "
+        f"{arm_title(chosen['strongest'])}, and one of them has no finished run."
+    )
+
+
+def _support(found: Tables, row: GainRow) -> list[str]:
+    """Beside the headline: its numbers, the comparison that flatters, the search's fold alone."""
+    lines = [
+        f"Classifier {row.classifier}: {arm_title(row.arm)}, against {arm_title(row.base)}, the strongest "
+        f"arm without generated images on validation. {row.why[0].upper()}{row.why[1:]}. A true gain of "
+        f"{100 * row.mde:.1f} points would be found with a probability of 80%."
+    ]
+    plain = found.gain(row.classifier, row.scope, row.arm, PLAIN)
+    base = found.gain(row.classifier, row.scope, row.base, PLAIN)
+    if plain and base:
+        lines.append(
+            f"Over real images only, which is what is often reported, the same arm gains {gain(plain.gain)} "
+            f"{span(plain.low, plain.high)}; of that {arm_title(row.base)} alone gains {gain(base.gain)} "
+            f"{span(base.low, base.high)}."
+        )
+    alone = found.gain(row.classifier, f"fold {found.fold}", row.arm, row.base)
+    if alone and alone != row:
+        lines.append(
+            f"On fold {found.fold} alone, whose test lesions the search has not seen: {gain(alone.gain)} "
+            f"{span(alone.low, alone.high)}, {alone.verdict}."
+        )
+    return lines
+
+
+def _warnings(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[str, Any]) -> list[str]:
+    """What must be known before the sentence is believed."""
+    said = []
+    if data.get("kind") == "demo":
+        said.append("Demo data, drawn by a program: this page shows that the plumbing works, no more.")
+    if caught:
+        sets = ", ".join(sorted({f"{c['source']}/{c['label']} (fold {c['fold']})" for c in caught}))
+        said.append(f"Caught leaking: {sets}. Arms with these images are not to be believed.")
+    if found.missing:
+        said.append(f"{len(found.missing)} classifier runs are missing, see below: the same command goes on.")
+    said += found.problems
+    if found.unverified:
+        said.append(
+            f"Nothing says which photographs made the images of {', '.join(sorted(found.unverified))}."
+        )
+    if any(a.scope != BY_IMAGE and " " not in a.seeds for a in found.arms):
+        said.append("Some arms have one seed: what another seed would change is not in their intervals.")
+    return said
+
+
+def limits(found: Tables, data: Mapping[str, Any], allow_rejected: bool) -> list[str]:
+    """What these numbers cannot say."""
+    scope = next(iter(found.scopes), "")
+    small = {
+        c: (images, lesions)
+        for c, (images, lesions) in found.classes.get(scope, {}).items()
+        if images < FEW_IMAGES or lesions < FEW_LESIONS
+    }
+    said = []
+    if small:
+        few = ", ".join(f"{c} ({images} of {lesions} lesions)" for c, (images, lesions) in small.items())
+        said.append(f"Few test images: {few}. Recall of these classes is hardly known, and weighs as much as "
+                    "any other in balanced accuracy.")  # fmt: skip
+    if len(found.scopes) > 1:
+        said.append(
+            f"Settings were searched on fold {found.fold}, whose training and validation lesions are other "
+            f"folds' test lesions. So fold {found.fold} alone is shown beside the pooled folds."
+        )
+    if data.get("unit") == "image":
+        said.append("Lesions are not known in this data: split and intervals take each image for itself.")
+    if data.get("partial"):
+        said.append("The data is a partial copy of its release: do not compare with published numbers.")
+    if allow_rejected:
+        said.append("Generators that the selection had rejected were used all the same.")
+    said += [
+        "All photographs are of one data set. Nothing here says how a classifier does on those of another "
+        "clinic, camera or population.",
+        "There is one generator per class and source: what training it again would have given is not in the "
+        "intervals.",
+    ]
+    return said

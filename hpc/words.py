@@ -1,0 +1,60 @@
+"""Names of arms and measures, and numbers, as people read them."""
+
+from __future__ import annotations
+
+from skin_gan.ablation.measures import SPECIFICITY
+
+ARMS = {
+    "real": "real images only", "strong": "strong augmentation", "class_weights": "class weights",
+    "balanced": "balanced sampling", "focal": "focal loss", "duplicate": "real images repeated",
+    "synthetic_only": "generated only", "dcgan": "+ DCGAN", "aegan": "+ AEGAN", "best": "+ best generator",
+}  # fmt: skip
+MEASURES = {
+    "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_auc": "macro AUC",
+    "ece": "calibration error",
+    "mel_sensitivity": f"melanoma sensitivity at specificity {SPECIFICITY:g}",
+}  # fmt: skip
+
+
+# A verdict on any arm against any base; "helps" and "harms" are said of generated images alone
+COMPARED = {
+    "helps": "better", "harms": "worse", "no benefit shown": "no better", "cannot be resolved": "unresolved",
+}  # fmt: skip
+
+
+def arm_title(arm: str) -> str:
+    """`best@2+class_weights` as "+ best generator ×2, class weights"."""
+    first, _, treatment = arm.partition("+")
+    name, _, ratio = first.partition("@")
+    name, _, filtered = name.partition("/")
+    words = ARMS.get(name, f"+ {name}")
+    words += f" ×{ratio}" if ratio else ""
+    words += f" ({filtered})" if filtered else ""
+    return f"{words}, {ARMS.get(treatment, treatment)}" if treatment else words
+
+
+def measure_title(measure: str) -> str:
+    return MEASURES.get(measure) or measure.replace("recall_", "recall of ")
+
+
+def unit(measure: str) -> tuple[float, int, str]:
+    """Factor from a share to what is shown, digits after the point, and the name of a difference of 1."""
+    return (1.0, 3, "AUC") if measure == "macro_auc" else (100.0, 1, "points")
+
+
+def value(share: float, measure: str = "accuracy") -> str:
+    factor, digits, _ = unit(measure)
+    return f"{factor * share:.{digits}f}".replace("-", "−")
+
+
+def gain(share: float, measure: str = "accuracy") -> str:
+    """A difference of shares with its sign."""
+    factor, digits, _ = unit(measure)
+    shown = f"{factor * share:+.{digits}f}"
+    return shown.replace("-", "−") if float(shown) else shown[1:]
+
+
+def span(low: float, high: float, measure: str = "accuracy", signed: bool = True) -> str:
+    """An interval of differences, or of shares."""
+    show = gain if signed else value
+    return f"[{show(low, measure)}, {show(high, measure)}]"

@@ -1,0 +1,254 @@
+"""The page of an ablation: what it says first, what it admits, and that it holds all it shows."""
+
+import functools
+import http.server
+import re
+import shutil
+import subprocess
+import threading
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from report_samples import CLASSES, COMBINED, damage, folder_of, make_run, origin, write_choices
+from test_browser import FLAGS
+
+from hpc.compared import GainRow
+from hpc.costs import Cost
+from hpc.evidence import data_uri
+from hpc.leaks import LeakRow
+from hpc.quiz import write_quiz
+from hpc.report import write_report
+from hpc.tables import tables, write_csv
+from hpc.verdicts import statement
+from hpc.words import arm_title, gain
+from skin_gan import grids
+from skin_gan.run import append_jsonl, write_json
+
+COST = [Cost("search", "df", 2, 1.5), Cost("ablate", "head", 12, 0.25)]
+
+
+def colours(seed: int, n: int) -> np.ndarray:
+    """uint8 [n,3,8,8], no two alike."""
+    return np.random.default_rng(seed).integers(0, 256, (n, 3, 8, 8), dtype=np.uint8)
+
+
+def make_report(place, photographs: bool = True, **changes):
+    """A report's folder with all of its parts; returns it with its tables."""
+    run = make_run(place, **changes)
+    folder = run.path / "report"
+    entries = []
+    for k, label in enumerate(CLASSES):
+        names = {kind: f"sheets/{label}-{kind}.png" for kind in ("generated", "nearest")}
+        for j, name in enumerate(names.values()):
+            grids.save(folder / name, grids.sheet(colours(10 * k + j, 16), 8))
+        pairs = [{"generated": "00000.png", "photograph": "x", "distance": 1.0, "copy": False}]
+        entries.append({"class": label, "source": "best", "fold": 0, "judged": 64, "pairs": pairs, **names})
+        for trial, kid in (("0000-a", 40.0), ("0001-b", 60.0)):
+            for kimg in (4.0, 12.0):
+                row = {"kimg": kimg, "kid": kid / kimg, "seconds": 60 * kimg}
+                append_jsonl(run.trials / label / trial / "metrics.jsonl", row)
+    write_json(folder / "sheets.json", {"sheets": entries})
+    leaks = [LeakRow(0, "best", c, 64, 1, 1 / 64, 0.01, 0, 0.5, False, "") for c in CLASSES]
+    write_csv(folder / "leakage.csv", leaks, LeakRow)
+    if photographs:
+        images = {c: (colours(100 + k, 12), colours(200 + k, 12)) for k, c in enumerate(CLASSES)}
+        write_quiz(folder / "quiz.html", images, run.path.name)
+    found = tables(run, 200)
+    write_report(run, found, COST, folder, photographs)
+    return folder, found
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    return make_report(tmp_path_factory.mktemp("report"), folds=(0, 1))
+
+
+class Page(HTMLParser):
+    """What a page would load, and its visible text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.text = ""
+        self.hidden = 0
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.hidden += tag in ("style", "script")
+        loaded = ("src", "srcset", "poster", "data") + (("href", "xlink:href") if tag != "a" else ())
+        self.loads += [value for name, value in attrs if name in loaded]
+
+    def handle_endtag(self, tag):
+        self.hidden -= tag in ("style", "script")
+
+    def handle_data(self, data):
+        self.text += "" if self.hidden else data
+
+
+def test_the_first_thing_said_is_the_verdict_in_one_sentence(report):
+    page = Page((report[0] / "index.html").read_text())
+    said = page.text[page.text.index("Generated images help: +") :]
+    assert said.index("over class weights.") < 120
+    assert page.text.index("Generated images help") < page.text.index("What each arm is worth")
+    assert "On fold 0 alone" in page.text and "Fold 0 alone" in page.text
+    assert "not for clinical" in page.text
+
+
+@pytest.mark.parametrize("name", ["index.html", "quiz.html"])
+def test_a_page_loads_nothing(report, name):
+    html = (report[0] / name).read_text()
+    assert all(load.startswith(("data:", "#")) for load in Page(html).loads)
+    assert not re.findall(r"@import|url\((?!#|\"#)", html)
+    assert "default-src 'none'" in html
+
+
+def test_the_page_names_no_machine_and_no_path(report):
+    html = (report[0] / "index.html").read_text()
+    assert "secret-host" not in html
+    assert str(report[0].parents[2]) not in html
+
+
+def test_without_photographs_only_generated_images_are_in_the_page(tmp_path):
+    folder, _ = make_report(tmp_path, photographs=False)
+    html = (folder / "index.html").read_text()
+    images = set(re.findall(r"data:image/png;base64,[^\"]+", html))
+    assert images == {data_uri(folder / "sheets" / f"{c}-generated.png") for c in CLASSES}
+    assert "quiz.html" not in html
+    assert "holds photographs" not in html
+
+
+def test_photographs_are_in_the_sheets_of_neighbours_and_said_to_be(report):
+    html = (report[0] / "index.html").read_text()
+    shown = set(re.findall(r"data:image/png;base64,[^\"]+", html))
+    kinds = ("generated", "nearest")
+    assert shown == {data_uri(report[0] / "sheets" / f"{c}-{kind}.png") for c in CLASSES for kind in kinds}
+    assert "holds photographs of the data set" in html
+    assert "holds photographs of the data set" in (report[0] / "quiz.html").read_text()
+
+
+def test_missing_damaged_and_small_are_admitted(tmp_path):
+    run = make_run(tmp_path, seeds=1)
+    shutil.rmtree(folder_of(run, "strong", 0, 0))
+    damage(folder_of(run, "shuffled", 0, 0) / "test.npz")
+    write_json(run.provenance, origin("demo"))
+    folder = run.path / "report"
+    text = Page(write_report(run, tables(run, 200), [], folder).read_text()).text
+    for said in (
+        "2 classifier runs are missing",
+        "not started",
+        "test.npz is damaged",
+        "one seed",
+        "Demo data",
+    ):
+        assert said in text
+    assert "What they look like" not in text  # no sheets, no section
+
+
+def test_before_any_run_the_page_says_so(tmp_path):
+    run = make_run(tmp_path)
+    shutil.rmtree(run.path / "ablation")
+    text = Page(write_report(run, tables(run, 200), [], run.path / "report").read_text()).text
+    assert "No verdict yet. No classifier run has finished." in " ".join(text.split())
+
+
+def test_before_anything_is_chosen_it_says_what_is_awaited(tmp_path):
+    run = make_run(tmp_path)
+    write_choices(run, strongest=None, combined=None)
+    text = Page(write_report(run, tables(run, 200), [], run.path / "report").read_text()).text
+    assert "stage combine" in text
+
+
+def test_images_that_leak_take_the_verdict_away(report):
+    _, found = report
+    caught = [{"source": "best", "label": "mel", "fold": "0"}]
+    said = statement(found, caught, {})
+    assert said.sentence.startswith("No verdict: generated images of mel are near copies")
+    assert "best/mel (fold 0)" in said.warnings[0]
+    other = statement(found, [{"source": "shuffled", "label": "mel", "fold": "0"}], {})
+    assert other.word == "helps" and "shuffled/mel" in other.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "sentence"),
+    [
+        ("harms", "Generated images harm: +1.0 points"),
+        ("no benefit shown", "No benefit shown: +1.0 points"),
+        ("cannot be resolved", "No benefit shown, and none ruled out: +1.0 points"),
+    ],
+)
+def test_every_verdict_has_its_sentence(report, monkeypatch, verdict, sentence):
+    _, found = report
+    numbers = {"gain": 0.01, "low": -0.02, "high": 0.04, "p": 0.5, "p_adjusted": 1.0, "mde": 0.05}
+    names = ("head", "pooled", COMBINED, "class_weights", "balanced_accuracy")
+    row = GainRow(*names, **numbers, verdict=verdict, why="why")
+    monkeypatch.setattr(type(found), "headline", row)
+    assert statement(found, [], {}).sentence.startswith(sentence)
+
+
+def test_the_quiz_has_as_many_real_images_as_generated_ones_and_is_shuffled(tmp_path):
+    images = {"df": (colours(0, 4), colours(1, 30)), "nv": (colours(2, 30), colours(3, 30))}
+    write_quiz(tmp_path / "a.html", images, "run", seed=1)
+    write_quiz(tmp_path / "b.html", images, "run", seed=2)
+    text = (tmp_path / "a.html").read_text()
+    assert text.count('"real": true') == text.count('"real": false') == 4 + 10
+    assert text != (tmp_path / "b.html").read_text()
+
+
+def test_names_and_numbers_for_people():
+    assert arm_title("best@0.5+class_weights") == "+ best generator ×0.5, class weights"
+    assert arm_title("best/random as copies") == "+ best generator (random as copies)"
+    assert (gain(-0.0001), gain(-0.012), gain(0.0123, "macro_auc")) == ("0.0", "−1.2", "+0.012")
+
+
+PROBE = """<body><script>
+const sizes = [375, 1280], pages = ["index.html", "quiz.html"];
+(async () => {
+  const found = [];
+  for (const page of pages) for (const width of sizes) {
+    const frame = document.createElement("iframe");
+    frame.style.cssText = `width:${width}px;height:800px`;
+    frame.src = page;
+    document.body.append(frame);
+    await new Promise(done => frame.onload = done);
+    const inner = frame.contentDocument;
+    for (const d of inner.querySelectorAll("details")) d.open = true;
+    for (const b of inner.querySelectorAll("thead button, #real")) b.click();
+    const fits = inner.documentElement.scrollWidth <= width ? "fits" : "overflows";
+    const sorted = inner.querySelectorAll("[aria-sort]").length;
+    found.push(`${page} ${width} ${fits} ${sorted} sorted; ${inner.querySelector("#told")?.textContent}`);
+  }
+  const pre = document.createElement("pre");
+  pre.textContent = found.join("\\n");
+  document.body.replaceChildren(pre);
+})();
+</script>"""
+
+
+@pytest.mark.browser
+def test_both_pages_work_in_a_browser_on_a_phone_and_on_a_desk(report, tmp_path):
+    """Nothing wider than the screen, tables can be sorted, the quiz answers, the console stays empty."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("no chromium here: install Debian's package chromium")
+    folder = report[0]
+    (folder / "probe.html").write_text(PROBE)
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/probe.html"
+        command = [browser, *FLAGS, f"--user-data-dir={tmp_path}", "--enable-logging=stderr",
+                   "--virtual-time-budget=30000", "--dump-dom", url]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=True)
+        server.shutdown()
+    for page in ("index.html", "quiz.html"):
+        for width in (375, 1280):
+            assert f"{page} {width} fits" in done.stdout
+    assert re.search(r"index.html 375 fits [1-9]", done.stdout)
+    assert re.search(r"quiz.html 375 .*(Right|Wrong): (a photograph|generated)", done.stdout)
+    assert "CONSOLE" not in done.stderr, done.stderr
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
