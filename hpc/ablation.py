@@ -2,7 +2,7 @@
 
 RUN/folds/1/aegan/best/df/                          a generator retrained for fold 1
 RUN/samples/fold-0/best/df/00000.png ...            generated images of a source
-RUN/samples/fold-0/filters.json                     which of them each filter keeps
+RUN/filters/fold-0/df.json                          which of them each filter keeps
 RUN/ablation/cnn/best/fold-0/seed-2/test.npz        predictions of one classifier run
 RUN/ablation/cnn/choices.json                       what was fixed on validation images
 """
@@ -104,6 +104,22 @@ def by_image(a: AblateSettings, plan: ClassifierPlan) -> list[str]:
             and (name == PLAIN or arm.synthetic == "add")]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class SampleTask:
+    """The generated images of one class for one fold: what a job of the stage generate makes."""
+
+    lesion_class: str
+    fold: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.lesion_class}-{part(self.fold)}"
+
+
+def sample_tasks(a: AblateSettings, classes: list[str]) -> list[SampleTask]:
+    return [SampleTask(label, fold) for fold in a.folds for label in classes]
+
+
 def combined_tasks(a: AblateSettings) -> list[ArmTask]:
     """What is trained once the strongest conventional arm is known; its arm is named by `choices`."""
     return [ArmTask(name, COMBINED, fold) for name, plan in a.classifiers.items() for fold in a.folds]
@@ -153,8 +169,8 @@ def sample_folder(run: RunFolder, fold: int, source: str) -> Path:
     return run.path / "samples" / f"fold-{fold}" / source
 
 
-def filter_file(run: RunFolder, fold: int) -> Path:
-    return run.path / "samples" / f"fold-{fold}" / "filters.json"
+def filter_file(run: RunFolder, fold: int, label: str) -> Path:
+    return run.path / "filters" / f"fold-{fold}" / f"{label}.json"
 
 
 def arm_folder(run: RunFolder, task: ArmTask, seed: int) -> Path:

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from hpc.ablation import arm_tasks, combined_tasks, part
+from hpc.ablation import arm_tasks, combined_tasks, sample_tasks
 from hpc.config import ROOT, Experiment
 from hpc.plan import (
     ABLATE,
@@ -298,7 +298,8 @@ def ablate(plan: Plan, label: str, tell: Callable[..., None], stage: str) -> Non
     if stage == FOLDS:
         Generators(plan, inputs).retrain(label, tell)
     elif stage == GENERATE:
-        SampleSets(plan, inputs).make(next(fold for fold in a.folds if part(fold) == label), tell)
+        made = next(t for t in sample_tasks(a, plan.experiment.classes) if t.label == label)
+        SampleSets(plan, inputs).make(made, tell)
     else:
         task = next(t for t in (*arm_tasks(a), *combined_tasks(a)) if t.label == label)
         work = Arms(plan, inputs)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc import config
-from hpc.ablation import arm_tasks, combined_tasks, part, without_whole
+from hpc.ablation import arm_tasks, combined_tasks, sample_tasks, without_whole
 from hpc.config import Experiment, SearchSettings
 from hpc.space import draw
 from skin_gan.config import SCHEMA, TrialSpec
@@ -100,7 +100,7 @@ def ablation_stages(e: Experiment) -> list[tuple[str, list[Job]]]:
     folds = [(FOLDS, [Job(FOLDS, label, kimg) for label in e.classes])] if others else []
     return [
         *folds,
-        (GENERATE, [Job(GENERATE, part(fold)) for fold in a.folds]),
+        (GENERATE, [Job(GENERATE, task.label) for task in sample_tasks(a, e.classes)]),
         (ABLATE, [Job(ABLATE, task.label) for task in arm_tasks(a)]),
         (COMBINE, [Job(COMBINE, task.label) for task in combined_tasks(a)]),
         (REPORT, [Job(REPORT)]),

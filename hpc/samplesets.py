@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpc import ablation
-from hpc.ablation import BEST, RANDOM
+from hpc.ablation import BEST, RANDOM, SampleTask
 from hpc.generators import Generators
 from hpc.inputs import Inputs
 from hpc.plan import Plan
@@ -51,23 +51,21 @@ class SampleSets:
         there = [label for label in labels or self.e.classes if (folder / label).is_dir()]
         return read_samples(folder, self.size, there) if there else {}
 
-    def make(self, fold: int, tell: Tell) -> None:
-        """Write the images that the arms need, and what each filter keeps of them."""
-        store = self.inputs.store
+    def make(self, task: SampleTask, tell: Tell) -> None:
+        """Write the images of a class that the arms need, and what each filter keeps of them."""
+        label, fold, store = task.lesion_class, task.fold, self.inputs.store
         splits = [lesion_split(store, fold), *([image_split(store)] if self.by_image else [])]
         counts = [self.training_counts(split) for split in splits]
-        made = [s for s in ablation.sources(self.a) if s == BEST or s in self.generators.sweeps]
-        todo = [(source, label) for source in made for label in self.e.classes]
-        for done, (source, label) in enumerate(todo):
-            tell(done=done, total=len(todo))
-            if n := max(ablation.wanted(self.a, source, c, label) for c in counts):
+        for source in ablation.sources(self.a):
+            n = max(ablation.wanted(self.a, source, c, label) for c in counts)
+            if n and (source == BEST or source in self.generators.sweeps):
                 self.write(self.generators.of(source, fold)[label], fold, source, n)
         names = sorted({f for p in self.a.classifiers.values() for f in p.filters})
-        if names:
-            kept = {
-                name: {label: self.filtered(name, label, fold) for label in self.e.classes} for name in names
-            }
-            write_json(ablation.filter_file(self.run, fold), kept)
+        kept = {}
+        for done, name in enumerate(names):
+            tell(done=done, total=len(names))
+            kept[name] = self.filtered(name, label, fold)
+        write_json(ablation.filter_file(self.run, fold, label), kept)
 
     @property
     def by_image(self) -> bool:
@@ -135,12 +133,14 @@ class SampleSets:
 
     def kept(self, made: Mapping[str, SampleSet], filter_: str, fold: int) -> dict[str, SampleSet]:
         """The images that a filter, or its random control, keeps."""
-        verdicts = read_json(ablation.filter_file(self.run, fold)) or {}
         name, which = filter_.removeprefix(RANDOM), "random" if filter_.startswith(RANDOM) else "kept"
-        if name not in verdicts:
-            raise SkinGanError(
-                f"the filter {name} was not applied to fold {fold}: see the log of its generate job"
-            )
-        return {
-            label: subset(s, np.array(verdicts[name][label][which], dtype=int)) for label, s in made.items()
-        }
+        found = {}
+        for label, sample in made.items():
+            verdicts = read_json(ablation.filter_file(self.run, fold, label)) or {}
+            if name not in verdicts:
+                raise SkinGanError(
+                    f"the filter {name} was not applied to {label} in fold {fold}: see the log of its job "
+                    "of the stage generate"
+                )
+            found[label] = subset(sample, np.array(verdicts[name][which], dtype=int))
+        return found

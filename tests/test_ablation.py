@@ -102,11 +102,11 @@ def test_generated_and_repeated_images_are_as_many(plan):
 
 
 def test_a_filter_and_its_control_keep_as_many_images(plan):
-    verdicts = json.loads(ablation.filter_file(plan.run, 0).read_text())["copies"]
     for label in CLASSES:
-        kept, random = verdicts[label]["kept"], verdicts[label]["random"]
+        verdict = json.loads(ablation.filter_file(plan.run, 0, label).read_text())["copies"]
+        kept, random = verdict["kept"], verdict["random"]
         assert len(kept) == len(random) == len(set(random))
-        assert verdicts[label]["share"] == pytest.approx(
+        assert verdict["share"] == pytest.approx(
             len(kept) / len(read_samples(ablation.sample_folder(plan.run, 0, "best"), 32)[label].images)
         )
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from skin_gan.ablation.jitter import strong
+from skin_gan.ablation.samples import SampleSet
 from skin_gan.data.store import Store
 from skin_gan.metrics.cache import FeatureCache
 from skin_gan.metrics.features import Extractor
@@ -49,6 +50,12 @@ class Frozen:
     def of(self, images: NDArray[np.uint8]) -> Features:
         """[N,d] of images uint8 [N,3,S,S], kept under a hash of their content."""
         return self._kept("images", images)
+
+    def of_sample(self, sample: SampleSet) -> Features:
+        """[N,d] of a sample set; of a part of one, the rows of the whole set's features."""
+        if sample.whole is None or sample.rows is None:
+            return self.of(sample.images)
+        return self.of(sample.whole.images)[sample.rows]
 
     def views(self, images: NDArray[np.uint8]) -> Features:
         """[N,VIEWS,d] of strongly augmented views of images uint8 [N,3,S,S]; the same on every call."""

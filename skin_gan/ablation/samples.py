@@ -40,6 +40,8 @@ class SampleSet:
     names: NDArray[np.str_]  # [N] file of each, or its id
     fold_fingerprint: str | None  # of the data and fold its generator was trained on; None: not known
     origin: Mapping[str, Any] = field(default_factory=dict)  # its manifest
+    whole: SampleSet | None = None  # the set that this is a part of, whose features are known once for all
+    rows: NDArray[np.int64] | None = None  # [N] places in that
 
     @property
     def fingerprint(self) -> str:
@@ -105,8 +107,15 @@ def require(samples: Mapping[str, SampleSet], wanted: Mapping[str, int]) -> None
 
 def subset(sample: SampleSet, rows: NDArray[np.integer] | NDArray[np.bool_]) -> SampleSet:
     """The images at `rows` (places or a mask)."""
+    places = np.arange(len(sample.images))[rows]
     return SampleSet(
-        sample.label, sample.images[rows], sample.names[rows], sample.fold_fingerprint, sample.origin
+        label=sample.label,
+        images=sample.images[places],
+        names=sample.names[places],
+        fold_fingerprint=sample.fold_fingerprint,
+        origin=sample.origin,
+        whole=sample.whole or sample,
+        rows=places if sample.rows is None else sample.rows[places],
     )
 
 

@@ -196,8 +196,8 @@ def _uninterrupted() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for which, handler in before.items():
+            signal.signal(which, handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for number in came[:1]:
             signal.raise_signal(number)
