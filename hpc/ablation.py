@@ -43,7 +43,7 @@ class ClassifierPlan:
 
 @dataclass
 class AblateSettings:
-    """Do generated images help a classifier? Without classifiers the chain ends with the best generators."""
+    """Do generated images help a classifier? With `ablate.classifiers={}` the chain ends with selection."""
 
     classifiers: dict[str, ClassifierPlan] = field(default_factory=dict)  # the first is the headline
     folds: list[int] = field(default_factory=lambda: [0])  # tested on; others than the search's cost training

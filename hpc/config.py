@@ -119,10 +119,13 @@ def compose(words: list[str]) -> Experiment:
         raise SkinGanError(f"unknown preset {name['preset']!r}: choose one of {', '.join(PRESETS)}")
     for path, _ in leaves(given.get("search", {}).get("space", {})):
         remove(sweep.get("search", {}).get("space", {}), path)  # replaced whole, not merged into
+    budget = CHOICES["budget"].load("budget", name["budget"])
+    if given.get("ablate", {}).get("classifiers") == {}:
+        remove(budget, ("ablate", "classifiers"))  # none, rather than none besides the budget's
     layers = [
         {"trial": dataclasses.asdict(PRESETS[name["preset"]])},
         sweep,
-        CHOICES["budget"].load("budget", name["budget"]),
+        budget,
         CHOICES["cluster"].load("cluster", name["cluster"]),
         name,
         given,
