@@ -199,7 +199,9 @@ def test_images_are_wanted_for_the_hungriest_arm():
 
 
 def test_a_search_alone_has_no_further_stages(tmp_path):
-    e = compose(["sweep=aegan_lr", "budget=demo", "data=demo", f"results={tmp_path}", "ablate.classifiers={}"])
+    e = compose(
+        ["sweep=aegan_lr", "budget=demo", "data=demo", f"results={tmp_path}", "ablate.classifiers={}"]
+    )
     names = [s.name for s in make_plan(e, resolve("demo", [32], tmp_path)).stages]
     assert names[0] == PREPARE and ABLATE not in names
 
