@@ -14,7 +14,7 @@ from rich.text import Text
 
 from hpc import config
 from hpc.config import Experiment
-from hpc.plan import PREPARE, SEARCH, SELECT, expected_kimg
+from hpc.plan import SEARCH, expected_kimg, stages_of
 from skin_gan.run import COMPLETED, DIVERGED, FAILED, PENDING, PRUNED, RUNNING, RunFolder, locked, read_json
 
 ENDED = (COMPLETED, PRUNED, DIVERGED, FAILED)
@@ -59,11 +59,9 @@ class Snapshot:
 
     @property
     def stage(self) -> str:
-        for name in (PREPARE, SEARCH, SELECT):
-            states = [j["state"] for key, j in self.jobs.items() if key == name or key.startswith(f"{name}-")]
-            expected = len(self.classes) if name == SEARCH else 1
-            if states.count("done") < expected:
-                return name
+        for stage in stages_of(self.experiment):
+            if any(self.jobs.get(job.name, {}).get("state") != "done" for job in stage.jobs):
+                return stage.name
         return "done"
 
     @property
