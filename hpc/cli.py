@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,15 +19,17 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from hpc import config, progress, slurm
+from hpc import progress, slurm
 from hpc.config import CHOICES, CLUSTER, Experiment, compose
 from hpc.plan import SEARCH, Plan, expected_kimg, make_plan, reopen
 from hpc.provenance import frozen, record_launch
+from hpc.selection import read_card
 from hpc.submissions import Submission
 from skin_gan.errors import SkinGanError
 from skin_gan.presets import PRESETS
 from skin_gan.run import RunFolder, lock, locked, read_json
 
+MANY = 20  # elements of an array: of more only the number is told
 EXAMPLES = """\
 examples
   python hpc/launch.py sweep=aegan_lr dry_run=true              what it would do, and what that costs
@@ -99,6 +102,7 @@ def reach(console: Console, e: Experiment) -> None:
     """Stop before anything is written if Slurm is not there; warn of what jobs may stumble over."""
     slurm.use(e.profile)
     slurm.queue()
+    slurm.check_limits(e.profile)
     e.profile.conf = os.environ.get(slurm.CONF, "")  # for later shells
     for warning in slurm.warnings(e.profile, Path(e.results)):
         console.print(f"warning: {warning}", style="yellow")
@@ -179,8 +183,13 @@ def carry_out(console: Console, plan: Plan, code: Path, names: Container[str] | 
 def print_submitted(console: Console, plan: Plan, queued: list[Submission], new: list[Submission]) -> None:
     """The jobs' ids, and how to watch and steer them."""
     for verb, jobs in (("queued already", queued), ("submitted", new)):
+        arrays = Counter(s.base for s in jobs)
         for s in jobs:
-            console.print(f"{verb}: {s.job} is job {s.id}", highlight=False)
+            if arrays[s.base] <= MANY:
+                console.print(f"{verb}: {s.job} is job {s.id}", highlight=False)
+        for base, count in arrays.items():
+            if count > MANY:
+                console.print(f"{verb}: {count} jobs are array {base}", highlight=False)
     if not new:
         console.print("nothing new to submit: attached to the jobs above")
     console.print(f"watch:  python hpc/status.py {plan.run.path} --watch")
@@ -224,19 +233,23 @@ def print_plan(console: Console, plan: Plan) -> None:
 
     e, s = plan.experiment, plan.experiment.search
     print(OmegaConf.to_yaml(OmegaConf.structured(e)))
-    t = Table("stage", "jobs", "trials", "kimg", "after", box=None, header_style="bold")
+    speed, source = known_speed(plan)
+    t = Table("stage", "jobs", "trials", "kimg", "device-hours", "after", box=None, header_style="bold")
     for stage in plan.stages:
         kimg = sum(job.kimg for job in stage.jobs)
-        trials = len(stage.jobs) * s.trials if stage.name == SEARCH else 0
-        names = f"{len(stage.jobs)}: {', '.join(j.label for j in stage.jobs)}".removesuffix(": ")
-        t.add_row(stage.name, names, str(trials or ""), f"{kimg:g}" if kimg else "", ", ".join(stage.after))
+        trials = str(len(e.classes) * s.trials) if stage.name == SEARCH else ""
+        labels = ", ".join(dict.fromkeys(job.label for job in stage.jobs if job.label))
+        names = f"{len(stage.jobs)}: {labels}" if labels else str(len(stage.jobs))
+        hours = f"{device_hours(kimg, speed):.2f}" if kimg and speed else ""
+        t.add_row(stage.name, names, trials, f"{kimg:g}" if kimg else "", hours, ", ".join(stage.after))
     if e.profile.kind == "slurm":
         print_scripts(plan)
     console.print(t)
     for note in plan.notes:
         console.print(note)
     console.print(f"expected per class: {expected_kimg(s):g} kimg over rungs at {s.rungs} kimg")
-    console.print(f"cost: {cost(plan)}")
+    hours = f"{device_hours(plan.kimg, speed):.2f} device-hours at {speed:.0f} images/s, " if speed else ""
+    console.print(f"cost: {plan.kimg:g} kimg of training: {hours}{source}")
     console.print(f"folder: {plan.run.path}{' (exists: would go on)' if plan.run.settings.exists() else ''}")
 
 
@@ -248,17 +261,20 @@ def print_scripts(plan: Plan) -> None:
         print(f"--- sbatch script of stage {stage.name}\n{cluster.script(plan, stage, frozen(plan.run))}")
 
 
-def cost(plan: Plan) -> str:
-    """Expected device-hours of training, from measured speed where there is any."""
+def known_speed(plan: Plan) -> tuple[float, str]:
+    """Images per second that one device trains, and how that is known; 0 where nothing is."""
     speed, source = plan.experiment.profile.images_per_second, "assumed in the cluster profile"
     if plan.run.settings.exists():
         s = progress.snapshot(plan.run)
         speeds = [t["images_per_second"] for c in s.classes for t in c.trials if t.get("images_per_second")]
         if speeds:
             speed, source = sum(speeds) / len(speeds), f"measured over {len(speeds)} trials of this sweep"
-    if not speed:
-        return f"{plan.kimg:g} kimg of training; no speed is known yet (profile.images_per_second sets one)"
-    return f"{plan.kimg * 1000 / speed / 3600:.2f} device-hours of training at {speed:.0f} images/s, {source}"
+    return speed, source if speed else "no speed is known yet (profile.images_per_second sets one)"
+
+
+def device_hours(kimg: float, speed: float) -> float:
+    """Hours that so much training takes, over all devices; several that train together gain no more."""
+    return kimg * 1000 / speed / 3600
 
 
 def conclude(console: Console, plan: Plan) -> None:
@@ -302,11 +318,6 @@ def conclude_ablation(console: Console, plan: Plan) -> None:
         t.add_row(row["classifier"], row["scope"], row["arm"], row["base"], f"{row['verdict']}: {row['why']}")
     console.print(t)
     console.print(f"report: {plan.run.path / 'report' / 'index.html'}")
-
-
-def read_card(folder: Path) -> dict[str, Any] | None:
-    path = folder / "generator.yaml"
-    return config.read_yaml(path) if path.exists() else None
 
 
 def aggregate(arguments: list[str]) -> int:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import submitit
-from submitit.helpers import DelayedSubmission
+from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 from submitit.slurm.slurm import _make_sbatch_string  # private: the one way to a script without Slurm
 
 from hpc import slurm, submissions
 from hpc.config import Experiment
+from hpc.final import finished
 from hpc.jobs import Task, target
-from hpc.plan import AFTER_SELECTION, PREPARE, SEARCH, Job, Plan, Stage, unfinished
+from hpc.plan import AFTER_SELECTION, FINAL, PREPARE, SEARCH, Job, Plan, Stage, processes, unfinished
 from hpc.provenance import exports, job_environment
 from hpc.submissions import Submission
 from skin_gan.run import locked, read_json
@@ -46,7 +47,9 @@ def complete(plan: Plan, job: Job) -> bool:
     record = read_json(plan.run.jobs / f"{job.name}.json") or {"state": "none"}
     if job.stage == SEARCH:
         last = plan.experiment.search.rungs[-1]
-        return not any(unfinished(folder.state(), last) for _, folder in plan.trials(job.label))
+        return not any(unfinished(folder.state(), last) for _, folder in plan.trials_of(job))
+    if job.stage == FINAL:
+        return finished(plan, job.label)
     if record["state"] != "done":
         return False
     if job.stage == PREPARE:
@@ -73,11 +76,13 @@ def run_local(plan: Plan, wanted: list[Job], code: Path, watch: Callable[[], Non
     Calls `watch` several times a second. Returns a line for each job that failed; later stages still run, on
     what there is. Ctrl-C, or any exception from `watch`, stops the jobs; everything on disk stays usable.
     """
-    failures = []
+    failures, chosen = [], set(wanted)
     os.environ.update(job_environment(code, os.environ))
     for stage in plan.stages:
-        jobs = [job for job in stage.jobs if job in wanted and not complete(plan, job)]
-        failures += run_jobs(plan, jobs, slots(plan.experiment), watch)
+        jobs = [job for job in stage.jobs if job in chosen and not complete(plan, job)]
+        # The processes of a final training have all of this machine's GPUs.
+        alone = stage.name == FINAL and plan.experiment.profile.gpus_per_node
+        failures += run_jobs(plan, jobs, 1 if alone else slots(plan.experiment), watch)
     return failures
 
 
@@ -105,8 +110,13 @@ def run_jobs(plan: Plan, waiting: list[Job], total: int, watch: Callable[[], Non
 
 def submit_local(plan: Plan, job: Job, share: int) -> submitit.Job[None]:
     executor = submitit.LocalExecutor(folder=plan.run.jobs / job.name)
-    executor.update_parameters(timeout_min=A_YEAR, gpus_per_node=plan.experiment.profile.gpus_per_node)
-    return executor.submit(Task(str(plan.run.path), job.stage, job.label, share))
+    e = plan.experiment
+    executor.update_parameters(
+        timeout_min=A_YEAR,
+        gpus_per_node=e.profile.gpus_per_node,
+        tasks_per_node=processes(e) if job.stage == FINAL else 1,
+    )
+    return executor.submit(RankedTask(str(plan.run.path), job.stage, job.label, share, job.index))
 
 
 def stop(plan: Plan, running: dict[Job, submitit.Job[None]], seconds: float = 40.0) -> None:
@@ -126,6 +136,7 @@ def submit(plan: Plan, wanted: list[Job], code: Path) -> tuple[list[Submission],
     alive, known = slurm.queue(), submissions.latest(plan.run)
     before: list[Submission] = []
     new: list[Submission] = []
+    chosen = set(wanted)
     for stage in plan.stages:
         live = {
             job: known[job.name] for job in stage.jobs if job.name in known and known[job.name].id in alive
@@ -136,22 +147,23 @@ def submit(plan: Plan, wanted: list[Job], code: Path) -> tuple[list[Submission],
         todo = [
             job
             for job in stage.jobs
-            if job in wanted and job not in kept and (not complete(plan, job) or needed(job, before))
+            if job in chosen and job not in kept and (not complete(plan, job) or needed(job, before))
         ]
         running = [s for s in stale.values() if alive[s.id].state != slurm.PENDING]
         made = submit_stage(plan, stage, todo, code, after=[*before, *running])
         before += [*kept.values(), *running, *made]
         new += made
-    return [s for s in before if s not in new], new
+    made_now = set(new)
+    return [s for s in before if s not in made_now], new
 
 
 def out_of_date(plan: Plan, job: Job, queued: slurm.Queued, renewed: bool) -> bool:
     """Whether a queued or running job cannot do all that is wanted now, so that another must follow it."""
-    if job.stage not in (PREPARE, SEARCH):
-        return renewed  # it must wait for the new jobs too
+    if renewed and job.stage not in (PREPARE, SEARCH):
+        return True  # it must wait for the new jobs too
     record = read_json(plan.run.jobs / f"{job.name}.json") or {}
     running = queued.state != slurm.PENDING and record.get("state") == "running"
-    return job.stage == SEARCH and running and record.get("target") != target(plan, job.stage)
+    return job.stage in (SEARCH, FINAL) and running and record.get("target") != target(plan, job.stage)
 
 
 def needed(job: Job, before: list[Submission]) -> bool:
@@ -165,11 +177,12 @@ def submit_stage(
     """Submit jobs as arrays, each recorded as soon as Slurm has taken it."""
     p, made = plan.experiment.profile, []
     ids = sorted({s.base for s in after})
-    for part in chunks(jobs, min(p.max_array, slurm.max_array() or p.max_array)) if jobs else ():
+    parts = [*chunks(jobs, min(p.max_array, slurm.max_array() or p.max_array))] if jobs else []
+    for part in parts:
         executor = submitit.SlurmExecutor(
             submissions.logs(plan.run, stage.name), max_num_timeout=p.requeues, python=p.python or None
         )
-        executor.update_parameters(**options(plan, stage.name, code, ids))
+        executor.update_parameters(**options(plan, stage.name, code, ids, len(parts)))
         with executor.batch():
             results = [executor.submit(task(plan, job)) for job in part]
         for job, result in zip(part, results, strict=True):
@@ -186,15 +199,22 @@ def chunks(jobs: list[Job], size: int) -> Iterator[list[Job]]:
 def task(plan: Plan, job: Job) -> SlurmTask:
     e = plan.experiment
     share = e.profile.cpus_per_task if job.stage == PREPARE else slots(e)
-    return SlurmTask(str(plan.run.path), job.stage, job.label, share)
+    return SlurmTask(str(plan.run.path), job.stage, job.label, share, job.index)
 
 
-def options(plan: Plan, stage: str, code: Path, after: list[str]) -> dict[str, Any]:
-    """A stage's options in Submitit's words; `after`: ids of the jobs it waits for, however they end."""
+def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1) -> dict[str, Any]:
+    """A stage's options in Submitit's words; `after`: ids of the jobs it waits for, however they end.
+
+    An array that is in several parts shares its parallelism among them.
+    """
     e, p = plan.experiment, plan.experiment.profile
+    ranks = processes(e) if stage == FINAL else 1
+    cpus, gpus = p.cpus_per_task // ranks, p.gpus_per_node
+    if stage == SEARCH and e.backend == "array":  # one trial
+        cpus, gpus = max(e.operations.threads, cpus // slots(e)), min(gpus, 1)
     chosen = {
         "partition": p.partition, "account": p.account, "qos": p.qos, "constraint": p.constraint,
-        "gpus_per_node": p.gpus_per_node,
+        "gpus_per_node": gpus,
     }  # fmt: skip
     more = {"mem": p.mem, "reservation": p.reservation, "dependency": after and "afterany:" + ":".join(after)}
     return {
@@ -202,12 +222,12 @@ def options(plan: Plan, stage: str, code: Path, after: list[str]) -> dict[str, A
         "job_name": f"{e.sweep}-{stage}",
         "comment": str(plan.run.path),
         "time": p.minutes,
-        "nodes": p.nodes if stage == SEARCH else 1,
-        "ntasks_per_node": 1,
-        "cpus_per_task": p.cpus_per_task,
-        # Since Slurm 22.05 srun no longer takes it from sbatch.
-        "srun_args": [f"--cpus-per-task={p.cpus_per_task}"],
-        "array_parallelism": p.parallel,
+        "nodes": p.nodes if stage == FINAL else 1,
+        "ntasks_per_node": ranks,
+        "cpus_per_task": cpus,
+        # Since Slurm 22.05 srun no longer takes it from sbatch. Without one of them, ranks wait for ever.
+        "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1"],
+        "array_parallelism": max(1, p.parallel // parts),
         "signal_delay_s": p.signal_delay,
         "wckey": None,
         "setup": [*p.setup, *exports(code)],
@@ -222,12 +242,21 @@ def script(plan: Plan, stage: Stage, code: Path) -> str:
     return _make_sbatch_string(
         command=f"{python} -u -m submitit.core._submit {shlex.quote(str(folder))}",
         folder=folder,
-        map_count=len(stage.jobs) if len(stage.jobs) > 1 else None,
+        map_count=min(len(stage.jobs), plan.experiment.profile.max_array) if len(stage.jobs) > 1 else None,
         **options(plan, stage.name, code, [f"<{name}>" for name in stage.after]),
     )
 
 
-class SlurmTask(Task):
+class RankedTask(Task):
+    """A task of which a job may run several processes: each gets its rank and where to find the first."""
+
+    def __call__(self) -> None:
+        if submitit.JobEnvironment().num_tasks > 1:
+            TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        super().__call__()
+
+
+class SlurmTask(RankedTask):
     """A task that Slurm may interrupt: Submitit calls `checkpoint` at its warning, and requeues the job."""
 
     def __call__(self) -> None:

@@ -51,6 +51,13 @@ class SelectSettings:
 
 
 @dataclass
+class FinalSettings:
+    """The training of each chosen generator anew, by all devices of profile.nodes. See `hpc.final`."""
+
+    kimg: float = 0.0  # its length, thousands of images; 0: no such stage
+
+
+@dataclass
 class Experiment:
     """One launch, whole. `python hpc/launch.py key=value ...` sets any of these."""
 
@@ -64,6 +71,7 @@ class Experiment:
     seed: int = 0
     fold: int = 0
     results: str = str(ROOT / "results")
+    backend: Literal["ray", "array"] = "ray"  # array: each trial of a grid is a job of its own, without Ray
     allow_rejected: bool = False  # later stages take vetoed generators too
     dry_run: bool = False
     trial: TrialSettings = field(default_factory=TrialSettings)
@@ -72,6 +80,7 @@ class Experiment:
     search: SearchSettings = field(default_factory=SearchSettings)
     select: SelectSettings = field(default_factory=SelectSettings)
     ablate: AblateSettings = field(default_factory=AblateSettings)
+    final: FinalSettings = field(default_factory=FinalSettings)
     profile: ProfileSettings = field(default_factory=ProfileSettings)
 
 
@@ -231,10 +240,27 @@ def checked(e: Experiment) -> Experiment:
         raise SkinGanError(f"operations.threads={e.operations.threads}: expected at least 1")
     check_profile(e.profile)
     check_ablate(e.ablate, e.trial.model.family)
+    check_backend(e)
     e.results = str(Path(os.path.expandvars(e.results)).expanduser().absolute())
     if "$" in e.results:
         raise SkinGanError(f"results={e.results}: a variable in it is not set in this shell")
     return e
+
+
+def check_backend(e: Experiment) -> None:
+    """Raise one SkinGanError if the search, the final training and the profile do not go together."""
+    if e.backend == "array" and e.search.scheduler != "none":
+        raise SkinGanError(
+            f"backend=array runs each trial by itself, and search.scheduler={e.search.scheduler} compares "
+            "them: set search.scheduler=none, or backend=ray"
+        )
+    if not 0 <= e.final.kimg < float("inf"):
+        raise SkinGanError(f"final.kimg={e.final.kimg}: expected at least 0")
+    if e.profile.nodes > 1 and not e.final.kimg:
+        raise SkinGanError(
+            f"profile.nodes={e.profile.nodes}: a search has one node per class; several are for the final "
+            "training, which final.kimg asks for. Set that, or profile.nodes=1"
+        )
 
 
 def save(e: Experiment, path: Path) -> None:

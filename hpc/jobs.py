@@ -17,16 +17,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from hpc.ablation import arm_tasks, combined_tasks, sample_tasks
-from hpc.config import ROOT, Experiment
+from hpc.config import Experiment
+from hpc.final import train_final
 from hpc.plan import (
     ABLATE,
     AFTER_SELECTION,
     COMBINE,
+    FINAL,
     FOLDS,
     GENERATE,
     PREPARE,
@@ -37,9 +38,10 @@ from hpc.plan import (
     Plan,
     reopen,
 )
-from hpc.provenance import CODE
+from hpc.preflight import preflight
 from hpc.space import leaves
 from hpc.staging import stage_data
+from hpc.trials import Runner
 from skin_gan.errors import SkinGanError
 from skin_gan.run import RunFolder, content_hash, lock, read_json, write_json
 
@@ -59,15 +61,21 @@ class Task:
     stage: str
     label: str
     slots: int  # trials at a time
+    index: int | None = None  # the only trial of this job, where each has one of its own
 
     def __call__(self) -> None:
-        run, name = RunFolder(Path(self.run)), Job(self.stage, self.label).name
+        run, name = RunFolder(Path(self.run)), Job(self.stage, self.label, index=self.index).name
+        if int(os.environ.get("RANK", "0")) > 0:
+            # One of several processes that train together: the first of them keeps the record.
+            return train_final(reopen(run), self.label)
         # A launcher that was killed can leave its job behind: wait for it, then do what it left undone.
         with lock(run.jobs / f"{name}.lock", wait=float("inf")) as held, record(run, name) as tell:
             assert held is not None
             plan = reopen(run)
             tell(target=target(plan, self.stage))
-            if self.stage == SEARCH:
+            if self.stage == SEARCH and self.index is not None:
+                run_trial(plan, self.label, self.index)
+            elif self.stage == SEARCH:
                 self.search(plan, held)
             else:
                 WORK[self.stage](plan, self.label, tell)
@@ -142,12 +150,23 @@ def await_end() -> NoReturn:
 
 
 def target(plan: Plan, stage: str) -> Any:
-    """What a job works towards. A launch may change it: a search's trials per class and kimg; and what comes
-    after selection by all of the ablation's settings."""
+    """What a job works towards, which a launch may change: kimg, in a search trials per class too, and in the
+    ablation all of its settings."""
     e = plan.experiment
+    if stage == FINAL:
+        return [e.final.kimg]
     if stage in AFTER_SELECTION:
         return content_hash([asdict(e.ablate), asdict(e.select), e.allow_rejected])
     return [e.search.trials, *e.search.rungs]
+
+
+def run_trial(plan: Plan, label: str, index: int) -> None:
+    """One trial in this very process. Raises RuntimeError if it fails."""
+    check_prepared(plan.run)
+    os.environ.update(stage_data(plan))
+    runner = Runner(plan, label)
+    if runner.run(index)["failed"]:
+        raise RuntimeError(runner.folder.state()["reason"])
 
 
 def check_prepared(run: RunFolder) -> None:
@@ -211,12 +230,13 @@ def ray_environment(temporary: str, variables: dict[str, str]) -> dict[str, str]
     environment.pop("RAY_ADDRESS", None)  # or it would join whatever cluster that names
     environment.update(RAY_USAGE_STATS_ENABLED="0", RAY_CHDIR_TO_TRIAL_DIR="0")
     environment.update(TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1")  # the session writes its own
+    environment.update(TUNE_DISABLE_SIGINT_HANDLER="1")  # it would take trials that were stopped for failed
     environment.update(RAY_memory_monitor_refresh_ms="0")  # it watches the machine; Slurm watches the job
     return environment
 
 
 def end_group(child: subprocess.Popen[bytes], grace: float) -> None:
-    """SIGINT, so that trials save and Ray ends its processes; SIGKILL for what is left after `grace` s."""
+    """SIGINT, so that Ray ends its processes; SIGKILL for what is left after `grace` seconds."""
     for number, seconds in ((signal.SIGINT, grace), (signal.SIGKILL, 5.0)):
         if child.poll() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -250,25 +270,6 @@ def columns(e: Experiment) -> dict[str, list[Any]]:
     return {"label": e.classes} | {
         ".".join(path): next(iter(d.values())) for path, d in leaves(e.search.space)
     }
-
-
-def preflight(plan: Plan) -> None:
-    """Check what only the machine that trains can tell, before many jobs find it out. Raises SkinGanError."""
-    import torch
-
-    e, code = plan.experiment, os.environ.get(CODE, str(ROOT))
-    if Path(code).resolve() != ROOT:
-        raise SkinGanError(f"Python here took the package from {ROOT}, not from {code}: see profile.setup")
-    if missing := [name for name in ("ray", "accelerate", "timm", "submitit") if find_spec(name) is None]:
-        raise SkinGanError(
-            f"{sys.executable} on {socket.gethostname()} has no {', '.join(missing)}: see profile.setup"
-        )
-    wanted, found = e.profile.gpus_per_node, torch.cuda.device_count()
-    if e.operations.device != "cpu" and found < wanted:
-        raise SkinGanError(
-            f"{socket.gethostname()} shows torch {found} GPUs where profile.gpus_per_node={wanted}: check "
-            "the profile and torch's build, or set operations.device=cpu"
-        )
 
 
 def select(plan: Plan, label: str, tell: Callable[..., None]) -> None:
@@ -316,6 +317,7 @@ def report(plan: Plan, label: str, tell: Callable[..., None]) -> None:
 WORK: dict[str, Callable[[Plan, str, Callable[..., None]], None]] = {
     PREPARE: prepare,
     SELECT: select,
+    FINAL: lambda plan, label, tell: train_final(plan, label),
     **{stage: functools.partial(ablate, stage=stage) for stage in (FOLDS, GENERATE, ABLATE, COMBINE)},
     REPORT: report,
 }

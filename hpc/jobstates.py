@@ -26,6 +26,9 @@ CAUSES = {
 }
 
 
+KILLED = r"task \d+: Killed"  # one of a job's processes, as srun says it
+
+
 @dataclass(frozen=True)
 class JobState:
     """One job of a sweep as status shows it."""
@@ -99,7 +102,8 @@ def cause_of(ended: str, log: str) -> str:
     said = [
         (match.start(), cause) for cause, (_, words) in CAUSES.items() for match in re.finditer(words, log)
     ]
-    return max(said)[1] if said else ""
+    # Last, since what Slurm ends for any of these causes is killed too.
+    return max(said)[1] if said else "a killed process" if re.search(KILLED, log) else ""
 
 
 def tail(log: Path, size: int) -> str:

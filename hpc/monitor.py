@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -18,6 +19,7 @@ from hpc.jobstates import JobState, job_states
 from skin_gan.errors import SkinGanError
 from skin_gan.run import RunFolder
 
+MANY = 40  # jobs: more are counted instead of listed
 STYLES = {"running": "cyan", "done": "green", "failed": "bold red", "lost": "bold red", "cancelled": "yellow"}
 
 
@@ -79,11 +81,15 @@ def describe(run: RunFolder, options: argparse.Namespace) -> list[RenderableType
 
 
 def job_table(states: list[JobState]) -> Table:
-    """A row per Slurm job of the sweep."""
+    """A row per Slurm job of the sweep; where they are many, one for those of a class that are alike."""
+    if len(states) > MANY:
+        counts = Counter((s.job.rpartition("-")[0] or s.job, s.state, s.why) for s in states)
+        rows = [(f"{n} x {job}", "", state, "", "", "", why) for (job, state, why), n in counts.items()]
+    else:
+        rows = [(s.job, s.id, s.state, str(s.restarts or ""), s.left, s.node, s.why) for s in states]
     t = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("job", "id", "state", "restarts", "time left", "node", "why"):
         t.add_column(name, justify="right" if name in ("restarts", "time left") else "left")
-    for s in states:
-        t.add_row(s.job, s.id, Text(s.state, style=STYLES.get(s.state, "")), str(s.restarts or ""), s.left,
-                  s.node, s.why)  # fmt: skip
+    for job, number, state, *rest in rows:
+        t.add_row(job, number, Text(state, style=STYLES.get(state, "")), *rest)
     return t

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
 from skin_gan.run import COMPLETED, DIVERGED, PRUNED, RunFolder, TrialFolder, content_hash, read_json
 
-PREPARE, SEARCH, SELECT = "prepare", "search", "select"
+PREPARE, SEARCH, SELECT, FINAL = "prepare", "search", "select", "final"
 FOLDS, GENERATE, ABLATE, COMBINE, REPORT = "folds", "generate", "ablate", "combine", "report"
 AFTER_SELECTION = (FOLDS, GENERATE, ABLATE, COMBINE, REPORT)
-STAGES = (PREPARE, SEARCH, SELECT, *AFTER_SELECTION)
+STAGES = (PREPARE, SEARCH, SELECT, FINAL, *AFTER_SELECTION)
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,12 @@ class Job:
     stage: str
     label: str = ""  # what it is about: of a search the lesion class
     kimg: float = 0.0  # expected training, thousands of images
+    index: int | None = None  # the only trial of the job, where each has one of its own
 
     @property
     def name(self) -> str:
-        return f"{self.stage}-{self.label}" if self.label else self.stage
+        words = [self.stage, self.label, "" if self.index is None else f"{self.index:04d}"]
+        return "-".join(filter(None, words))
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,21 @@ class Plan:
     run: RunFolder
     stages: tuple[Stage, ...]
     notes: tuple[str, ...] = ()  # what of the settings does not apply
+    known: dict[str, list[tuple[TrialSpec, TrialFolder]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )  # trials by class, once they were asked for
 
     def trials(self, label: str) -> list[tuple[TrialSpec, TrialFolder]]:
         """The class's trials in order, each with its folder."""
-        specs = trial_specs(self.experiment, self.data, label)
-        return [(spec, self.run.trial(label, spec.index, spec.id)) for spec in specs]
+        if label not in self.known:
+            specs = trial_specs(self.experiment, self.data, label)
+            self.known[label] = [(spec, self.run.trial(label, spec.index, spec.id)) for spec in specs]
+        return self.known[label]
+
+    def trials_of(self, job: Job) -> list[tuple[TrialSpec, TrialFolder]]:
+        """The trials that a job of the search brings to their end."""
+        trials = self.trials(job.label)
+        return trials if job.index is None else [trials[job.index]]
 
     @property
     def kimg(self) -> float:
@@ -75,17 +88,20 @@ def make_plan(e: Experiment, data: Store) -> Plan:
         a, left_out = without_whole(e.ablate)
         notes = [f"left out: the arm {arm}, which needs generators of all classes" for arm in left_out]
     e = dataclasses.replace(e, classes=labels, ablate=a)
+    if e.final.kimg:
+        check_processes(e)
     return Plan(e, data.fingerprint, run_folder(e, data), stages_of(e), tuple(notes))
 
 
 def stages_of(e: Experiment) -> tuple[Stage, ...]:
     """The stages of an experiment whose classes are known, in the order in which they run."""
-    kimg = expected_kimg(e.search)
     chain: list[tuple[str, list[Job]]] = [
         (PREPARE, [Job(PREPARE)]),
-        (SEARCH, [Job(SEARCH, label, kimg) for label in e.classes]),
+        (SEARCH, search_jobs(e)),
         (SELECT, [Job(SELECT)]),
     ]
+    if e.final.kimg:
+        chain.append((FINAL, [Job(FINAL, label, e.final.kimg) for label in e.classes]))
     if e.ablate.classifiers:
         chain += ablation_stages(e)
     after = [(), *((name,) for name, _ in chain)]
@@ -105,6 +121,36 @@ def ablation_stages(e: Experiment) -> list[tuple[str, list[Job]]]:
         (COMBINE, [Job(COMBINE, task.label) for task in combined_tasks(a)]),
         (REPORT, [Job(REPORT)]),
     ]
+
+
+def search_jobs(e: Experiment) -> list[Job]:
+    """A job per class, or per trial."""
+    if e.backend == "ray":
+        return [Job(SEARCH, label, expected_kimg(e.search)) for label in e.classes]
+    kimg, trials = e.search.rungs[-1], range(e.search.trials)
+    return [Job(SEARCH, label, kimg, index) for label in e.classes for index in trials]
+
+
+def processes(e: Experiment) -> int:
+    """Processes per node that train a final generator together: one per GPU, or per `threads` cores."""
+    p = e.profile
+    if p.gpus_per_node:
+        return p.gpus_per_node
+    return max(1, p.cpus_per_task // e.operations.threads) if p.kind == "slurm" else 1
+
+
+def check_processes(e: Experiment) -> None:
+    """SkinGanError if the processes of a final training cannot share its batches equally."""
+    sizes = [e.trial.train.batch]
+    if drawn := e.search.space.get("train", {}).get("batch"):
+        sizes += drawn.get("choice", [])
+    n = e.profile.nodes * processes(e)
+    if math.gcd(*sizes) % n:
+        raise SkinGanError(
+            f"{e.profile.nodes} nodes with {processes(e)} processes each cannot share batches of "
+            f"{', '.join(map(str, sizes))} equally: change profile.nodes, gpus_per_node or cpus_per_task, or "
+            "set final.kimg=0"
+        )
 
 
 def reopen(run: RunFolder) -> Plan:

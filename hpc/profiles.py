@@ -25,7 +25,7 @@ class ProfileSettings:
     qos: str = ""
     constraint: str = ""
     reservation: str = ""
-    nodes: int = 1  # per lesion class
+    nodes: int = 1  # of a final training; a search has one per lesion class
     cpus_per_task: int = 1  # CPU cores per node
     mem: str = ""  # per node, such as 16G
     minutes: int = 24 * 60  # time limit of a job; a search that needs longer is requeued and goes on

@@ -18,7 +18,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +29,7 @@ from ray.tune.schedulers import ASHAScheduler
 from hpc.config import SearchSettings
 from hpc.jobs import NO_RAY
 from hpc.plan import Plan, reopen, unfinished
+from hpc.trials import WORST, Runner
 from skin_gan.run import (
     COMPLETED,
     DIVERGED,
@@ -41,8 +41,6 @@ from skin_gan.run import (
     read_jsonl,
 )
 
-# A metric that cannot be computed ranks last and stops its trial.
-WORST = float("inf")
 # ASHA ignores the controller that Tune passes to its methods.
 NO_CONTROLLER: Any = None
 
@@ -146,68 +144,22 @@ class Rungs(ASHAScheduler):
 
 
 class Trial(tune.Trainable):
-    """One trial at a time; the process is reused, so torch and the class's features load once."""
+    """One trial at a time; the process is reused for others."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        self.plan = reopen(RunFolder(Path(config["run"])))
+        self.runner = Runner(reopen(RunFolder(Path(config["run"]))), config["label"])
         self.reset_config(config)
-
-    @cached_property
-    def inputs(self) -> Any:
-        from hpc.inputs import Inputs
-
-        return Inputs(self.plan)
-
-    @cached_property
-    def judged(self) -> tuple[Any, Any]:
-        """The class's images and its judge, loaded once for all trials of this process."""
-        return self.inputs.split(self.config["label"]), self.inputs.judge(self.config["label"])
 
     def reset_config(self, config: dict[str, Any]) -> bool:
         self.config = config
-        self.cleanup()
-        self.spec, self.folder = self.plan.trials(config["label"])[config["index"]]
-        self.rung = 0
+        self.runner.open(config["index"])
         return True
 
-    @cached_property
-    def session(self) -> Any:
-        from skin_gan.train import Session
-
-        e = self.plan.experiment
-        return Session(self.spec, self.folder, self.judged[0], e.operations, e.evaluate)
-
     def step(self) -> dict[str, Any]:
-        """Train to the next rung and measure there."""
-        from skin_gan.train import Diverged
-
-        rungs = self.plan.experiment.search.rungs
-        kimg = rungs[self.rung]
-        self.rung += 1
-        try:
-            row = self.session.advance(kimg, self.judged[1], target=rungs[-1])
-        except Diverged as e:
-            return self.end(DIVERGED, str(e), kimg)
-        except Exception as e:  # recorded with its trace; the other trials go on
-            traceback.print_exc()
-            return self.end(FAILED, f"{type(e).__name__}: {e}", kimg)
-        if row["kid"] is None:
-            return self.end(DIVERGED, row["note"], kimg)
-        if kimg >= rungs[-1]:
-            return self.end(COMPLETED, "", kimg, row["kid"])
-        return {"kimg": kimg, "kid": row["kid"], "ended": False, "failed": False}
-
-    def end(self, state: str, reason: str, kimg: float, kid: float = WORST) -> dict[str, Any]:
-        if "session" in self.__dict__:
-            self.session.finish(state, reason)
-        else:  # it could not even be opened
-            self.folder.update(state=state, reason=reason)
-        return {"kimg": kimg, "kid": kid, "ended": True, "failed": state == FAILED}
+        return self.runner.step()
 
     def cleanup(self) -> None:
-        session = self.__dict__.pop("session", None)
-        if session is not None:
-            session.close()
+        self.runner.close()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: the session keeps its own state in the trial's folder."""
@@ -260,6 +212,8 @@ def main(arguments: list[str]) -> int:
     die_with_parent(temporary)
     try:
         search(reopen(RunFolder(Path(run))), label, int(slots), temporary)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except Exception as e:
         traceback.print_exc()
         Path(temporary, "error").write_text(f"{type(e).__name__}: {e}")  # for the job's record

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from hpc import config
 from hpc.config import SelectSettings
 from hpc.plan import Plan
 
@@ -50,6 +52,12 @@ def choose(rows: list[dict[str, Any]], s: SelectSettings) -> Selected | None:
         return None
     reasons, row = min(measured, key=lambda m: (len(m[0]), m[1]["kid"]))
     return Selected(row, accepted=not reasons, reasons=reasons)
+
+
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """What is known of the generator in a folder; None where there is none."""
+    path = folder / "generator.yaml"
+    return config.read_yaml(path) if path.exists() else None
 
 
 def export_best(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Selected]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from hpc.profiles import ProfileSettings
@@ -17,6 +19,10 @@ CONF = "SLURM_CONF"
 FIELDS = ("JobArrayID", "State", "Reason", "TimeLeft", "RestartCnt", "NodeList")
 LOCAL_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay")
 PENDING, RUNNING = "PENDING", "RUNNING"
+
+
+class Unreachable(SkinGanError):
+    """Slurm is not here, or does not answer."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +49,17 @@ def use(p: ProfileSettings) -> None:
 
 
 def client(*words: str) -> str:
-    """What one of Slurm's commands prints. SkinGanError if there is none, or it does not answer."""
+    """What one of Slurm's commands prints. Raises Unreachable if there is none, or it does not answer."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT)
     except FileNotFoundError as e:
-        raise SkinGanError(f"there is no {words[0]} here: run this where Slurm's commands are") from e
+        raise Unreachable(f"there is no {words[0]} here: run this where Slurm's commands are") from e
     except subprocess.TimeoutExpired as e:
-        raise SkinGanError(f"Slurm does not answer: {words[0]} took over {TIMEOUT:.0f} s; try later") from e
+        raise Unreachable(f"Slurm does not answer: {words[0]} took over {TIMEOUT:.0f} s; try later") from e
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["no message"]
         error = said[-1].removeprefix(f"{words[0]}: ")
-        raise SkinGanError(f"{words[0]} failed: {error}; is the cluster up (`sinfo`)?")
+        raise Unreachable(f"{words[0]} failed: {error}; is the cluster up (`sinfo`)?")
     return done.stdout
 
 
@@ -67,15 +73,18 @@ def queue() -> dict[str, Queued]:
 
 def ended(ids: Iterable[str]) -> dict[str, str]:
     """How jobs ended, such as TIMEOUT, by id: one sacct call. Empty where the cluster keeps no accounts."""
-    wanted = ",".join(ids)
-    if not wanted:
+    bases = {i: i.partition("_")[0] for i in ids}
+    if not bases:
         return {}
+    wanted = ",".join(dict.fromkeys(bases.values()))  # thousands of elements would not fit into a command
     try:
         text = client("sacct", "-X", "--noheader", "--parsable2", "--format=JobID,State", f"--jobs={wanted}")
     except SkinGanError:
         return {}  # many clusters have no sacct: the records and logs on disk tell as much
     rows = (line.split("|") for line in text.splitlines() if "|" in line)
-    return {row[0]: row[1].split()[0] for row in rows}
+    # Elements of an array that never started have one row together, 12_[3-9].
+    states = {row[0].partition("_[")[0]: row[1].split()[0] for row in rows}
+    return {i: states.get(i) or states.get(base, "") for i, base in bases.items()}
 
 
 def cancel(ids: Iterable[str]) -> None:
@@ -95,10 +104,42 @@ def _each(command: str, ids: Iterable[str]) -> None:
         client(*command.split(), *ids)
 
 
+@cache
 def max_array() -> int | None:
     """Elements that the cluster allows in one array, or None where it does not say."""
     size = _fields(client("scontrol", "show", "config")).get("MaxArraySize")
     return int(size) - 1 if size else None  # the highest index is one less than the size
+
+
+def check_limits(p: ProfileSettings) -> None:
+    """SkinGanError if there is no such partition, it takes no job of such length, or there are no arrays."""
+    text = client("scontrol", "--all", "--oneliner", "show", "partition")
+    rows = [dict(word.partition("=")[::2] for word in line.split()) for line in text.splitlines()]
+    default = [row["PartitionName"] for row in rows if row["Default"] == "YES"]
+    wanted = p.partition.split(",") if p.partition else default
+    limits = {r["PartitionName"]: r["MaxTime"] for r in rows}
+    if unknown := [name for name in wanted if name not in limits]:
+        raise SkinGanError(f"profile.partition={unknown[0]}: this cluster has {', '.join(limits)}")
+    allowed = [seconds(limits[name]) for name in wanted]
+    # A quality of service may allow more than the partition.
+    if allowed and not p.qos and max(allowed) < p.minutes * 60:
+        raise SkinGanError(
+            f"profile.minutes={p.minutes}: partition {p.partition or wanted[0]} allows at most "
+            f"{max(allowed) // 60:.0f} (MaxTime); a search that needs longer is requeued and goes on"
+        )
+    if (size := max_array()) is not None and size < 1:
+        raise SkinGanError("this cluster allows no job arrays (MaxArraySize): ask its administrators")
+
+
+def seconds(limit: str) -> float:
+    """A time in Slurm's words, such as UNLIMITED or 2-12:00:00 (days, hours, minutes, seconds)."""
+    days, _, clock = limit.rpartition("-")
+    if not clock[:1].isdigit():
+        return math.inf
+    total = 0.0
+    for part in clock.split(":"):
+        total = 60 * total + int(part)
+    return total + 86400 * int(days or 0)
 
 
 def _fields(text: str) -> dict[str, str]:

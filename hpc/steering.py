@@ -11,12 +11,13 @@ from rich.console import Console
 from hpc import slurm
 from hpc.cli import carry_out, make_console
 from hpc.jobstates import JobState, job_states, tail
-from hpc.plan import SEARCH, STAGES, Job, Plan, reopen
+from hpc.plan import SEARCH, STAGES, Plan, reopen
 from hpc.progress import Snapshot, snapshot
 from hpc.provenance import freeze
 from skin_gan.errors import SkinGanError
 from skin_gan.run import DIVERGED, FAILED, RunFolder
 
+MANY = 40  # jobs: of more only the number is told
 ACTIONS: dict[str, tuple[str, Callable[[Iterable[str]], None]]] = {
     "cancel": ("cancelled", slurm.cancel),
     "hold": ("held", slurm.hold),
@@ -52,22 +53,27 @@ def wanted(plan: Plan, labels: list[str] | None, stage: str | None, shared: bool
     return {job.name for job in jobs if (job.label in (labels or [job.label]) if job.label else shared)}
 
 
-def states_of(plan: Plan, s: Snapshot, names: set[str]) -> list[JobState]:
-    """The states of the named jobs. SkinGanError if Slurm cannot be asked."""
+def states_of(plan: Plan, s: Snapshot) -> list[JobState]:
+    """The states of the sweep's jobs. SkinGanError if Slurm cannot be asked."""
     states, trouble = job_states(plan.run, plan.experiment.profile, s.jobs)
     if trouble:
         raise SkinGanError(trouble.removeprefix("from disk alone: "))
-    return [state for state in states if state.job in names]
+    return states
 
 
 def act(console: Console, plan: Plan, names: set[str], action: str) -> int:
     said, do = ACTIONS[action]
-    alive = [s for s in states_of(plan, snapshot(plan.run), names) if s.alive]
+    every = [s for s in states_of(plan, snapshot(plan.run)) if s.alive]
+    alive = [s for s in every if s.job in names]
     if action == "hold":
         alive = [s for s in alive if s.state == slurm.PENDING.lower()]  # Slurm would hold its requeueing
-    do(s.id for s in alive)
-    for s in alive:
+    others = {s.submission.base for s in every if s not in alive}
+    # A whole array by its own id: Slurm then does it at once, however many elements it has.
+    do(dict.fromkeys(s.submission.base if s.submission.base not in others else s.id for s in alive))
+    for s in alive[:MANY]:
         console.print(f"{said}: {s.job} (job {s.id}, was {s.state})", highlight=False)
+    if len(alive) > MANY:
+        console.print(f"{said}: {len(alive) - MANY} more")
     if not alive:
         console.print("no such job is in the queue")
     return 0
@@ -77,11 +83,12 @@ def retry(console: Console, plan: Plan, names: set[str]) -> int:
     """Name what failed, and run or queue again what is not finished."""
     s = snapshot(plan.run)
     if plan.experiment.profile.kind == "slurm":
-        for state in states_of(plan, s, names):
-            if not state.alive and state.why:
+        for state in states_of(plan, s):
+            if state.job in names and not state.alive and state.why:
                 print_failure(console, plan.run, state)
+    labels = {j.label for stage in plan.stages for j in stage.jobs if j.stage == SEARCH and j.name in names}
     for c in s.classes:
-        for trial in c.trials if Job(SEARCH, c.label).name in names else ():
+        for trial in c.trials if c.label in labels else ():
             if trial["state"] in (FAILED, DIVERGED):
                 again = "tried again" if trial["state"] == FAILED else "it would diverge again: not tried"
                 console.print(f"{c.label}/{trial['name']}: {trial['state']}: {trial['reason']} ({again})",

@@ -78,7 +78,7 @@ def _support(found: Tables, row: GainRow) -> list[str]:
     if plain and base:
         lines.append(
             f"Over real images only, which is what is often reported, the same arm gains {gain(plain.gain)} "
-            f"{span(plain.low, plain.high)}; of that {arm_title(row.base)} alone gains {gain(base.gain)} "
+            f"{span(plain.low, plain.high)}; {arm_title(row.base)} alone: {gain(base.gain)} "
             f"{span(base.low, base.high)}."
         )
     alone = found.gain(row.classifier, f"fold {found.fold}", row.arm, row.base)
@@ -120,7 +120,7 @@ def limits(found: Tables, data: Mapping[str, Any], allow_rejected: bool) -> list
     }
     said = []
     if small:
-        few = ", ".join(f"{c} ({images} of {lesions} lesions)" for c, (images, lesions) in small.items())
+        few = ", ".join(f"{c} ({images} images, {lesions} lesions)" for c, (images, lesions) in small.items())
         said.append(f"Few test images: {few}. Recall of these classes is hardly known, and weighs as much as "
                     "any other in balanced accuracy.")  # fmt: skip
     if len(found.scopes) > 1:

@@ -70,3 +70,29 @@ def test_expected_training_is_successive_halving():
     assert expected_kimg(e.search) == pytest.approx(9 * 4 + 3 * 8 + 1 * 24)
     e = compose(["sweep=aegan_lr", "search.trials=9", "search.rungs=[4,12,36]", "search.scheduler=none"])
     assert expected_kimg(e.search) == 9 * 36
+
+
+def test_an_array_has_a_job_per_trial(tmp_path):
+    words = ("backend=array", "search.scheduler=none", "search.trials=3", "classes=[df,nv]")
+    plan = plan_of(*words, results=tmp_path)
+    search = plan.stages[1]
+    assert [job.name for job in search.jobs[:4]] == [
+        "search-df-0000", "search-df-0001", "search-df-0002", "search-nv-0000",
+    ]  # fmt: skip
+    assert plan.trials_of(search.jobs[1]) == [plan.trials("df")[1]]
+    assert plan.run == plan_of(results=tmp_path).run
+    assert plan.kimg == plan_of(*words[1:], results=tmp_path).kimg
+
+
+def test_a_final_training_is_a_stage_of_the_same_sweep(tmp_path):
+    plan = plan_of("final.kimg=100", "classes=[df,nv]", results=tmp_path)
+    assert [job.name for job in plan.stages[-1].jobs] == ["final-df", "final-nv"]
+    assert plan.stages[-1].after == ("select",)
+    assert plan.run == plan_of(results=tmp_path).run
+
+
+def test_processes_that_cannot_share_a_batch_are_an_error_before_any_work(tmp_path):
+    words = ("cluster=several_nodes", "final.kimg=1", "trial.train.batch=32")
+    assert plan_of(*words, results=tmp_path).stages[-1].name == "final"
+    with pytest.raises(SkinGanError, match="3 nodes with 4 processes each cannot share batches of 32"):
+        plan_of(*words, "profile.nodes=3", results=tmp_path)

@@ -33,7 +33,7 @@ def plan_of(results: Path, *words: str):
 
 @pytest.mark.parametrize("name", CHOICES["cluster"].names())
 def test_every_profile_composes_and_says_what_it_is(name):
-    assert compose([*WORDS, f"cluster={name}"]).profile.kind in ("local", "slurm")
+    assert compose([*WORDS, f"cluster={name}", "final.kimg=1"]).profile.kind in ("local", "slurm")
     assert (ROOT / "slurm" / f"{name}.yaml").read_text().startswith("# ")
 
 
@@ -56,6 +56,8 @@ def test_a_profile_may_say_where_results_go(monkeypatch):
         ("profile.signal_delay=99999999", "fewer seconds"),
         ("profile.partitions=gpu", "did you mean profile.partition?"),
         ("results=$NO_SUCH_VARIABLE/x", "is not set"),
+        ("profile.nodes=2", "final.kimg asks for"),
+        ("backend=array", "set search.scheduler=none"),
     ],
 )
 def test_a_mistake_in_a_profile_is_named(word, says):
@@ -77,6 +79,31 @@ def test_a_dry_run_shows_every_script_without_slurm(tmp_path):
     for text in (*options.split(), "module load cuda", "--dependency='afterany:<prepare>'"):
         assert text in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_final_training_has_a_task_per_device_of_all_nodes(tmp_path):
+    plan = plan_of(tmp_path, "cluster=several_nodes", "final.kimg=1", "trial.train.batch=32")
+    script = cluster.script(plan, plan.stages[-1], Path("/code"))
+    for option in ("--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--cpus-per-task=6"):
+        assert f"#SBATCH {option}\n" in script
+    search = cluster.script(plan, plan.stages[1], Path("/code"))
+    assert "#SBATCH --nodes=1\n" in search and "#SBATCH --ntasks-per-node=1\n" in search
+
+
+def test_an_array_in_parts_keeps_to_the_cap_and_a_trial_gets_its_share_of_the_devices(tmp_path):
+    words = ("cluster=several_gpus", "backend=array", "search.scheduler=none", "search.trials=50")
+    plan = plan_of(tmp_path, *words, "profile.parallel=9", "profile.max_array=40")
+    options = cluster.options(plan, "search", Path("/code"), [], parts=4)
+    assert (options["array_parallelism"], options["gpus_per_node"], options["cpus_per_task"]) == (2, 1, 6)
+    assert "--array=0-39%9" in cluster.script(plan, plan.stages[1], Path("/code"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [("30:00", 1800), ("1-00:00:00", 86400), ("2-12:30:00", 217800), ("UNLIMITED", float("inf"))],
+)
+def test_limits_are_read_in_slurms_words(limit, seconds):
+    assert slurm.seconds(limit) == seconds
 
 
 def test_jobs_run_from_a_copy_of_the_code(tmp_path):
@@ -172,6 +199,8 @@ def test_a_search_that_runs_towards_less_is_followed_by_another(tmp_path, monkey
             "out of memory",
         ),
         ("FAILED", "ValueError", ""),
+        ("FAILED", "srun: error: node2: task 3: Killed", "a killed process"),
+        ("", "CANCELLED AT 2026 DUE TO TIME LIMIT ***\nsrun: error: n1: task 0: Killed", "time limit"),
     ],
 )
 def test_a_cause_is_named_with_and_without_accounts(ended, log, cause):

@@ -1,0 +1,38 @@
+"""What only the machine that trains can tell, checked before many jobs find it out."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+from hpc import slurm
+from hpc.config import ROOT
+from hpc.plan import Plan
+from hpc.provenance import CODE
+from skin_gan.errors import SkinGanError
+
+
+def preflight(plan: Plan) -> None:
+    """Check what only the machine that trains can tell, before many jobs find it out. Raises SkinGanError."""
+    import torch
+
+    e, code = plan.experiment, os.environ.get(CODE, str(ROOT))
+    if Path(code).resolve() != ROOT:
+        raise SkinGanError(f"Python here took the package from {ROOT}, not from {code}: see profile.setup")
+    if missing := [name for name in ("ray", "accelerate", "timm", "submitit") if find_spec(name) is None]:
+        raise SkinGanError(
+            f"{sys.executable} on {socket.gethostname()} has no {', '.join(missing)}: see profile.setup"
+        )
+    if e.profile.kind == "slurm":
+        with suppress(slurm.Unreachable):  # a container may have no scontrol: launching has asked too
+            slurm.check_limits(e.profile)
+    wanted, found = e.profile.gpus_per_node, torch.cuda.device_count()
+    if e.operations.device != "cpu" and found < wanted:
+        raise SkinGanError(
+            f"{socket.gethostname()} shows torch {found} GPUs where profile.gpus_per_node={wanted}: check "
+            "the profile and torch's build, or set operations.device=cpu"
+        )
