@@ -10,6 +10,8 @@ from hpc.plan import expected_kimg, make_plan, trial_specs
 from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
 
+SEARCH_ALONE = "ablate.classifiers={}"
+
 
 def plan_of(*words: str, results: Path):
     e = compose(["sweep=aegan_lr", "data=demo", f"results={results}", *words])
@@ -73,7 +75,7 @@ def test_expected_training_is_successive_halving():
 
 
 def test_an_array_has_a_job_per_trial(tmp_path):
-    words = ("backend=array", "search.scheduler=none", "search.trials=3", "classes=[df,nv]")
+    words = ("backend=array", "search.scheduler=none", "search.trials=3", "classes=[df,nv]", SEARCH_ALONE)
     plan = plan_of(*words, results=tmp_path)
     search = plan.stages[1]
     assert [job.name for job in search.jobs[:4]] == [
@@ -85,14 +87,14 @@ def test_an_array_has_a_job_per_trial(tmp_path):
 
 
 def test_a_final_training_is_a_stage_of_the_same_sweep(tmp_path):
-    plan = plan_of("final.kimg=100", "classes=[df,nv]", results=tmp_path)
+    plan = plan_of("final.kimg=100", "classes=[df,nv]", SEARCH_ALONE, results=tmp_path)
     assert [job.name for job in plan.stages[-1].jobs] == ["final-df", "final-nv"]
     assert plan.stages[-1].after == ("select",)
     assert plan.run == plan_of(results=tmp_path).run
 
 
 def test_processes_that_cannot_share_a_batch_are_an_error_before_any_work(tmp_path):
-    words = ("cluster=several_nodes", "final.kimg=1", "trial.train.batch=32")
+    words = ("cluster=several_nodes", "final.kimg=1", "trial.train.batch=32", SEARCH_ALONE)
     assert plan_of(*words, results=tmp_path).stages[-1].name == "final"
     with pytest.raises(SkinGanError, match="3 nodes with 4 processes each cannot share batches of 32"):
         plan_of(*words, "profile.nodes=3", results=tmp_path)
