@@ -289,10 +289,10 @@ def ablate(plan: Plan, label: str, tell: Callable[..., None], stage: str) -> Non
     """One job of the stages from fold generators to the last classifier; `label` says which."""
     import torch
 
-    from hpc.ablate import Arms
-    from hpc.generators import Generators
+    from hpc.ablation.generators import Generators
+    from hpc.ablation.runs import Arms
+    from hpc.ablation.samplesets import SampleSets
     from hpc.inputs import Inputs
-    from hpc.samplesets import SampleSets
 
     torch.set_num_threads(plan.experiment.operations.threads)
     inputs, a = Inputs(plan), plan.experiment.ablate
@@ -309,7 +309,7 @@ def ablate(plan: Plan, label: str, tell: Callable[..., None], stage: str) -> Non
 
 def report(plan: Plan, label: str, tell: Callable[..., None]) -> None:
     """Write the tables and the page from what has been done, whole or not."""
-    from hpc.reporting import make_report
+    from hpc.report.make import make_report
 
     make_report(plan)
 

@@ -90,7 +90,7 @@ class Board:
 
 
 def write_run(folder: Path, settings: Mapping[str, str | int | float], metrics: Mapping[str, float]) -> None:
-    """A run of one classifier as one HParams row: what it was and how good it is. Written again, it is replaced.
+    """A run of one classifier as one HParams row; written again, it is replaced.
 
     `settings` tell it from all other runs; `metrics` are recorded under their own names.
     """

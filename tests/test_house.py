@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = sorted([*ROOT.glob("skin_gan/**/*.py"), *ROOT.glob("hpc/*.py")])
+MODULES = sorted([*ROOT.glob("skin_gan/**/*.py"), *ROOT.glob("hpc/**/*.py")])
 
 
 def imports(path: Path) -> set[str]:
@@ -67,6 +67,8 @@ TORCHLESS = (
     "hpc.progress",
     "hpc.monitor",
     "hpc.steering",
+    "hpc.jobstates",
+    "hpc.ablation",
     "skin_gan.run",
 )
 

@@ -13,15 +13,15 @@ import pytest
 from report_samples import CLASSES, COMBINED, damage, folder_of, make_run, origin, write_choices
 from test_browser import FLAGS
 
-from hpc.compared import GainRow
-from hpc.costs import Cost
-from hpc.evidence import data_uri
-from hpc.leaks import LeakRow
-from hpc.quiz import write_quiz
-from hpc.report import write_report
-from hpc.tables import tables, write_csv
-from hpc.verdicts import statement
-from hpc.words import arm_title, gain
+from hpc.report.compared import GainRow
+from hpc.report.costs import Cost
+from hpc.report.evidence import data_uri
+from hpc.report.leaks import LeakRow
+from hpc.report.page import write_report
+from hpc.report.quiz import write_quiz
+from hpc.report.tables import tables, write_csv
+from hpc.report.verdicts import statement
+from hpc.report.words import arm_title, gain
 from skin_gan import grids
 from skin_gan.run import append_jsonl, write_json
 

@@ -7,11 +7,11 @@ import sys
 import pytest
 from report_samples import ASKED, COMBINED, STRONGEST, damage, folder_of, make_run, write_choices
 
-from hpc import tables as module
 from hpc.ablation import choices_file
-from hpc.costs import costs
-from hpc.evidence import read_csv
-from hpc.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, tables, write_tables
+from hpc.report import tables as module
+from hpc.report.costs import costs
+from hpc.report.evidence import read_csv
+from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, tables, write_tables
 from skin_gan.ablation.predictions import load
 from skin_gan.ablation.stats import holm
 from skin_gan.run import append_jsonl, write_json
@@ -183,7 +183,7 @@ def test_what_arms_were_given_and_what_they_cost(one_fold):
                      ("ablate", "head"): (12, pytest.approx(0.12))}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["hpc.tables", "hpc.report"])
+@pytest.mark.parametrize("name", ["hpc.report.tables", "hpc.report"])
 def test_tables_and_report_need_no_torch(name):
     code = f"import sys, {name}; print({{'torch', 'ray', 'submitit'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

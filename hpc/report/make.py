@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from hpc.costs import Cost, costs
-from hpc.leaks import write_leaks
 from hpc.plan import Plan
-from hpc.quiz import write_quiz
-from hpc.report import write_report
-from hpc.sampled import Sampled
-from hpc.sheets import write_sheets
-from hpc.tables import tables, write_csv, write_tables
+from hpc.report.costs import Cost, costs
+from hpc.report.leaks import write_leaks
+from hpc.report.page import write_report
+from hpc.report.quiz import write_quiz
+from hpc.report.sampled import Sampled
+from hpc.report.sheets import write_sheets
+from hpc.report.tables import tables, write_csv, write_tables
 from skin_gan.ablation.samples import SampleSet
 
 

@@ -1,7 +1,7 @@
 """Predictions on disk to tables: how good each arm is, and what it gains over which other. No torch.
 
-    report/arms.csv    a row per classifier, arm, scope and measure: `hpc.compared.ArmRow`
-    report/gains.csv   a row per classifier, scope, arm, base and measure: `hpc.compared.GainRow`
+    report/arms.csv    a row per classifier, arm, scope and measure: `hpc.report.compared.ArmRow`
+    report/gains.csv   a row per classifier, scope, arm, base and measure: `hpc.report.compared.GainRow`
 
 A scope is which images were tested on: `pooled` over all folds; `fold F`, the search's own fold, where there
 are several; `by image`, the split that leaks. Bases are the plain arm, and the conventional arm that was
@@ -19,8 +19,8 @@ from typing import Any
 
 from hpc import config
 from hpc.ablation import BEST, part
-from hpc.compared import ArmRow, GainRow, Scope, arm_rows, gain_rows, measure, scope
-from hpc.finished import Finished, Gap, classifiers, finished
+from hpc.report.compared import ArmRow, GainRow, Scope, arm_rows, gain_rows, measure, scope
+from hpc.report.finished import Finished, Gap, classifiers, finished
 from skin_gan.ablation.stats import RESAMPLES
 from skin_gan.run import RunFolder, write_atomic
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc.sampled import Sampled
-from hpc.tables import write_csv
+from hpc.report.sampled import Sampled
+from hpc.report.tables import write_csv
 from skin_gan.ablation.leakage import Images, leakage
 from skin_gan.ablation.parts import labelled_part, lesion_split
 from skin_gan.ablation.samples import SampleSet

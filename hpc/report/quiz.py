@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hpc.report import render
+from hpc.report.page import render
 from skin_gan.run import write_atomic
 
 EACH = 10  # images of each kind and class at most

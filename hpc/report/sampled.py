@@ -8,9 +8,9 @@ from typing import Any
 
 from hpc import ablation
 from hpc.ablation import BEST
+from hpc.ablation.samplesets import SampleSets
 from hpc.inputs import Inputs
 from hpc.plan import Plan
-from hpc.samplesets import SampleSets
 from skin_gan.ablation.arms import CLASSIFIERS
 from skin_gan.ablation.samples import SampleSet
 from skin_gan.errors import SkinGanError

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hpc.evidence import SHEETS
-from hpc.sampled import Sampled
+from hpc.report.evidence import SHEETS
+from hpc.report.sampled import Sampled
 from skin_gan import grids
 from skin_gan.ablation.samples import SampleSet
 from skin_gan.metrics import copies

@@ -11,9 +11,9 @@ import numpy as np
 
 from hpc import ablation
 from hpc.ablation import BEST, PLAIN, ArmTask, ClassifierPlan, arms
+from hpc.ablation.samplesets import SampleSets
 from hpc.inputs import Inputs
 from hpc.plan import Plan
-from hpc.samplesets import SampleSets
 from skin_gan.ablation.arms import Arm, on_top
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.ablation.classify import Task, run_arm

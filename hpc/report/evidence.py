@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from hpc import plots
 from hpc.config import Experiment
+from hpc.report import plots
 from skin_gan.errors import SkinGanError
 from skin_gan.portable import CARD, read_card
 from skin_gan.run import RunFolder, content_hash, read_json, read_jsonl

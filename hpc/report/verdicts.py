@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpc.compared import GainRow
-from hpc.tables import BY_IMAGE, PLAIN, Tables
-from hpc.words import arm_title, gain, span
+from hpc.report.compared import GainRow
+from hpc.report.tables import BY_IMAGE, PLAIN, Tables
+from hpc.report.words import arm_title, gain, span
 from skin_gan.ablation.stats import WORTHWHILE
 
 FEW_IMAGES, FEW_LESIONS = 50, 20  # in test, below which a class's recall is hardly known

@@ -13,18 +13,19 @@ from typing import Any
 
 import jinja2
 
-from hpc import config, evidence, plots
+from hpc import config
 from hpc.ablation import BEST
-from hpc.compared import ArmRow, GainRow
-from hpc.costs import Cost
 from hpc.publish import SOURCES
-from hpc.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, Tables
-from hpc.verdicts import limits, statement
-from hpc.words import COMPARED, arm_title, gain, measure_title, span, value
+from hpc.report import evidence, plots
+from hpc.report.compared import ArmRow, GainRow
+from hpc.report.costs import Cost
+from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, Tables
+from hpc.report.verdicts import limits, statement
+from hpc.report.words import COMPARED, arm_title, gain, measure_title, span, value
 from skin_gan.portable import NOTICE
 from skin_gan.run import RunFolder, read_json, write_atomic
 
-TEMPLATES = Path(__file__).parent / "page"
+TEMPLATES = Path(__file__).parent / "templates"
 COLUMNS = ("accuracy", "macro_auc", "ece", "mel_sensitivity")  # beside balanced accuracy
 
 

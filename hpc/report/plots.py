@@ -15,8 +15,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hpc.compared import ArmRow, GainRow
-from hpc.words import arm_title, gain, measure_title, span, unit
+from hpc.report.compared import ArmRow, GainRow
+from hpc.report.words import arm_title, gain, measure_title, span, unit
 
 WIDTH = 3.6  # of every figure: 346 pixels
 # Colours are chosen to be unlike any other in the file; the page has a variable of each name.

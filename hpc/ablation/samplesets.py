@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hpc import ablation
 from hpc.ablation import BEST, RANDOM, SampleTask
-from hpc.generators import Generators
+from hpc.ablation.generators import Generators
 from hpc.inputs import Inputs
 from hpc.plan import Plan
 from skin_gan.ablation import filters
