@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,26 @@ def submit_local(plan: Plan, job: Job, share: int) -> submitit.Job[None]:
         gpus_per_node=e.profile.gpus_per_node,
         tasks_per_node=processes(e) if job.stage == FINAL else 1,
     )
-    return executor.submit(RankedTask(str(plan.run.path), job.stage, job.label, share, job.index))
+    with standard_error(plan.run.jobs / job.name / "controller.log"):
+        return executor.submit(RankedTask(str(plan.run.path), job.stage, job.label, share, job.index))
+
+
+@contextmanager
+def standard_error(log: Path) -> Iterator[None]:
+    """Children that are started in the block write their errors to `log`.
+
+    Submitit's controller of a local job reports how it was interrupted; the job's own messages go elsewhere.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    before = os.dup(2)
+    try:
+        with open(log, "ab") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def stop(plan: Plan, running: dict[Job, submitit.Job[None]], seconds: float = 40.0) -> None:
