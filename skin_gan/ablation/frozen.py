@@ -48,8 +48,9 @@ class Frozen:
         return out
 
     def of(self, images: NDArray[np.uint8]) -> Features:
-        """[N,d] of images uint8 [N,3,S,S], kept under a hash of their content."""
-        return self._kept("images", images)
+        """[N,d] of images uint8 [N,3,S,S], kept by their content, so that sets which begin alike share them."""
+        parts = [self._kept("images", images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
+        return np.concatenate([np.empty((0, self.extractor.dimensions), np.float32), *parts])
 
     def of_sample(self, sample: SampleSet) -> Features:
         """[N,d] of a sample set; of a part of one, the rows of the whole set's features."""
