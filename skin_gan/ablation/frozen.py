@@ -48,7 +48,7 @@ class Frozen:
         return out
 
     def of(self, images: NDArray[np.uint8]) -> Features:
-        """[N,d] of images uint8 [N,3,S,S], kept by their content, so that sets which begin alike share them."""
+        """[N,d] of images uint8 [N,3,S,S], kept by content: sets that begin alike share what they share."""
         parts = [self._kept("images", images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
         return np.concatenate([np.empty((0, self.extractor.dimensions), np.float32), *parts])
 
