@@ -65,9 +65,12 @@ def _pass(*_: object) -> None:
 
 
 def make_console() -> Console:
-    """Standard output; where that is no terminal, lines are as long as they need to be."""
-    console = Console(soft_wrap=True)
-    return console if console.is_terminal else Console(width=240, soft_wrap=True)
+    """Standard output; where that is no terminal, lines are as long as they need to be.
+
+    Errors are shown as they are: brackets in them are no markup.
+    """
+    console = Console(soft_wrap=True, markup=False)
+    return console if console.is_terminal else Console(width=240, soft_wrap=True, markup=False)
 
 
 def _interrupt(*_: object) -> None:

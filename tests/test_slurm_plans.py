@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from hpc import cluster, slurm, submissions
+from hpc.cli import make_console
 from hpc.config import CHOICES, CLUSTER, compose
-from hpc.jobstates import buried, cause_of
+from hpc.jobstates import JobState, buried, cause_of
+from hpc.monitor import job_table
 from hpc.plan import make_plan
 from hpc.provenance import freeze
 from hpc.slurm import Queued
@@ -219,6 +221,12 @@ def test_a_job_cancelled_before_it_started_is_not_taken_for_the_one_before_it(tm
     before = {"state": "done", "slurm": "6"}
     state = buried(RunFolder(tmp_path), Submission("search-df", "7"), before, "CANCELLED", asked=True)
     assert state.state == "cancelled"
+
+
+def test_an_error_with_brackets_is_shown_as_it_is(capsys):
+    error = "RuntimeError: [/w/gloo/pair.cc:561] Connection closed by peer"
+    make_console().print(job_table([JobState(Submission("final-df", "7"), "failed", error)]))
+    assert error in capsys.readouterr().out
 
 
 def test_no_slurm_here_is_one_clear_error(monkeypatch):
