@@ -150,12 +150,16 @@ def sources(a: AblateSettings) -> list[str]:
     return sorted(used)
 
 
-def wanted(a: AblateSettings, source: str, counts: dict[str, int], label: str) -> int:
-    """Generated images of a class that some arm needs, given the real training images per class."""
+def wanted(a: AblateSettings, source: str, counts: dict[str, int], label: str, fold: int | None = 0) -> int:
+    """Generated images of a class that some arm needs, given the real training images per class.
+
+    `fold`: None for the split by image, in which fewer arms are run.
+    """
     most = 0.0
     for plan in a.classifiers.values():
-        for arm in arms(a, plan).values():
-            if arm.source == source:
+        leaky = by_image(a, plan)
+        for name, arm in arms(a, plan).items():
+            if arm.source == source and (fold is not None or name in leaky):
                 most = max(most, images_to_add(counts, arm.balance)[label] * (POOL if arm.filter else 1.0))
     return round(most)
 

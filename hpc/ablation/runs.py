@@ -68,6 +68,7 @@ class Arms:
         if arm.duplicate:
             return replace(arm, balance={label: add[label] for label in self.e.classes}), None
         made = {k: s for k, s in self.samples.read(arm.source, fold).items() if k in counts}
+        self.samples.require(arm, made, add)
         if arm.filter:
             made = self.samples.kept(made, arm.filter, fold)
             add = {label: min(add[label], len(s.images)) for label, s in made.items()}

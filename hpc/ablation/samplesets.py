@@ -17,6 +17,7 @@ from hpc.ablation.generators import Generators
 from hpc.inputs import Inputs
 from hpc.plan import Plan
 from skin_gan.ablation import filters
+from skin_gan.ablation.arms import Arm
 from skin_gan.ablation.discriminator import discriminator_logits
 from skin_gan.ablation.frozen import Frozen
 from skin_gan.ablation.parts import Split, image_split, lesion_split
@@ -53,23 +54,34 @@ class SampleSets:
 
     def make(self, task: SampleTask, tell: Tell) -> None:
         """Write the images of a class that the arms need, and what each filter keeps of them."""
-        label, fold, store = task.lesion_class, task.fold, self.inputs.store
-        splits = [lesion_split(store, fold), *([image_split(store)] if self.by_image else [])]
-        counts = [self.training_counts(split) for split in splits]
-        for source in ablation.sources(self.a):
-            n = max(ablation.wanted(self.a, source, c, label) for c in counts)
-            if n and (source == BEST or source in self.generators.sweeps):
-                self.write(self.generators.of(source, fold)[label], fold, source, n)
+        label, fold = task.lesion_class, task.fold
+        made = [s for s in ablation.sources(self.a) if s == BEST or s in self.generators.sweeps]
+        refused = []
+        for source in made:
+            try:
+                if n := self.wanted(source, label, fold):
+                    self.write(self.generators.of(source, fold)[label], fold, source, n)
+            except SkinGanError as e:  # the other sources are not to blame
+                refused.append(str(e))
         names = sorted({f for p in self.a.classifiers.values() for f in p.filters})
         kept = {}
         for done, name in enumerate(names):
             tell(done=done, total=len(names))
             kept[name] = self.filtered(name, label, fold)
         write_json(ablation.filter_file(self.run, fold, label), kept)
+        if refused:
+            raise SkinGanError("; ".join(refused))
 
-    @property
-    def by_image(self) -> bool:
-        return any(plan.by_image for plan in self.a.classifiers.values())
+    def wanted(self, source: str, label: str, fold: int) -> int:
+        """Images of a class that the arms need of a source, in this fold and where the split is by image."""
+        store = self.inputs.store
+        honest = self.training_counts(lesion_split(store, fold))
+        most = ablation.wanted(self.a, source, honest, label)
+        if not any(plan.by_image for plan in self.a.classifiers.values()):
+            return most
+        return max(
+            most, ablation.wanted(self.a, source, self.training_counts(image_split(store)), label, None)
+        )
 
     def write(self, folder: Path, fold: int, source: str, n: int) -> None:
         """Generate into samples/, in place of another set that an earlier state of the sweep left there."""
@@ -130,6 +142,19 @@ class SampleSets:
             self._classifiers[fold] = model.fit(self.frozen.all_real[train], dx)
         model = self._classifiers[fold]
         return model, model.classes_.tolist()
+
+    def require(self, arm: Arm, made: Mapping[str, SampleSet], wanted: Mapping[str, int]) -> None:
+        """SkinGanError unless there are images of every class that the arm adds to.
+
+        What others have made may be of some classes only, and then the arm adds to those.
+        """
+        ours = arm.source == BEST or arm.source in self.generators.sweeps
+        missing = [label for label in self.e.classes if wanted[label] and label not in made]
+        if not made or (ours and missing):
+            raise SkinGanError(
+                f"the arm {arm.name} lacks generated images of {', '.join(missing or self.e.classes)}: see the "
+                "logs of the stage generate; a generator that was not accepted needs allow_rejected=true"
+            )
 
     def kept(self, made: Mapping[str, SampleSet], filter_: str, fold: int) -> dict[str, SampleSet]:
         """The images that a filter, or its random control, keeps."""
