@@ -152,8 +152,8 @@ class SampleSets:
         missing = [label for label in self.e.classes if wanted[label] and label not in made]
         if not made or (ours and missing):
             raise SkinGanError(
-                f"the arm {arm.name} lacks generated images of {', '.join(missing or self.e.classes)}: see the "
-                "logs of the stage generate; a generator that was not accepted needs allow_rejected=true"
+                f"the arm {arm.name} lacks generated images of {', '.join(missing or self.e.classes)}: see "
+                "the logs of the stage generate; a generator that was not accepted needs allow_rejected=true"
             )
 
     def kept(self, made: Mapping[str, SampleSet], filter_: str, fold: int) -> dict[str, SampleSet]:
