@@ -106,7 +106,7 @@ def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
     if task.frozen is None:
         raise SkinGanError("network=head works on features: give it an extractor (Task.frozen)")
     frozen = task.frozen
-    x = np.concatenate([frozen.all_real[train.rows], *(frozen.of_sample(s)[:n] for s, n in train.made)])
+    x = np.concatenate([frozen.all_real[train.rows], *(frozen.of_sample(s, n) for s, n in train.made)])
     if arm.augment == "strong":
         views = np.concatenate([x[:, None], _views(frozen, train)], 1)
         labels, x = labels.repeat_interleave(views.shape[1]), views.reshape(-1, views.shape[2])

@@ -52,11 +52,12 @@ class Frozen:
         parts = [self._kept("images", images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
         return np.concatenate([np.empty((0, self.extractor.dimensions), np.float32), *parts])
 
-    def of_sample(self, sample: SampleSet) -> Features:
-        """[N,d] of a sample set; of a part of one, the rows of the whole set's features."""
+    def of_sample(self, sample: SampleSet, n: int) -> Features:
+        """[n,d] of the first images of a sample set; of a part of one, rows of the whole set's features."""
         if sample.whole is None or sample.rows is None:
-            return self.of(sample.images)
-        return self.of(sample.whole.images)[sample.rows]
+            return self.of(sample.images[:n])
+        rows = sample.rows[:n]
+        return self.of(sample.whole.images[: rows.max(initial=-1) + 1])[rows]
 
     def views(self, images: NDArray[np.uint8]) -> Features:
         """[N,VIEWS,d] of strongly augmented views of images uint8 [N,3,S,S]; the same on every call."""
