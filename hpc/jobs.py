@@ -37,6 +37,7 @@ from hpc.plan import (
     Job,
     Plan,
     reopen,
+    unfinished,
 )
 from hpc.preflight import preflight
 from hpc.space import leaves
@@ -163,6 +164,8 @@ def target(plan: Plan, stage: str) -> Any:
 def run_trial(plan: Plan, label: str, index: int) -> None:
     """One trial in this very process. Raises RuntimeError if it fails."""
     check_prepared(plan.run)
+    if not unfinished(plan.trials(label)[index][1].state(), plan.experiment.search.rungs[-1]):
+        return  # done since this job was submitted
     os.environ.update(stage_data(plan))
     runner = Runner(plan, label)
     if runner.run(index)["failed"]:

@@ -49,8 +49,15 @@ class Testbed:
     def client(self, *command: str) -> str:
         """What one of Slurm's clients prints."""
         env = os.environ | {"SLURM_CONF": str(self.state / "slurm.conf")}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        if done.returncode:
+            pytest.fail(f"{' '.join(command)}: {done.stderr}")
         return done.stdout.strip()
+
+    def interrupt(self, job_id: str) -> None:
+        """Send what comes before a time limit; to scancel a job that it ends at once is an error."""
+        env = os.environ | {"SLURM_CONF": str(self.state / "slurm.conf")}
+        subprocess.run(["scancel", "--signal=USR2", job_id], env=env, timeout=60)
 
     def job(self, job_id: str, field: str) -> str:
         """One field of `scontrol show job`, such as JobState, Restarts or NodeList."""

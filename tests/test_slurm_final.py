@@ -1,0 +1,85 @@
+"""The final training on a real Slurm, two nodes with two processes each (gloo): equal to one process, and
+resumed after one of them was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from slurm_sweeps import GRID, processes
+
+from hpc.final import chosen, final_run
+from hpc.inputs import Inputs
+from hpc.plan import reopen
+from hpc.selection import read_card
+from skin_gan import checkpoint
+from skin_gan.run import RunFolder, TrialFolder, read_jsonl
+from skin_gan.train import Session
+
+if TYPE_CHECKING:
+    from slurm_testbed import Testbed
+
+pytest_plugins = ["slurm_testbed", "slurm_sweeps"]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
+KIMG = 0.256
+
+
+def test_two_nodes_of_two_processes_equal_one_and_survive_the_loss_of_one(
+    slurm: Testbed, sweep, tmp_path: Path
+) -> None:
+    # With batch normalisation each process would see statistics of its own part of the batch.
+    norm = ("trial.model.norm=group", "trial.model.d_norm=group")
+    place = ("profile.nodes=2", "profile.cpus_per_task=2")
+    s = sweep(
+        *GRID, *norm, *place, "seed=21", "search.trials=1", "search.rungs=[0.064]", f"final.kimg={KIMG}"
+    )
+    s.wait_for_trial(inside="final/trials")
+    os.kill(rank(s.run, 3), signal.SIGKILL)
+    s.wait()
+    assert "a killed process" in s.status() and not (s.run / "final" / "best").exists()
+    ids = s.ids
+    assert "submitted: final-df" in s.steer("retry")
+    assert {job for job in ids if s.ids[job] != ids[job]} == {"final-df"}
+    s.wait()
+    plan = reopen(RunFolder(s.run))
+    card = read_card(final_run(plan).best("df"))
+    assert card and card["trained_kimg"] == KIMG
+    assert_as_one_process(plan, tmp_path)
+
+
+def rank(run: Path, number: int) -> int:
+    """The process id of one of the processes that train together."""
+    for pid in processes(run, "submitit.core._submit"):
+        if f"SLURM_PROCID={number}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes():
+            return pid
+    raise AssertionError(f"no process of rank {number}")
+
+
+def assert_as_one_process(plan, tmp_path: Path) -> None:
+    spec, folder = chosen(plan, "df")
+    assert [row["kimg"] for row in read_jsonl(folder.metrics)] == [KIMG]
+    e = plan.experiment
+    alone = Session(spec, TrialFolder(tmp_path), Inputs(plan).split("df"), e.operations, e.evaluate)
+    start = {name: clone(net.state_dict()) for name, net in alone.learner.plain.items()}
+    alone.train(KIMG)
+    expected = alone.learner.state_dict()
+    alone.close()
+    together = checkpoint.load(folder.last, spec.id)["learner"]
+    assert together["images"] == expected["images"]
+    for name, net in expected["nets"].items():
+        # Sums in another order: Adam makes steps of a weight whose gradient is almost zero go either way.
+        assert distance(together["nets"][name], net) < 0.05 * distance(start[name], net), name
+
+
+def clone(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in state.items()}
+
+
+def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    """Euclidean, over all weights."""
+    return sum(float(((a[key] - b[key]).double() ** 2).sum()) for key in a) ** 0.5
