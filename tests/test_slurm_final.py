@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from slurm_testbed import Testbed
 
 pytest_plugins = ["slurm_testbed", "slurm_sweeps"]
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
+# By hand until it has been seen to pass as a whole in this form.
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
 KIMG = 0.256
 
 
