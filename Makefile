@@ -13,7 +13,7 @@ slurm-demo: .venv/installed
 	@$(BIN)/python hpc/launch.py sweep=aegan_lr cluster=testbed data=demo budget=micro 'classes=[df,vasc]'
 
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -159,10 +159,11 @@ class TestFrozenHead:
             for seed in range(2):
                 run_arm(head_task, arm, seed, samples=samples)
         n, trained = sum(head_task.store.counts.values()), (head_task.split.parts == "train").sum()
-        assert head_task.frozen.extractor.seen == n + 3 * 60
+        seen = head_task.frozen.extractor.seen
+        assert n < seen <= n + 3 * 60  # of generated images only those that some arm uses
         for seed in range(2):
             run_arm(head_task, ARMS["strong"], seed)
-        assert head_task.frozen.extractor.seen == n + 3 * 60 + VIEWS * trained
+        assert head_task.frozen.extractor.seen == seen + VIEWS * trained
 
     def test_it_learns_and_the_bench_can_tell(self, head_task: Task) -> None:
         """Mislabelled images do harm; the arms' differences are those of the images, not of the machinery."""
