@@ -17,6 +17,7 @@ from hpc.plan import Plan
 from skin_gan.run import content_hash, read_json, read_jsonl, write_atomic
 
 SOURCES = {"ham10000": "Made from HAM10000 (CC BY-NC 4.0), so for non-commercial research only."}
+NOTES = "NOTES.md"  # written by hand; stays as it is
 HEAD = "| class | trial | KID x1000 (95%) | real vs real | coverage (real) | copies | real images | verdict |"
 
 
@@ -35,7 +36,11 @@ def publish(plan: Plan, out: Path) -> None:
             shutil.copyfile(best / "samples.png", out / f"{label}.png")
             shutil.copyfile(best / "generator.yaml", out / f"{label}.yaml")
             cards.append(config.read_yaml(best / "generator.yaml"))
-    write_atomic(out / "README.md", "\n".join([*provenance(plan, made), "", *table(cards), ""]))
+    notes = ["", f"[What is seen in them]({NOTES})"] if (out / NOTES).exists() else []
+    said = ablation(plan, made, out) if (plan.run.path / "report" / "arms.csv").exists() else []
+    write_atomic(
+        out / "README.md", "\n".join([*provenance(plan, made), "", *table(cards), *notes, "", *said])
+    )
 
 
 def provenance(plan: Plan, made: dict[str, Any]) -> list[str]:
@@ -76,6 +81,69 @@ def table(cards: list[dict[str, Any]]) -> list[str]:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
+    """Copy the report's tables, draw its gains, and return what it says as lines of Markdown."""
+    from hpc.report import evidence, plots
+    from hpc.report.tables import PLAIN, tables
+    from hpc.report.verdicts import limits, statement
+    from hpc.report.words import arm_title
+
+    report = plan.run.path / "report"
+    for name in ("arms.csv", "gains.csv", "leakage.csv", "costs.csv"):
+        shutil.copyfile(report / name, out / name)
+    found = tables(plan.run)
+    caught = [row for row in evidence.read_csv(report / "leakage.csv") if row["caught"] == "True"]
+    verdict = statement(found, caught, made["data"])
+    lines = ["## Does it help?", "", f"**{verdict.sentence}**", "", *verdict.support, ""]
+    lines += [
+        f"- {said}"
+        for said in (*verdict.warnings, *limits(found, made["data"], plan.experiment.allow_rejected))
+    ]
+    for classifier in found.classifiers:
+        for scope in dict.fromkeys(a.scope for a in found.arms if a.classifier == classifier):
+            strongest = found.choices[classifier].get("strongest") or PLAIN
+            bases = list(dict.fromkeys([PLAIN, strongest]))
+            rows = [a for a in found.arms if (a.classifier, a.scope) == (classifier, scope)]
+            lines += [
+                "",
+                f"### {classifier}, {scope}",
+                "",
+                *arm_table(found, rows, list(dict.fromkeys(bases))),
+            ]
+            for base in dict.fromkeys(bases):
+                gains = [g for g in found.gains if (g.classifier, g.scope, g.base, g.measure)
+                         == (classifier, scope, base, "balanced_accuracy")]  # fmt: skip
+                if gains:
+                    name = f"{classifier}-{scope}-over-{base}.svg".replace(" ", "-")
+                    write_atomic(out / name, plots.forest(gains))
+                    lines += ["", f"![Gains over {arm_title(base)} in balanced accuracy]({name})"]
+    return [*lines, ""]
+
+
+def arm_table(found: Any, rows: list[Any], bases: list[str]) -> list[str]:
+    """A row per arm: balanced accuracy, accuracy, and its gain over each base in both."""
+    from hpc.report.words import arm_title
+
+    by_arm = {a: {r.measure: r for r in rows if r.arm == a} for a in dict.fromkeys(r.arm for r in rows)}
+    over = [f"over {arm_title(base)}: balanced accuracy | accuracy" for base in bases]
+    lines = [f"| arm | seeds | balanced accuracy | accuracy | {' | '.join(over)} |"]
+    lines.append("| --- " * (4 + 2 * len(bases)) + "|")
+    for arm, by in by_arm.items():
+        cells = [arm_title(arm), str(len(by["accuracy"].seeds.split()))]
+        cells += [percent(by[m].value, by[m].low, by[m].high) for m in ("balanced_accuracy", "accuracy")]
+        for base in bases:
+            for measure in ("balanced_accuracy", "accuracy"):
+                gain = found.gain(by[measure].classifier, by[measure].scope, arm, base, measure)
+                word = f" {gain.verdict}" if gain and measure == "balanced_accuracy" else ""
+                cells.append(percent(gain.gain, gain.low, gain.high) + word if gain else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def percent(value: float, low: float, high: float) -> str:
+    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def cost(plan: Plan) -> str:
