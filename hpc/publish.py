@@ -97,10 +97,13 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
     caught = [row for row in evidence.read_csv(report / "leakage.csv") if row["caught"] == "True"]
     verdict = statement(found, caught, made["data"])
     lines = ["## Does it help?", "", f"**{verdict.sentence}**", "", *verdict.support, ""]
-    lines += [
-        f"- {said}"
-        for said in (*verdict.warnings, *limits(found, made["data"], plan.experiment.allow_rejected))
-    ]
+    caveats = limits(found, made["data"], plan.experiment.allow_rejected)
+    lines += [f"- {said}" for said in (*verdict.warnings, *caveats)]
+    if leak := read_json(report / "split.json"):
+        lines.append(
+            f"- Split by image: {100 * leak['share']:.1f}% of {leak['test_images']} test images show a lesion "
+            "that is also in training; by lesion none do."
+        )
     for classifier in found.classifiers:
         for scope in dict.fromkeys(a.scope for a in found.arms if a.classifier == classifier):
             strongest = found.choices[classifier].get("strongest") or PLAIN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -9,12 +10,14 @@ import torch
 from hpc.plan import Plan
 from hpc.report.costs import Cost, costs
 from hpc.report.leaks import write_leaks
-from hpc.report.page import write_report
+from hpc.report.page import SPLIT, write_report
 from hpc.report.quiz import write_quiz
 from hpc.report.sampled import Sampled
 from hpc.report.sheets import write_sheets
 from hpc.report.tables import tables, write_csv, write_tables
+from skin_gan.ablation.parts import image_split, leak
 from skin_gan.ablation.samples import SampleSet
+from skin_gan.run import write_json
 
 
 def make_report(plan: Plan, photographs: bool = True) -> Path:
@@ -28,6 +31,9 @@ def make_report(plan: Plan, photographs: bool = True) -> Path:
     write_sheets(sampled, folder)
     if photographs:
         practice(sampled, folder)
+    if any(p.by_image for p in sampled.a.classifiers.values()):
+        store = sampled.inputs.store
+        write_json(folder / SPLIT, asdict(leak(store, image_split(store))))
     found = tables(plan.run)
     write_tables(found, folder)
     cost = costs(plan.run, found.seconds)

@@ -26,6 +26,7 @@ from skin_gan.portable import NOTICE
 from skin_gan.run import RunFolder, read_json, write_atomic
 
 TEMPLATES = Path(__file__).parent / "templates"
+SPLIT = "split.json"  # how much a split by image leaks: skin_gan.ablation.parts.Leak
 COLUMNS = ("accuracy", "macro_auc", "ece", "mel_sensitivity")  # beside balanced accuracy
 
 
@@ -61,7 +62,7 @@ def context(
         "title": e.about or e.sweep, "run": run.path.name, "data": data, "notice": NOTICE,
         "source": SOURCES.get(data.get("kind", ""), ""), "statement": statement(found, caught, data),
         "panels": [panel(found, c, i) for i, c in enumerate(found.classifiers)], "missing": gaps(found),
-        "leaks": leaks, "usual": usual(found), "photographs": photographs,
+        "leaks": leaks, "usual": usual(found), "leak": read_json(folder / SPLIT), "photographs": photographs,
         "sheets": evidence.sheets(folder, photographs), "curves": evidence.training(run, e),
         "best": evidence.chosen(run, e), "trials": trials, "cost": cost,
         "searched": [name for name in next(iter(trials), {}) if "." in name],
