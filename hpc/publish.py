@@ -101,8 +101,8 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
     lines += [f"- {said}" for said in (*verdict.warnings, *caveats)]
     if leak := read_json(report / "split.json"):
         lines.append(
-            f"- Split by image: {100 * leak['share']:.1f}% of {leak['test_images']} test images show a lesion "
-            "that is also in training; by lesion none do."
+            f"- Split by image: {100 * leak['share']:.1f}% of {leak['test_images']} test images show a "
+            "lesion that is also in training; by lesion none do."
         )
     for classifier in found.classifiers:
         for scope in dict.fromkeys(a.scope for a in found.arms if a.classifier == classifier):
