@@ -83,6 +83,12 @@ def make_plan(e: Experiment, data: Store) -> Plan:
     if unknown:
         raise SkinGanError(f"unknown class {', '.join(unknown)}: {data.name} has {', '.join(data.classes)}")
     labels = [label for label in data.classes if not e.classes or label in e.classes]
+    for name, path in e.ablate.sources.items():
+        if not Path(path).exists():
+            raise SkinGanError(
+                f"ablate.sources.{name}={path} does not exist: give a sweep's folder, or images (a folder "
+                "per class, a zip, a store)"
+            )
     a, notes = e.ablate, []
     if len(labels) < len(data.classes):
         a, left_out = without_whole(e.ablate)

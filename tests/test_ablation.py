@@ -206,6 +206,14 @@ def test_a_search_alone_has_no_further_stages(tmp_path):
     assert names[0] == PREPARE and ABLATE not in names
 
 
+def test_a_source_that_is_not_there_is_an_error_before_any_work(tmp_path):
+    arms = "ablate.classifiers={head: {arms: [real, mine]}}"
+    words = ["sweep=aegan_lr", "budget=micro", "data=demo", arms]
+    e = compose([*words, f"ablate.sources.mine={tmp_path / 'no'}"])
+    with pytest.raises(SkinGanError, match=r"ablate.sources.mine=.*does not exist: give a sweep's folder"):
+        make_plan(e, resolve("demo", [32], tmp_path))
+
+
 def test_generated_images_alone_need_every_class(tmp_path):
     e = compose([*WORDS, f"results={tmp_path}", "ablate.classifiers.head.arms=[real,synthetic_only]"])
     plan = make_plan(e, resolve("demo", [32], tmp_path))
