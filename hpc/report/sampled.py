@@ -11,11 +11,10 @@ from hpc.ablation import BEST
 from hpc.ablation.samplesets import SampleSets
 from hpc.inputs import Inputs
 from hpc.plan import Plan
-from skin_gan.ablation.arms import CLASSIFIERS
 from skin_gan.ablation.samples import SampleSet
 from skin_gan.errors import SkinGanError
 
-JUDGED = 256  # images of a set, where features of the whole set are not there already
+JUDGED = 256  # images of a set whose features are looked at: those of a head are kept in chunks of as many
 
 
 class Sampled:
@@ -27,8 +26,6 @@ class Sampled:
         self.size, self.there = self.inputs.size, SampleSets(plan, self.inputs)
         self.sources = ablation.sources(self.a)
         self.read = cache(self._read)
-        # A head on frozen features has left those of whole sets in the cache.
-        self.whole = any(CLASSIFIERS[name].network == "head" for name in self.a.classifiers)
 
     @property
     def main(self) -> str:
@@ -50,6 +47,6 @@ class Sampled:
             return error
 
     def features(self, sample: SampleSet) -> tuple[Any, Any]:
-        """Images uint8 [N,3,S,S] and their features [N,d]: the first `JUDGED`, or all."""
-        images = sample.images if self.whole else sample.images[:JUDGED]
+        """The first `JUDGED` images, uint8 [N,3,S,S], and their features [N,d]."""
+        images = sample.images[:JUDGED]
         return images, self.there.frozen.of(images)
