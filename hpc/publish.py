@@ -27,7 +27,11 @@ def publish(plan: Plan, out: Path) -> None:
     made = read_json(plan.run.provenance) or {}
     write_leaderboard(plan)
     shutil.copyfile(plan.run.leaderboard, out / "leaderboard.csv")
-    settings = dataclasses.replace(plan.experiment, data=made["data"]["name"], results="results")
+    e = plan.experiment
+    sources = {name: Path(path).name for name, path in e.ablate.sources.items()}
+    settings = dataclasses.replace(
+        e, data=made["data"]["name"], results="results", ablate=dataclasses.replace(e.ablate, sources=sources)
+    )
     config.save(settings, out / "sweep.yaml")
     cards = []
     for label in plan.experiment.classes:
