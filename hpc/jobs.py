@@ -68,7 +68,7 @@ class Task:
         run, name = RunFolder(Path(self.run)), Job(self.stage, self.label, index=self.index).name
         if int(os.environ.get("RANK", "0")) > 0:
             # One of several processes that train together: the first of them keeps the record.
-            return train_final(reopen(run), self.label)
+            return self.train_along(reopen(run))
         # A launcher that was killed can leave its job behind: wait for it, then do what it left undone.
         with lock(run.jobs / f"{name}.lock", wait=float("inf")) as held, record(run, name) as tell:
             assert held is not None
@@ -80,6 +80,13 @@ class Task:
                 self.search(plan, held)
             else:
                 WORK[self.stage](plan, self.label, tell)
+
+    def train_along(self, plan: Plan) -> None:
+        """What every process of a training does."""
+        if self.index is None:
+            train_final(plan, self.label)
+        else:
+            run_trial(plan, self.label, self.index)
 
     def search(self, plan: Plan, held: IO[bytes]) -> None:
         """Run the class's trials in a process of their own; killed, or without Ray, it is started again."""

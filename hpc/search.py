@@ -54,11 +54,13 @@ def search(plan: Plan, label: str, slots: int, temporary: str) -> None:
         return
     space = {"index": tune.grid_search(todo), "run": str(plan.run.path), "label": label}
     gpus = plan.experiment.profile.gpus_per_node
+    # Processes that train together cannot leave their group for another one.
+    alone = plan.experiment.profile.devices_per_trial == 1
     with ray_cluster(slots, gpus, temporary):
         tuner = tune.Tuner(
             tune.with_resources(Trial, {"cpu": 1, "gpu": gpus / slots}),
             param_space=space,
-            tune_config=tune.TuneConfig(scheduler=rungs, reuse_actors=True, max_concurrent_trials=slots),
+            tune_config=tune.TuneConfig(scheduler=rungs, reuse_actors=alone, max_concurrent_trials=slots),
             run_config=tune.RunConfig(
                 name=label,
                 storage_path=temporary,
@@ -147,7 +149,8 @@ class Trial(tune.Trainable):
     """One trial at a time; the process is reused for others."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        self.runner = Runner(reopen(RunFolder(Path(config["run"]))), config["label"])
+        plan = reopen(RunFolder(Path(config["run"])))
+        self.runner = Runner(plan, config["label"], plan.experiment.profile.devices_per_trial)
         self.reset_config(config)
 
     def reset_config(self, config: dict[str, Any]) -> bool:

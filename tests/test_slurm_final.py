@@ -25,16 +25,17 @@ if TYPE_CHECKING:
     from slurm_testbed import Testbed
 
 pytest_plugins = ["slurm_testbed", "slurm_sweeps"]
-# By hand until it has been seen to pass as a whole in this form.
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 KIMG = 0.256
+RATES = ("trial.optim.lr_g=0.01", "trial.optim.lr_d=0.01")
 
 
 def test_two_nodes_of_two_processes_equal_one_and_survive_the_loss_of_one(
     slurm: Testbed, sweep, tmp_path: Path
 ) -> None:
-    # With batch normalisation each process would see statistics of its own part of the batch.
-    norm = ("trial.model.norm=group", "trial.model.d_norm=group")
+    # With batch normalisation each process would see statistics of its own part of the batch, and Adam would
+    # turn the rounding of sums in another order into whole steps where a gradient is almost zero.
+    norm = ("trial.model.norm=group", "trial.model.d_norm=group", "trial.optim.name=sgd", *RATES)
     place = ("profile.nodes=2", "profile.cpus_per_task=2")
     s = sweep(
         *GRID, *norm, *place, "seed=21", "search.trials=1", "search.rungs=[0.064]", f"final.kimg={KIMG}"
@@ -73,8 +74,9 @@ def assert_as_one_process(plan, tmp_path: Path) -> None:
     together = checkpoint.load(folder.last, spec.id)["learner"]
     assert together["images"] == expected["images"]
     for name, net in expected["nets"].items():
-        # Sums in another order: Adam makes steps of a weight whose gradient is almost zero go either way.
-        assert distance(together["nets"][name], net) < 0.05 * distance(start[name], net), name
+        moved, apart = distance(start[name], net), distance(together["nets"][name], net)
+        print(f"{name}: moved {moved:.3g}, apart {apart:.3g}")
+        assert apart < 1e-3 * moved, name
 
 
 def clone(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -202,6 +202,7 @@ def test_a_search_that_runs_towards_less_is_followed_by_another(tmp_path, monkey
         ),
         ("FAILED", "ValueError", ""),
         ("FAILED", "srun: error: node2: task 3: Killed", "a killed process"),
+        ("FAILED", "RuntimeError: [pair.cc:561] Connection closed by peer [10.0.0.2]", "a killed process"),
         ("", "CANCELLED AT 2026 DUE TO TIME LIMIT ***\nsrun: error: n1: task 0: Killed", "time limit"),
     ],
 )

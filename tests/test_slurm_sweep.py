@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from slurm_testbed import Testbed
 
 pytest_plugins = ["slurm_testbed", "slurm_sweeps"]
-# By hand until each has been seen to pass in this form.
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 
 
 def run_here(results: Path, *words: str) -> Path:
