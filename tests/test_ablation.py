@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench_samples import make_store
 
 from hpc import ablation
 from hpc.ablation import AblateSettings, ArmTask, ClassifierPlan
+from hpc.cli import launch
 from hpc.cluster import complete
 from hpc.config import compose
 from hpc.inputs import Inputs
@@ -16,7 +18,7 @@ from hpc.jobs import Task
 from hpc.plan import ABLATE, PREPARE, SEARCH, Plan, make_plan
 from hpc.provenance import record_launch
 from skin_gan.ablation.arms import ARMS
-from skin_gan.ablation.parts import leak, lesion_split
+from skin_gan.ablation.parts import image_split, leak, lesion_split
 from skin_gan.ablation.predictions import load
 from skin_gan.ablation.samples import read_samples
 from skin_gan.ablation.trainingset import training_set
@@ -161,6 +163,8 @@ def settings(**changes) -> AblateSettings:
         ({"plan": {"filters": ["blur"]}}, "unknown filter blur: choose of confidence"),
         ({"plan": {"ratios": [20.0]}}, "a ratio from 0.25 to 10"),
         ({"plan": {"seeds": 0}}, "at least 1 seed"),
+        ({"classifier": "dermamnist"}, "best need generated images, and dermamnist has images of 28 pixels"),
+        ({"plan": {"by_lesion": False}}, "by_lesion and by_image are false"),
         ({"folds": [0, 5]}, "different folds of 0 to 4"),
         ({"folds": [1, 1]}, "different folds of 0 to 4"),
     ],
@@ -175,6 +179,30 @@ def test_an_arm_of_other_peoples_images_is_named_by_its_source():
     ablation.check_ablate(a, "aegan")
     arm = ablation.arms(a, a.classifiers["head"])["mine"]
     assert (arm.synthetic, arm.source) == ("add", "mine")
+
+
+def test_a_published_setting_has_its_own_size_and_split(tmp_path):
+    a = settings(classifier="dermamnist", arms=["real", "class_weights"], plan={"by_image": True})
+    assert ablation.sizes(a, 64) == [28, 64]
+    assert ablation.sizes(settings(), 64) == [64]
+    assert ablation.classifier_settings("dermamnist", ClassifierPlan(steps=7), 64).steps == 7
+    tasks = [("real", 0), ("class_weights", 0), ("real", None)]
+    assert [(t.arm, t.fold) for t in ablation.arm_tasks(a)] == tasks
+    a.classifiers["dermamnist"].by_lesion = False
+    assert [(t.arm, t.fold) for t in ablation.arm_tasks(a)] == [("real", None)]
+    assert ablation.combined_tasks(a) == []
+    parts = image_split(resolve("demo", [32], tmp_path), **ablation.image_shares("dermamnist")).parts
+    shares = [(parts == part).mean() for part in ("train", "val", "test")]
+    assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.01)
+
+
+def test_a_store_without_the_published_size_is_an_error_before_any_work(tmp_path):
+    store = make_store(tmp_path / "store")
+    words = ["sweep=aegan_lr", "budget=micro", f"data={store.path}", f"results={tmp_path / 'results'}",
+             "ablate.classifiers={dermamnist: {arms: [real], by_image: true}}"]  # fmt: skip
+    with pytest.raises(SkinGanError, match=r"no images of size 28 .*skin_gan.data ingest .* --size 28 --out"):
+        launch(words)
+    assert not (tmp_path / "results").exists()
 
 
 def test_the_strongest_arm_is_conventional_and_a_filter_must_beat_chance():
