@@ -17,6 +17,9 @@ from hpc.inputs import Inputs
 from hpc.jobs import Task
 from hpc.plan import ABLATE, PREPARE, SEARCH, Plan, make_plan
 from hpc.provenance import record_launch
+from hpc.publish import published
+from hpc.report.page import write_report
+from hpc.report.tables import BY_IMAGE, tables
 from skin_gan.ablation.arms import ARMS
 from skin_gan.ablation.parts import image_split, leak, lesion_split
 from skin_gan.ablation.predictions import load
@@ -34,7 +37,8 @@ WORDS = [
     "sweep=aegan_lr", "data=demo", "budget=micro", "cluster=local", "classes=[df,vasc]", "search.trials=1",
     "search.rungs=[0.064]", "ablate.folds=[0,1]",
     "ablate.classifiers={cnn: {arms: [real, best], seeds: 1, steps: 3, by_image: true}, head: {arms: [real, "
-    "class_weights, duplicate, best], seeds: 2, steps: 20, ratios: [0.5], filters: [copies]}}",
+    "class_weights, duplicate, best], seeds: 2, steps: 20, ratios: [0.5], filters: [copies]}, dermamnist: "
+    "{arms: [real], seeds: 1, steps: 1, by_lesion: false, by_image: true}}",
 ]  # fmt: skip
 
 
@@ -43,7 +47,7 @@ def plan(tmp_path_factory) -> Plan:
     """A sweep whose search has ended, and all that comes after it but the report."""
     results = tmp_path_factory.mktemp("results")
     e = compose([*WORDS, f"results={results}"])
-    store = resolve(e.data, [32], results)
+    store = resolve(e.data, ablation.sizes(e.ablate, 32), results)
     plan = make_plan(e, store)
     record_launch(plan, store, WORDS)
     for stage in plan.stages[:-1]:
@@ -123,6 +127,22 @@ def test_what_is_on_top_of_what_is_fixed_on_validation_images(plan):
         folder = ablation.arm_folder(plan.run, ArmTask("head", chosen["combined"], fold), 1)
         record = load(folder / "test.npz").record
         assert record["arm"]["class_weights"] == (chosen["strongest"] == "class_weights")
+
+
+def test_a_published_setting_is_shown_beside_its_numbers(plan, tmp_path):
+    found = tables(plan.run, 20)
+    numbers = {row.measure: row.published for row in found.published}
+    assert numbers == {"accuracy": 0.735, "macro_auc": 0.917}
+    record = load(ablation.arm_folder(plan.run, ArmTask("dermamnist", "real", None), 0) / "test.npz").record
+    assert (record["classifier"]["size"], record["honest"]) == (28, False)
+    row = found.published[0]
+    assert row.train_images == sum(record["real"].values()) == pytest.approx(3.5 * row.test_images, rel=0.01)
+    assert row.epochs == pytest.approx(128 / row.train_images)
+    assert not [a for a in found.arms if a.classifier == "dermamnist" and a.scope != BY_IMAGE]
+    assert found.classifiers == ["cnn", "head", "dermamnist"] and not found.missing
+    page = write_report(plan.run, found, [], tmp_path).read_text()
+    assert "Beside published numbers" in page and row.differs in page
+    assert "| accuracy | 73.5 |" in "\n".join(published(found))
 
 
 def test_jobs_that_ended_are_complete_and_do_nothing_again(plan):

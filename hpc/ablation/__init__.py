@@ -260,8 +260,8 @@ def check_ablate(a: AblateSettings, family: str) -> None:
                                "at least 1 seed and 0 steps")  # fmt: skip
         if not (plan.by_lesion or plan.by_image):
             raise SkinGanError(
-                f"ablate.classifiers.{name}: by_lesion and by_image are false: expected one of them to be true, "
-                "or leave the classifier out"
+                f"ablate.classifiers.{name}: by_lesion and by_image are false: expected one of them, or "
+                "leave the classifier out"
             )
         given = [arm.name for arm in arms(a, plan).values() if arm.synthetic != "none"]
         if name in PUBLISHED and given:
