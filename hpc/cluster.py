@@ -243,7 +243,7 @@ def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1
         "job_name": f"{e.sweep}-{stage}",
         "comment": str(plan.run.path),
         "time": p.minutes,
-        "nodes": p.nodes if stage in (SEARCH, FINAL) else 1,
+        "nodes": p.nodes if stage == FINAL or (stage == SEARCH and e.backend == "array") else 1,
         "ntasks_per_node": ranks,
         "cpus_per_task": cpus,
         # Since Slurm 22.05 srun no longer takes it from sbatch. Without one of them, ranks wait for ever.

@@ -151,13 +151,13 @@ def check_processes(e: Experiment) -> None:
     sizes = [e.trial.train.batch]
     if drawn := e.search.space.get("train", {}).get("batch"):
         sizes += drawn.get("choice", [])
-    together = {"of a trial": (e.profile.nodes if e.backend == "array" else 1, e.profile.devices_per_trial)}
+    together = {"a trial": (e.profile.nodes if e.backend == "array" else 1, e.profile.devices_per_trial)}
     if e.final.kimg:
-        together["of a final training"] = e.profile.nodes, processes(e, FINAL)
+        together["a final training"] = e.profile.nodes, processes(e, FINAL)
     for what, (nodes, each) in together.items():
         if math.gcd(*sizes) % (nodes * each):
             raise SkinGanError(
-                f"{nodes} nodes with {each} processes each {what} cannot share batches of "
+                f"{what} on {nodes} nodes with {each} processes each cannot share batches of "
                 f"{', '.join(map(str, sizes))} equally: change profile.nodes, devices_per_trial, "
                 "gpus_per_node or cpus_per_task"
             )

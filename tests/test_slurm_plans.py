@@ -96,7 +96,8 @@ def test_an_array_in_parts_keeps_to_the_cap_and_a_trial_gets_its_share_of_the_de
     words = ("cluster=several_gpus", "backend=array", "search.scheduler=none", "search.trials=50")
     plan = plan_of(tmp_path, *words, "profile.parallel=9", "profile.max_array=40")
     options = cluster.options(plan, "search", Path("/code"), [], parts=4)
-    assert (options["array_parallelism"], options["gpus_per_node"], options["cpus_per_task"]) == (2, 1, 6)
+    assert (options["array_parallelism"], options["gpus_per_node"]) == (2, 2)
+    assert (options["ntasks_per_node"], options["cpus_per_task"]) == (2, 6)
     assert "--array=0-39%9" in cluster.script(plan, plan.stages[1], Path("/code"))
 
 
