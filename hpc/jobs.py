@@ -50,8 +50,12 @@ from skin_gan.run import RunFolder, content_hash, lock, read_json, write_json
 DRIVER_RESTARTS = 2
 PROGRESS_SECONDS = 2.0  # how often progress (`done` of `total`) is written at most
 NO_RAY = 75  # exit code of a search that could not start Ray
-# Metrics in TensorBoard's table of trials; the others have curves.
-COLUMNS = ("kid", "kid_floor", "coverage", "copies", "precision", "recall", "fd", "c2st", "collapse")
+# Metrics of trials and of classifier runs in TensorBoard's table, which shows the first five.
+METRICS = (
+    "metrics/kid", "metrics/kid_floor", "metrics/coverage", "test/balanced_accuracy", "val/balanced_accuracy",
+    "metrics/copies", "metrics/precision", "metrics/recall", "metrics/fd", "metrics/c2st", "metrics/collapse",
+    "test/macro_auc", "test/ece",
+)  # fmt: skip
 
 
 @dataclass
@@ -270,16 +274,21 @@ def prepare(plan: Plan, label: str, tell: Callable[..., None]) -> None:
     from skin_gan.board import name_columns
 
     torch.set_num_threads(1)
-    name_columns(plan.run.path, columns(plan.experiment), COLUMNS)
+    name_columns(plan.run.path, *columns(plan.experiment))
     Inputs(plan).warm(lambda done, total: tell(done=done, total=total))
     tell(classes=plan.experiment.classes)
 
 
-def columns(e: Experiment) -> dict[str, list[Any]]:
-    """The searched settings and what each is drawn from, for TensorBoard's table."""
-    return {"label": e.classes} | {
-        ".".join(path): next(iter(d.values())) for path, d in leaves(e.search.space)
-    }
+def columns(e: Experiment) -> tuple[dict[str, list[Any]], list[str]]:
+    """Of TensorBoard's table: the searched settings and what each is drawn from, and the metrics' tags.
+
+    Where classifiers are trained, also what tells their runs apart, and their metrics.
+    """
+    searched = {".".join(path): next(iter(d.values())) for path, d in leaves(e.search.space)}
+    settings: dict[str, list[Any]] = {"label": e.classes, **searched}
+    if not e.ablate.classifiers:
+        return settings, [tag for tag in METRICS if tag.startswith("metrics/")]
+    return settings | {name: [] for name in ("classifier", "arm", "split", "seed")}, list(METRICS)
 
 
 def select(plan: Plan, label: str, tell: Callable[..., None]) -> None:
