@@ -13,7 +13,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from skin_gan.ablation.arms import ARMS, CLASSIFIERS, CONVENTIONAL, PUBLISHED, Arm, ClassifierSettings
+from skin_gan.ablation.arms import (
+    ARMS,
+    CLASSIFIERS,
+    CONTROLS,
+    CONVENTIONAL,
+    PUBLISHED,
+    Arm,
+    ClassifierSettings,
+)
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.data.splits import N_FOLDS
 from skin_gan.errors import SkinGanError
@@ -106,7 +114,7 @@ def by_image(a: AblateSettings, plan: ClassifierPlan) -> list[str]:
     """Arms that are repeated with a split by image: the plain one and those that add generated images."""
     if not plan.by_image:
         return []
-    return [name for name, arm in arms(a, plan).items() if name in plan.arms
+    return [name for name, arm in arms(a, plan).items() if name in plan.arms and name not in CONTROLS
             and (name == PLAIN or arm.synthetic == "add")]  # fmt: skip
 
 
@@ -242,7 +250,9 @@ def choose(validation: dict[str, float], plan: ClassifierPlan) -> dict[str, Any]
 def check_ablate(a: AblateSettings, family: str) -> None:
     """SkinGanError that names each setting of the ablation that means nothing, with the valid choices."""
     own = [*ARMS, *a.sources]
-    sweeps = {BEST, family, *a.sources}
+    sweeps = {BEST, family, *a.sources, *CONTROLS}
+    if taken := sorted(set(a.sources) & set(CONTROLS)):
+        raise SkinGanError(f"ablate.sources.{taken[0]}: a control is called {taken[0]}: choose another name")
     for name, plan in a.classifiers.items():
         if name not in CLASSIFIERS:
             raise SkinGanError(f"unknown classifier {name!r}: choose one of {', '.join(CLASSIFIERS)}")

@@ -90,8 +90,15 @@ ARMS: dict[str, Arm] = {
         Arm("dcgan", synthetic="add", source="dcgan"),
         Arm("aegan", synthetic="add", source="aegan"),
         Arm("best", synthetic="add", source="best"),
+        Arm("test_copies", synthetic="add", source="test_copies"),
+        Arm("shuffled_labels", synthetic="add", source="shuffled_labels"),
+        Arm("noise", synthetic="add", source="noise"),
     )
 }
+# Arms and their sources whose verdict is known beforehand (`skin_gan.ablation.controls`): can the bench tell?
+CONTROLS = {
+    "test_copies": ("leakage",), "shuffled_labels": ("harms",), "noise": ("harms", "no benefit shown"),
+}  # fmt: skip
 CONVENTIONAL = ("strong", "class_weights", "balanced", "focal", "duplicate")  # nothing generated
 
 
