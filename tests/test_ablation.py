@@ -231,7 +231,7 @@ def settings(**changes) -> AblateSettings:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classifier": "vgg"}, "unknown classifier 'vgg': choose one of cnn, head, dermamnist"),
+        ({"classifier": "vgg"}, "unknown classifier 'vgg': choose one of cnn, head, resnet18"),
         ({"arms": ["real", "bst"]}, "unknown arm bst: choose of real, strong"),
         ({"arms": ["best"]}, "expected real among them"),
         ({"arms": ["real", "dcgan"]}, "this sweep searches aegan.*ablate.sources.dcgan"),
@@ -240,6 +240,8 @@ def settings(**changes) -> AblateSettings:
         ({"plan": {"seeds": 0}}, "at least 1 seed"),
         ({"classifier": "dermamnist"}, "best need generated images, and dermamnist has images of 28 pixels"),
         ({"sources": {"noise": "/images"}}, "a control is called noise: choose another name"),
+        ({"plan": {"pretrained": "weights.pth"}}, "weights are for resnet18 and resnet50"),
+        ({"classifier": "resnet18", "plan": {"pretrained": "no/w.pth"}}, "no/w.pth does not exist: download"),
         ({"plan": {"by_lesion": False}}, "by_lesion and by_image are false"),
         ({"folds": [0, 5]}, "different folds of 0 to 4"),
         ({"folds": [1, 1]}, "different folds of 0 to 4"),
