@@ -75,9 +75,10 @@ def _why_not(found: Tables) -> str:
 
 def _support(found: Tables, row: GainRow) -> list[str]:
     """Beside the headline: its numbers, the comparison that flatters, the search's fold alone."""
+    why = row.why.replace("-", "−")
     lines = [
         f"Classifier {row.classifier}: {arm_title(row.arm)}, against {arm_title(row.base)}, the strongest "
-        f"arm without generated images on validation. {row.why[0].upper()}{row.why[1:]}. A true gain of "
+        f"arm without generated images on validation. {why[0].upper()}{why[1:]}. A true gain of "
         f"{100 * row.mde:.1f} points would be found with a probability of 80%."
     ]
     plain = found.gain(row.classifier, row.scope, row.arm, PLAIN)

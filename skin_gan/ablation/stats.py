@@ -223,7 +223,8 @@ def verdict(
     """
     points = f"{100 * gain.estimate:+.1f} points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
     p = f"= {p_adjusted:.3f}" if p_adjusted >= 0.001 else "< 0.001"
-    tested = f"adjusted p {p}; {gain.lesions} lesions, {gain.seeds} seed(s)"
+    seeds = f"{gain.seeds} seed{'s' if gain.seeds > 1 else ''}"
+    tested = f"adjusted p {p}; {gain.lesions} lesions, {seeds}"
     if p_adjusted < alpha:
         return Verdict(
             "helps" if gain.estimate > 0 else "harms", f"{points}, {tested}", p_adjusted, worthwhile
