@@ -1,5 +1,6 @@
 """What a person sees in TensorBoard, in headless Chromium."""
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -8,6 +9,7 @@ import pytest
 from gan_samples import judge, open_session, spec
 from tensorboard_server import Server
 
+from skin_gan.board import write_run
 from skin_gan.run import COMPLETED, RunFolder
 
 pytestmark = pytest.mark.browser
@@ -23,6 +25,22 @@ def rendered(url: str, profile) -> str:
     command = [browser, *FLAGS, f"--user-data-dir={profile}", "--virtual-time-budget=30000", "--dump-dom"]
     command.append(url)
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def test_tensorboard_shows_the_runs_of_the_arms(tmp_path):
+    arms = ("real", "best+class_weights")
+    for arm in arms:
+        folder = tmp_path / "run" / "ablation" / "cnn" / arm / "fold-0" / "seed-0"
+        settings = {"classifier": "cnn", "arm": arm, "split": "fold-0", "seed": 0}
+        write_run(folder, settings, {"test/balanced_accuracy": 0.7}, [(10, 1.0), (20, 0.5)])
+    server = Server(tmp_path / "run")
+    try:
+        server.wait_for(lambda s: len(s.get("plugin/timeseries/tags")["scalars"]["runTagInfo"]) == len(arms))
+        page = rendered(f"http://127.0.0.1:{server.port}/#timeseries", tmp_path / "profile")
+    finally:
+        server.process.kill()
+    for shown in (*(f"ablation/cnn/{arm}/fold-0/seed-0" for arm in arms), "train", "test"):
+        assert re.search(rf">\s*{re.escape(shown)}\s*<", page), shown
 
 
 def test_tensorboard_shows_each_trial_with_its_curves_and_grids(tmp_path):
