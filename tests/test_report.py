@@ -19,12 +19,19 @@ from hpc.report.evidence import data_uri
 from hpc.report.leaks import LeakRow
 from hpc.report.page import write_report
 from hpc.report.quiz import write_quiz
-from hpc.report.tables import tables, write_csv
+from hpc.report.tables import tables, write_csv, write_tables
 from hpc.report.verdicts import statement
 from hpc.report.words import arm_title, gain
 from skin_gan import grids
-from skin_gan.run import append_jsonl, write_json
+from skin_gan.portable import CARD
+from skin_gan.portable import FORMAT as CARD_FORMAT
+from skin_gan.run import append_jsonl, write_atomic, write_json
 
+SECTIONS = ("What each arm is worth", "Gains", "Recall of each class", "Training of the classifier",
+            "Do generated images repeat test photographs?", "The generators", "Leaderboard", "Training",
+            "What they look like", "Cost", "What this cannot say", "Where it comes from")  # fmt: skip
+SCORES = {"kid": 40.0, "kid_low": 30.0, "kid_high": 50.0, "kid_floor": -0.04, "coverage": 0.5,
+          "coverage_floor": 0.9, "copies": 0.0}  # fmt: skip
 COST = [Cost("search", "df", 2, 1.5), Cost("ablate", "head", 12, 0.25)]
 
 
@@ -48,6 +55,13 @@ def make_report(place, photographs: bool = True, **changes):
             for kimg in (4.0, 12.0):
                 row = {"kimg": kimg, "kid": kid / kimg, "seconds": 60 * kimg}
                 append_jsonl(run.trials / label / trial / "metrics.jsonl", row)
+        card = {"format": CARD_FORMAT, "label": label, "model": {}, "sha256": "", "fold_fingerprint": "",
+                "trial": "0000-a", "kimg": 12.0, "accepted": True, "reasons": [],
+                "metrics": SCORES}  # fmt: skip
+        write_json(run.best(label) / CARD, card)  # JSON is YAML
+    rows = [f"{c},000{k}-a,completed,12.0,40.0,0.5,0.0,1e-4\n" for c in CLASSES for k in (0, 1)]
+    head = "class,trial,state,trained_kimg,kid,coverage,copies,optim.lr_g\n"
+    write_atomic(run.leaderboard, head + "".join(rows))
     write_json(folder / "sheets.json", {"sheets": entries})
     leaks = [LeakRow(0, "best", c, 64, 1, 1 / 64, 0.01, 0, 0.5, False, "") for c in CLASSES]
     write_csv(folder / "leakage.csv", leaks, LeakRow)
@@ -55,6 +69,8 @@ def make_report(place, photographs: bool = True, **changes):
         images = {c: (colours(100 + k, 12), colours(200 + k, 12)) for k, c in enumerate(CLASSES)}
         write_quiz(folder / "quiz.html", images, run.path.name)
     found = tables(run, 200)
+    write_tables(found, folder)
+    write_csv(folder / "costs.csv", COST, Cost)
     write_report(run, found, COST, folder, photographs)
     return folder, found
 
@@ -70,6 +86,8 @@ class Page(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.loads: list[str] = []
+        self.links: list[str] = []
+        self.unnamed: list[str] = []  # pictures without a text
         self.text = ""
         self.hidden = 0
         self.feed(html)
@@ -78,6 +96,9 @@ class Page(HTMLParser):
         self.hidden += tag in ("style", "script")
         loaded = ("src", "srcset", "poster", "data") + (("href", "xlink:href") if tag != "a" else ())
         self.loads += [value for name, value in attrs if name in loaded]
+        self.links += [value for name, value in attrs if tag == "a" and name == "href"]
+        if tag in ("img", "svg") and not {"alt", "aria-label"} & dict(attrs).keys():
+            self.unnamed.append(tag)
 
     def handle_endtag(self, tag):
         self.hidden -= tag in ("style", "script")
@@ -101,6 +122,42 @@ def test_a_page_loads_nothing(report, name):
     assert all(load.startswith(("data:", "#")) for load in Page(html).loads)
     assert not re.findall(r"@import|url\((?!#|\"#)", html)
     assert "default-src 'none'" in html
+    assert not re.findall(r"\b(fetch|import|XMLHttpRequest|WebSocket|EventSource|sendBeacon)\b *\(", html)
+
+
+def test_every_section_is_there_in_its_order_below_the_verdict(report):
+    html = (report[0] / "index.html").read_text()
+    heads = [re.sub("<[^>]*>", "", head) for head in re.findall(r"<h[23][^>]*>(.*?)</h[23]>", html)]
+    assert [head for head in heads if head in SECTIONS] == list(SECTIONS)
+    assert html.index('class="sentence"') < html.index("<h2")
+    text = Page(html).text
+    for said in (
+        "[+",
+        "device-hours in all",
+        "fingerprint",
+        "no medical device",
+        "df: dermatofibroma",
+        "KID ×1000",
+    ):
+        assert said in text
+    assert "-0.0" not in text
+
+
+def test_links_lead_to_files_that_are_there_and_pictures_have_a_text(report):
+    html = (report[0] / "index.html").read_text()
+    page = Page(html)
+    files = {link for link in page.links if not link.startswith("#")}
+    tables = {"arms.csv", "gains.csv", "leakage.csv", "costs.csv", "../leaderboard.csv"}
+    assert files == {*tables, "quiz.html"}
+    assert all((report[0] / link).exists() for link in files)
+    assert all(f'id="{link[1:]}"' in html for link in {*page.links} - files)
+    assert page.unnamed == []
+
+
+def test_paper_gets_all_but_the_controls(report):
+    css = (report[0] / "index.html").read_text().partition("@media print {")[2].partition("</style>")[0]
+    hidden = re.findall(r"([^{};]+){ *display: none;? *}", css.partition("\n}\n")[0])
+    assert [selector.strip() for selector in hidden] == ["nav, .tabs > label, .no-print"]
 
 
 def test_the_page_names_no_machine_and_no_path(report):
@@ -202,6 +259,13 @@ def test_names_and_numbers_for_people():
 
 
 PROBE = """<body><script>
+const parts = [".sentence", "nav", "details table td", ".tabs.classifiers > .panel"];
+const paper = page => {
+  for (const details of page.querySelectorAll("details")) details.open = false;
+  const rules = [...page.styleSheets[0].cssRules];
+  for (const rule of rules) if (rule.media?.mediaText === "print") rule.media.mediaText = "all";
+  return parts.map(part => page.querySelector(part).checkVisibility() ? "shown" : "hidden");
+};
 const sizes = [375, 1280], pages = ["index.html", "quiz.html"];
 (async () => {
   const found = [];
@@ -216,6 +280,11 @@ const sizes = [375, 1280], pages = ["index.html", "quiz.html"];
     for (const b of inner.querySelectorAll("thead button, #real")) b.click();
     const fits = inner.documentElement.scrollWidth <= width ? "fits" : "overflows";
     const sorted = inner.querySelectorAll("[aria-sort]").length;
+    for (const b of inner.querySelectorAll("button.zoom")) {
+      b.click();
+      inner.querySelector("dialog[open] img").parentElement.close();
+    }
+    if (page === "index.html") found.push(`on paper ${paper(inner).join()}`);
     found.push(`${page} ${width} ${fits} ${sorted} sorted; ${inner.querySelector("#told")?.textContent}`);
   }
   const pre = document.createElement("pre");
@@ -245,6 +314,7 @@ def test_both_pages_work_in_a_browser_on_a_phone_and_on_a_desk(report, tmp_path)
         for width in (375, 1280):
             assert f"{page} {width} fits" in done.stdout
     assert re.search(r"index.html 375 fits [1-9]", done.stdout)
+    assert done.stdout.count("on paper shown,hidden,shown,shown") == 2
     assert re.search(r"quiz.html 375 .*(Right|Wrong): (a photograph|generated)", done.stdout)
     assert "CONSOLE" not in done.stderr, done.stderr
 

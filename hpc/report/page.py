@@ -21,7 +21,7 @@ from hpc.report.compared import ArmRow, GainRow
 from hpc.report.costs import Cost
 from hpc.report.tables import BY_IMAGE, HEADLINE, LEAKS, PLAIN, POOLED, Tables, read_csv
 from hpc.report.verdicts import controls, limits, statement
-from hpc.report.words import COMPARED, arm_title, gain, measure_title, span, value
+from hpc.report.words import COMPARED, arm_title, class_title, gain, measure_title, number, span, value
 from skin_gan.portable import NOTICE
 from skin_gan.run import RunFolder, read_json, write_atomic
 
@@ -44,7 +44,9 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     pages = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    pages.globals.update(arm_title=arm_title, measure_title=measure_title, compared=COMPARED)
+    for function in (arm_title, class_title, measure_title, number):
+        pages.globals[function.__name__] = function
+    pages.globals["compared"] = COMPARED
     return pages.get_template(template).render(values)
 
 
@@ -89,6 +91,8 @@ def panel(found: Tables, classifier: str, place: int) -> dict[str, Any]:
         "tables": [table(found, classifier, scope, bases) for scope in scopes],
         "forests": forests(found, classifier, scopes[0], bases, place) if scopes else [],
         "recalls": recall_plot(found, classifier, scopes[0], place) if scopes else None,
+        "losses": loss_plot(found, classifier, place),
+        "classes": found.classes.get(scopes[0], {}) if scopes else {},
         "controls": [said for name, said, _ in controls(found) if name == classifier],
     }  # fmt: skip
 
@@ -154,10 +158,20 @@ def forests(
     return out
 
 
-def recall_plot(found: Tables, classifier: str, scope: str, place: int) -> str | None:
-    """Recall per class of the plain, the strongest and the combined arm."""
+def told(found: Tables, classifier: str) -> list[str]:
+    """The arms that figures tell apart: the plain, the strongest and the combined one."""
     chosen = found.choices.get(classifier, {})
-    shown = dict.fromkeys([PLAIN, chosen.get("strongest") or PLAIN, chosen.get("combined") or BEST])
+    return list(dict.fromkeys([PLAIN, chosen.get("strongest") or PLAIN, chosen.get("combined") or BEST]))
+
+
+def loss_plot(found: Tables, classifier: str, place: int) -> str | None:
+    losses = found.losses.get(classifier)
+    return plots.inline(plots.losses(losses, told(found, classifier)), f"loss-{place}") if losses else None
+
+
+def recall_plot(found: Tables, classifier: str, scope: str, place: int) -> str | None:
+    """Recall per class of the arms in `told`."""
+    shown = told(found, classifier)
     of_scope = [a for a in found.arms if (a.classifier, a.scope) == (classifier, scope)]
     rows = {arm: [a for a in of_scope if a.arm == arm and a.measure.startswith("recall_")] for arm in shown}
     labels = {c: f"{c} (n={images})" for c, (images, _) in found.classes.get(scope, {}).items() if images}

@@ -25,6 +25,7 @@ COLOURS = {"ink": "#1a1b1c", "soft": "#6a6b6c", "line": "#d0d1d2", "good": "#0a7
 VERDICTS = {"helps": "good", "harms": "bad", "no benefit shown": "unsure", "cannot be resolved": "unsure",
             "leakage": "bad"}  # fmt: skip
 MARKS = {"helps": "^", "harms": "v", "no benefit shown": "o", "cannot be resolved": "s", "leakage": "x"}
+TOLD, LINES = ("soft", "accent", "good"), ("-", "--", "-")  # of up to three arms in one figure
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "skin-gan", "font.size": 9, "axes.edgecolor": COLOURS["line"],
     "axes.labelcolor": COLOURS["ink"], "text.color": COLOURS["ink"], "xtick.color": COLOURS["soft"],
@@ -59,22 +60,21 @@ def forest(rows: Sequence[GainRow]) -> str:
 
 def recalls(rows: Mapping[str, Sequence[ArmRow]], labels: Mapping[str, str]) -> str:
     """Recall of each class (`labels`: class to what is written beside it) in up to three arms."""
-    shapes, colours = ("o", "s", "D"), ("soft", "accent", "good")
+    shapes = ("o", "s", "D")
 
     def draw(ax: Axes) -> None:
         for place, (arm, of_arm) in enumerate(rows.items()):
             found = {row.measure.removeprefix("recall_"): row for row in of_arm}
             for y, label in enumerate(labels):
                 if row := found.get(label):
-                    at, colour = y + 0.22 * (place - (len(rows) - 1) / 2), COLOURS[colours[place]]
+                    at, colour = y + 0.22 * (place - (len(rows) - 1) / 2), COLOURS[TOLD[place]]
                     ax.plot([100 * row.low, 100 * row.high], [at, at], color=colour, linewidth=1.2)
-                    ax.plot(100 * row.value, at, shapes[place], color=colour, markersize=4.5,
+                    ax.plot(100 * row.value, at, shapes[place], color=colour, markersize=4.5, clip_on=False,
                             label=arm_title(arm) if y == 0 else None)  # fmt: skip
         _rows(ax, list(labels.values()))
         ax.set_xlim(0, 100)
         ax.set_xlabel("recall, %")
-        ax.legend(loc="lower left", bbox_to_anchor=(-0.35, 1.0), frameon=False, fontsize=8.5, ncols=1,
-                  borderaxespad=0, handletextpad=0.2)  # fmt: skip
+        _legend(ax, -0.35)
 
     alt = "Recall per class: " + "; ".join(
         f"{arm_title(arm)} " + ", ".join(f"{r.measure[7:]} {100 * r.value:.0f}%" for r in of_arm)
@@ -89,16 +89,44 @@ def curves(label: str, trials: Sequence[tuple[str, Sequence[float], Sequence[flo
     def draw(ax: Axes) -> None:
         for name, kimg, kid in sorted(trials, key=lambda t: t[0] == chosen):
             if name == chosen:
-                ax.plot(kimg, kid, "-o", color=COLOURS["accent"], markersize=4, linewidth=1.8)
+                ax.plot(kimg, kid, "-o", color=COLOURS["accent"], markersize=4, linewidth=1.8, clip_on=False)
             else:
                 ax.plot(kimg, kid, "-o", color=COLOURS["soft"], markersize=2.5, linewidth=0.8, alpha=0.7)
         ax.set_title(label, fontsize=10, loc="left", color=COLOURS["ink"])
+        ax.set_xlim(0, 1.05 * max(max(kimg) for _, kimg, _ in trials))
         ax.set_ylim(bottom=min(0, *(min(kid) for _, _, kid in trials)))
         ax.set_xlabel("kimg")
         ax.set_ylabel("KID ×1000")
 
     best = min(min(kid) for _, _, kid in trials)
     return _svg(draw, 2.1, f"KID over training of {len(trials)} trials of {label}; the lowest is {best:.1f}")
+
+
+def losses(of: Mapping[str, Sequence[tuple[int, float]]], told: Sequence[str]) -> str:
+    """Training loss over updates of each arm, (updates, loss) each; up to three arms in `told` stand out."""
+
+    def draw(ax: Axes) -> None:
+        for arm in (arm for arm in of if arm not in told):
+            ax.plot(*zip(*of[arm], strict=True), color=COLOURS["soft"], linewidth=0.6, alpha=0.6)
+        for place, arm in enumerate(told):
+            if arm in of:
+                ax.plot(*zip(*of[arm], strict=True), LINES[place], color=COLOURS[TOLD[place]], linewidth=1.6,
+                        label=arm_title(arm))  # fmt: skip
+        ax.set_xlim(left=0)
+        ax.set_ylim(bottom=0)
+        ax.set_xlabel("updates")
+        ax.set_ylabel("training loss")
+        _legend(ax, -0.1)
+
+    ends = "; ".join(f"{arm_title(arm)} {curve[-1][1]:.3g}" for arm, curve in of.items())
+    return _svg(draw, 2.9, f"Training loss of each arm. At the end: {ends}")
+
+
+def _legend(ax: Axes, left: float) -> None:
+    """Above the axes, a line each."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="lower left", bbox_to_anchor=(left, 1.0), frameon=False, fontsize=8.5, ncols=1,
+                  borderaxespad=0, handletextpad=0.4)  # fmt: skip
 
 
 def _rows(ax: Axes, names: Sequence[str]) -> None:

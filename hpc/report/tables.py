@@ -50,6 +50,8 @@ class Tables:
     leaking: set[str] = field(default_factory=set)  # sources that were caught, by leakage.csv
     unverified: set[str] = field(default_factory=set)  # sources that do not say which fold they have seen
     seconds: dict[str, list[float]] = field(default_factory=dict)  # of each training, by classifier
+    # By classifier and arm: (updates, training loss) of its first run, where it has been recorded
+    losses: dict[str, dict[str, list[tuple[int, float]]]] = field(default_factory=dict)
 
     def gain(
         self, classifier: str, scope: str, arm: str, base: str, measure: str = HEADLINE
@@ -124,10 +126,12 @@ def _bases(chosen: dict[str, Any], name: str) -> list[str]:
 
 
 def _describe(out: Tables, classifier: str, there: Finished) -> None:
-    """Note whose images arms were given, and how long they trained."""
+    """Note whose images arms were given, and how and how long they trained."""
     for arm, by in there.runs.items():
         runs = [p for of_split in by.values() for p in of_split.values()]
         out.seconds.setdefault(classifier, []).extend(p.record["seconds"] for p in runs)
+        if loss := runs[0].record.get("loss"):
+            out.losses.setdefault(classifier, {})[arm] = loss
         used = runs[0].record["arm"]
         if used["synthetic"] != "none":
             out.sources[arm] = used["source"]

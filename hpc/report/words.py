@@ -16,6 +16,12 @@ MEASURES = {
     "ece": "calibration error",
     "mel_sensitivity": f"melanoma sensitivity at specificity {SPECIFICITY:g}",
 }  # fmt: skip
+# Classes of HAM10000 and the ISIC challenges (Tschandl 2018, doi:10.1038/sdata.2018.161)
+CLASSES = {
+    "akiec": "actinic keratosis, Bowen's disease", "ak": "actinic keratosis", "bcc": "basal cell carcinoma",
+    "bkl": "benign keratosis-like lesion", "df": "dermatofibroma", "mel": "melanoma",
+    "nv": "melanocytic nevus", "scc": "squamous cell carcinoma", "vasc": "vascular lesion",
+}  # fmt: skip
 
 
 # A verdict on any arm against any base; "helps" and "harms" are said of generated images alone
@@ -36,6 +42,11 @@ def arm_title(arm: str) -> str:
     return f"{words}, {ARMS.get(treatment, treatment)}" if treatment else words
 
 
+def class_title(label: str) -> str:
+    """`df` as "df: dermatofibroma"."""
+    return f"{label}: {CLASSES[label]}" if label in CLASSES else label
+
+
 def measure_title(measure: str) -> str:
     return MEASURES.get(measure) or measure.replace("recall_", "recall of ")
 
@@ -45,9 +56,15 @@ def unit(measure: str) -> tuple[float, int, str]:
     return (1.0, 3, "AUC") if measure == "macro_auc" else (100.0, 1, "points")
 
 
+def number(x: float, digits: int) -> str:
+    """With a minus sign, and none before a zero."""
+    shown = f"{x:.{digits}f}"
+    return shown.replace("-", "−") if float(shown) else shown.removeprefix("-")
+
+
 def value(share: float, measure: str = "accuracy") -> str:
     factor, digits, _ = unit(measure)
-    return f"{factor * share:.{digits}f}".replace("-", "−")
+    return number(factor * share, digits)
 
 
 def gain(share: float, measure: str = "accuracy") -> str:
