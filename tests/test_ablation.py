@@ -13,14 +13,14 @@ from hpc import ablation
 from hpc.ablation import AblateSettings, ArmTask, ClassifierPlan
 from hpc.cli import launch
 from hpc.cluster import complete
-from hpc.config import compose
+from hpc.config import ROOT, compose
 from hpc.inputs import Inputs
 from hpc.jobs import Task
 from hpc.plan import ABLATE, COMBINE, GENERATE, PREPARE, REPORT, SEARCH, Plan, make_plan
 from hpc.provenance import record_launch
-from hpc.publish import published
+from hpc.publish import publish, published
 from hpc.report.page import write_report
-from hpc.report.tables import BY_IMAGE, HEADLINE, POOLED, tables
+from hpc.report.tables import BY_IMAGE, HEADLINE, POOLED, read_csv, tables
 from hpc.report.verdicts import controls
 from skin_gan.ablation.arms import ARMS, CONTROLS
 from skin_gan.ablation.parts import image_split, leak, lesion_split
@@ -327,6 +327,43 @@ def test_generated_images_alone_need_every_class(tmp_path):
     plan = make_plan(e, resolve("demo", [32], tmp_path))
     assert plan.notes == ("left out: the arm synthetic_only, which needs generators of all classes",)
     assert plan.experiment.ablate.classifiers["head"].arms == ["real"]
+
+
+@pytest.fixture(scope="module")
+def reported(plan) -> Path:
+    Task(str(plan.run.path), REPORT, "", 1)()
+    return plan.run.path / "report"
+
+
+def test_generated_images_are_shown_beside_training_photographs_only(plan, reported):
+    sheets = json.loads((reported / "sheets.json").read_text())["sheets"]
+    assert [entry["class"] for entry in sheets] == CLASSES
+    for entry in sheets:
+        training = Inputs(plan).split(entry["class"]).train.image_ids
+        assert entry["pairs"] and {pair["photograph"] for pair in entry["pairs"]} <= set(training)
+        assert entry["source"] == "best"
+        assert (reported / entry["generated"]).exists() and (reported / entry["nearest"]).exists()
+
+
+def test_every_set_is_searched_for_test_photographs(plan, reported):
+    rows = read_csv(reported / "leakage.csv")
+    assert {(row["fold"], row["source"], row["label"]) for row in rows} == {
+        (fold, "best", label) for fold in "01" for label in CLASSES
+        if (ablation.sample_folder(plan.run, int(fold), "best") / label).exists()
+    }  # fmt: skip
+    assert all(row["share"] and not row["why"].startswith("not judged") for row in rows)
+
+
+def test_what_may_be_committed_holds_no_photograph_and_no_path_of_the_machine(plan, reported, tmp_path):
+    publish(plan, tmp_path)
+    files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    images = {name: content for name, content in files.items() if name.endswith((".png", ".jpg", ".html"))}
+    assert images == {f"{c}.png": (plan.run.best(c) / "samples.png").read_bytes() for c in CLASSES}
+    assert {"README.md", "arms.csv", "gains.csv", "published.csv", "leakage.csv"} <= set(files)
+    for name, content in files.items():
+        if name not in images:
+            assert not [place for place in (plan.experiment.results, str(Path.home()), str(ROOT))
+                        if place.encode() in content], name  # fmt: skip
 
 
 def test_validation_decides_and_test_does_not(plan):
