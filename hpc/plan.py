@@ -137,6 +137,12 @@ def search_jobs(e: Experiment) -> list[Job]:
     return [Job(SEARCH, label, kimg, index) for label in e.classes for index in trials]
 
 
+def nodes_of(e: Experiment, stage: str) -> int:
+    """Nodes of one job of the stage. A trial that is a job of its own has one."""
+    several = stage == FINAL or (stage == SEARCH and e.backend == "ray")
+    return e.profile.nodes if several else 1
+
+
 def processes(e: Experiment) -> int:
     """Processes per node that train a final generator together: one per GPU, or per `threads` cores."""
     p = e.profile
