@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.table import Table
 
 from hpc import progress, slurm
+from hpc.ablation import sizes
 from hpc.config import CHOICES, CLUSTER, Experiment, compose
 from hpc.plan import SEARCH, Plan, expected_kimg, make_plan, reopen
 from hpc.provenance import frozen, record_launch
@@ -91,7 +92,7 @@ def launch(words: list[str]) -> int:
         return 0
     if e.profile.kind == "slurm":
         reach(console, e)
-    store = resolve(e.data, [e.trial.model.size], Path(e.results))
+    store = resolve(e.data, sizes(e.ablate, e.trial.model.size), Path(e.results))
     plan = make_plan(replace(e, data="demo" if store.kind == "demo" else str(store.path)), store)
     for note in plan.notes:
         console.print(note)

@@ -52,7 +52,8 @@ def slots(e: Experiment) -> int:
     """Trials that this machine, or a job of this cluster, trains at a time."""
     p = e.profile
     available = p.cpus_per_task if p.kind == "slurm" else cores()
-    return p.slots or p.gpus_per_node or max(1, available // e.operations.threads)
+    devices = p.gpus_per_node or available // e.operations.threads
+    return p.slots or max(1, devices // p.devices_per_trial)
 
 
 def complete(plan: Plan, job: Job) -> bool:
@@ -127,7 +128,7 @@ def submit_local(plan: Plan, job: Job, share: int) -> submitit.Job[None]:
     executor.update_parameters(
         timeout_min=A_YEAR,
         gpus_per_node=e.profile.gpus_per_node,
-        tasks_per_node=processes(e) if job.stage == FINAL else 1,
+        tasks_per_node=processes(e, job.stage),
     )
     with standard_error(plan.run.jobs / job.name / "controller.log"):
         return executor.submit(RankedTask(str(plan.run.path), job.stage, job.label, share, job.index))
@@ -240,10 +241,10 @@ def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1
     An array that is in several parts shares its parallelism among them.
     """
     e, p = plan.experiment, plan.experiment.profile
-    ranks = processes(e) if stage == FINAL else 1
+    ranks = processes(e, stage)
     cpus, gpus = p.cpus_per_task // ranks, p.gpus_per_node
     if stage == SEARCH and e.backend == "array":  # one trial
-        cpus, gpus = max(e.operations.threads, cpus // slots(e)), min(gpus, 1)
+        cpus, gpus = max(e.operations.threads, cpus // slots(e)), min(gpus, ranks)
     chosen = {
         "partition": p.partition, "account": p.account, "qos": p.qos, "constraint": p.constraint,
         "gpus_per_node": gpus,

@@ -256,16 +256,10 @@ def check_backend(e: Experiment) -> None:
         )
     if not 0 <= e.final.kimg < float("inf"):
         raise SkinGanError(f"final.kimg={e.final.kimg}: expected at least 0")
-    nodes = e.profile.nodes
-    if nodes > 1 and e.profile.kind == "local":
+    if e.profile.nodes > 1 and e.profile.kind == "local":
         raise SkinGanError(
-            f"profile.nodes={nodes}: this machine is one node. Choose a cluster's profile by cluster=NAME, "
+            f"profile.nodes={e.profile.nodes}: this machine is one node. Choose a cluster by cluster=NAME, "
             "or set profile.nodes=1"
-        )
-    if nodes > 1 and e.backend == "array" and not e.final.kimg:
-        raise SkinGanError(
-            f"profile.nodes={nodes}: with backend=array each trial has one node. Set backend=ray, whose "
-            "search spans them, or final.kimg for a final training by all of them, or profile.nodes=1"
         )
 
 

@@ -74,8 +74,7 @@ class Task:
         run, name = RunFolder(Path(self.run)), Job(self.stage, self.label, index=self.index).name
         if int(os.environ.get("RANK", "0")) > 0:
             # One of several processes of a job: the first of them keeps the record.
-            plan = reopen(run)
-            return self.lend_node(plan, name) if self.stage == SEARCH else train_final(plan, self.label)
+            return self.work_along(reopen(run), name)
         # A launcher that was killed can leave its job behind: wait for it, then do what it left undone.
         with lock(run.jobs / f"{name}.lock", wait=float("inf")) as held, record(run, name) as tell:
             assert held is not None
@@ -87,6 +86,15 @@ class Task:
                 self.search(plan, name, held)
             else:
                 WORK[self.stage](plan, self.label, tell)
+
+    def work_along(self, plan: Plan, name: str) -> None:
+        """What the other processes of a job do: they train together with its first, or lend it their node."""
+        if self.stage == FINAL:
+            train_final(plan, self.label)
+        elif self.index is not None:
+            run_trial(plan, self.label, self.index)
+        else:
+            self.lend_node(plan, name)
 
     def search(self, plan: Plan, name: str, held: IO[bytes]) -> None:
         """Run the class's trials in a process of their own; killed, or without Ray, it is started again."""

@@ -26,7 +26,8 @@ CAUSES = {
 }
 
 
-KILLED = r"task \d+: Killed"  # one of a job's processes, as srun says it
+# One of a job's processes was killed, as srun says it, or as gloo and NCCL say it to the others.
+KILLED = r"task \d+: Killed|Connection (closed|reset) by peer|remote process exited"
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,7 @@ def make_plan(e: Experiment, data: Store) -> Plan:
         a, left_out = without_whole(e.ablate)
         notes = [f"left out: the arm {arm}, which needs generators of all classes" for arm in left_out]
     e = dataclasses.replace(e, classes=labels, ablate=a)
-    if e.final.kimg:
-        check_processes(e)
+    check_processes(e)
     return Plan(e, data.fingerprint, run_folder(e, data), stages_of(e), tuple(notes))
 
 
@@ -138,31 +137,35 @@ def search_jobs(e: Experiment) -> list[Job]:
 
 
 def nodes_of(e: Experiment, stage: str) -> int:
-    """Nodes of one job of the stage. A trial that is a job of its own has one."""
-    several = stage == FINAL or (stage == SEARCH and e.backend == "ray")
-    return e.profile.nodes if several else 1
+    """Nodes of one job of the stage."""
+    return e.profile.nodes if stage in (SEARCH, FINAL) else 1
 
 
-def processes(e: Experiment) -> int:
-    """Processes per node that train a final generator together: one per GPU, or per `threads` cores."""
+def processes(e: Experiment, stage: str) -> int:
+    """Processes per node that train together in a job of this stage: one per GPU, or per `threads` cores."""
     p = e.profile
+    if stage != FINAL:
+        return p.devices_per_trial if stage == SEARCH and e.backend == "array" else 1
     if p.gpus_per_node:
         return p.gpus_per_node
     return max(1, p.cpus_per_task // e.operations.threads) if p.kind == "slurm" else 1
 
 
 def check_processes(e: Experiment) -> None:
-    """SkinGanError if the processes of a final training cannot share its batches equally."""
+    """SkinGanError if the processes that train together cannot share the batches equally."""
     sizes = [e.trial.train.batch]
     if drawn := e.search.space.get("train", {}).get("batch"):
         sizes += drawn.get("choice", [])
-    n = e.profile.nodes * processes(e)
-    if math.gcd(*sizes) % n:
-        raise SkinGanError(
-            f"{e.profile.nodes} nodes with {processes(e)} processes each cannot share batches of "
-            f"{', '.join(map(str, sizes))} equally: change profile.nodes, gpus_per_node or cpus_per_task, or "
-            "set final.kimg=0"
-        )
+    together = {"a trial": (e.profile.nodes if e.backend == "array" else 1, e.profile.devices_per_trial)}
+    if e.final.kimg:
+        together["a final training"] = e.profile.nodes, processes(e, FINAL)
+    for what, (nodes, each) in together.items():
+        if math.gcd(*sizes) % (nodes * each):
+            raise SkinGanError(
+                f"{what} on {nodes} nodes with {each} processes each cannot share batches of "
+                f"{', '.join(map(str, sizes))} equally: change profile.nodes, devices_per_trial, "
+                "gpus_per_node or cpus_per_task"
+            )
 
 
 def reopen(run: RunFolder) -> Plan:

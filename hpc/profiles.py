@@ -25,7 +25,8 @@ class ProfileSettings:
     qos: str = ""
     constraint: str = ""
     reservation: str = ""
-    nodes: int = 1  # of one job: of a final training, and of a class's search by Ray
+    devices_per_trial: int = 1  # GPUs, or groups of operations.threads cores, that train a trial together
+    nodes: int = 1  # of a class's search by Ray, of each trial with backend=array, of a final training
     cpus_per_task: int = 1  # CPU cores per node
     mem: str = ""  # per node, such as 16G
     minutes: int = 24 * 60  # time limit of a job; a search that needs longer is requeued and goes on
@@ -42,8 +43,8 @@ class ProfileSettings:
 
 def check_profile(p: ProfileSettings) -> None:
     """Raise one SkinGanError if a value of the profile is out of range."""
-    least = {"slots": 0, "gpus_per_node": 0, "nodes": 1, "cpus_per_task": 1, "minutes": 1, "parallel": 1,
-             "max_array": 1, "signal_delay": 1, "requeues": 0}  # fmt: skip
+    least = {"slots": 0, "gpus_per_node": 0, "devices_per_trial": 1, "nodes": 1, "cpus_per_task": 1,
+             "minutes": 1, "parallel": 1, "max_array": 1, "signal_delay": 1, "requeues": 0}  # fmt: skip
     for name, low in least.items():
         if getattr(p, name) < low:
             raise SkinGanError(f"profile.{name}={getattr(p, name)}: expected at least {low}")

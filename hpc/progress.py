@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ class ClassProgress:
 
     def count(self, *states: str) -> int:
         return sum(t["state"] in states for t in self.trials)
+
+    @cached_property
+    def ended(self) -> set[int]:
+        """Indices of the trials that have ended."""
+        return {int(t["name"].partition("-")[0]) for t in self.trials if t["state"] in ENDED}
 
     @property
     def kimg(self) -> float:
@@ -66,6 +72,9 @@ class Snapshot:
         return stages_of(self.experiment)
 
     def done(self, job: Job) -> bool:
+        if job.stage == SEARCH and job.name not in self.jobs:  # another backend may have trained its trials
+            c = next(c for c in self.classes if c.label == job.label)
+            return len(c.ended) >= c.planned if job.index is None else job.index in c.ended
         return self.jobs.get(job.name, {}).get("state") == "done"
 
     @property

@@ -9,12 +9,15 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpc import config
 from hpc.leaderboard import write_leaderboard
 from hpc.plan import Plan
 from skin_gan.run import content_hash, read_json, read_jsonl, write_atomic
+
+if TYPE_CHECKING:
+    from hpc.report.tables import Tables
 
 SOURCES = {"ham10000": "Made from HAM10000 (CC BY-NC 4.0), so for non-commercial research only."}
 NOTES = "NOTES.md"  # written by hand; stays as it is
@@ -95,8 +98,9 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
     from hpc.report.words import arm_title
 
     report = plan.run.path / "report"
-    for name in ("arms.csv", "gains.csv", "leakage.csv", "costs.csv"):
-        shutil.copyfile(report / name, out / name)
+    for name in ("arms.csv", "gains.csv", "published.csv", "leakage.csv", "costs.csv"):
+        if (report / name).exists():
+            shutil.copyfile(report / name, out / name)
     found = tables(plan.run)
     caught = [row for row in evidence.read_csv(report / "leakage.csv") if row["caught"] == "True"]
     verdict = statement(found, caught, made["data"])
@@ -126,7 +130,22 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
                     name = f"{classifier}-{scope}-over-{base}.svg".replace(" ", "-")
                     write_atomic(out / name, plots.forest(gains))
                     lines += ["", f"![Gains over {arm_title(base)} in balanced accuracy]({name})"]
-    return [*lines, ""]
+    return [*lines, *published(found), ""]
+
+
+def published(found: Tables) -> list[str]:
+    """Classifiers beside their published numbers."""
+    from hpc.report.words import measure_title, span, value
+
+    lines: list[str] = []
+    for row in found.published:
+        if row.source not in "".join(lines):
+            lines += ["", f"### Beside {row.source}", ""]
+            lines += [f"Real images only, split by image. {row.differs}", ""]
+            lines += ["| measure | published | here |", "| --- | --- | --- |"]
+        here = f"{value(row.value, row.measure)} {span(row.low, row.high, row.measure, signed=False)}"
+        lines.append(f"| {measure_title(row.measure)} | {value(row.published, row.measure)} | {here} |")
+    return lines
 
 
 def arm_table(found: Any, rows: list[Any], bases: list[str]) -> list[str]:

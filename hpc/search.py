@@ -64,11 +64,13 @@ def search(plan: Plan, label: str, slots: int, nodes: int, meeting: Meeting, tem
     gpus = plan.experiment.profile.gpus_per_node
     address = own_address() if nodes > 1 else None
     at_once = slots * nodes
+    # Processes that train together cannot leave their group for another one.
+    alone = plan.experiment.profile.devices_per_trial == 1
     with ray_cluster(slots, gpus, temporary, address), joined_by(nodes, meeting):
         tuner = tune.Tuner(
             tune.with_resources(Trial, {"cpu": 1, "gpu": gpus / slots}),
             param_space=space,
-            tune_config=tune.TuneConfig(scheduler=rungs, reuse_actors=True, max_concurrent_trials=at_once),
+            tune_config=tune.TuneConfig(scheduler=rungs, reuse_actors=alone, max_concurrent_trials=at_once),
             run_config=tune.RunConfig(
                 name=label,
                 storage_path=temporary,
@@ -157,7 +159,8 @@ class Trial(tune.Trainable):
     """One trial at a time; the process is reused for others."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        self.runner = Runner(reopen(RunFolder(Path(config["run"]))), config["label"])
+        plan = reopen(RunFolder(Path(config["run"])))
+        self.runner = Runner(plan, config["label"], plan.experiment.profile.devices_per_trial)
         self.reset_config(config)
 
     def reset_config(self, config: dict[str, Any]) -> bool:

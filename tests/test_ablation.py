@@ -6,17 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench_samples import make_store
 
 from hpc import ablation
 from hpc.ablation import AblateSettings, ArmTask, ClassifierPlan
+from hpc.cli import launch
 from hpc.cluster import complete
 from hpc.config import compose
 from hpc.inputs import Inputs
 from hpc.jobs import Task
 from hpc.plan import ABLATE, PREPARE, SEARCH, Plan, make_plan
 from hpc.provenance import record_launch
+from hpc.publish import published
+from hpc.report.page import write_report
+from hpc.report.tables import BY_IMAGE, tables
 from skin_gan.ablation.arms import ARMS
-from skin_gan.ablation.parts import leak, lesion_split
+from skin_gan.ablation.parts import image_split, leak, lesion_split
 from skin_gan.ablation.predictions import load
 from skin_gan.ablation.samples import read_samples
 from skin_gan.ablation.trainingset import training_set
@@ -32,7 +37,8 @@ WORDS = [
     "sweep=aegan_lr", "data=demo", "budget=micro", "cluster=local", "classes=[df,vasc]", "search.trials=1",
     "search.rungs=[0.064]", "ablate.folds=[0,1]",
     "ablate.classifiers={cnn: {arms: [real, best], seeds: 1, steps: 3, by_image: true}, head: {arms: [real, "
-    "class_weights, duplicate, best], seeds: 2, steps: 20, ratios: [0.5], filters: [copies]}}",
+    "class_weights, duplicate, best], seeds: 2, steps: 20, ratios: [0.5], filters: [copies]}, dermamnist: "
+    "{arms: [real], seeds: 1, steps: 1, by_lesion: false, by_image: true}}",
 ]  # fmt: skip
 
 
@@ -41,7 +47,7 @@ def plan(tmp_path_factory) -> Plan:
     """A sweep whose search has ended, and all that comes after it but the report."""
     results = tmp_path_factory.mktemp("results")
     e = compose([*WORDS, f"results={results}"])
-    store = resolve(e.data, [32], results)
+    store = resolve(e.data, ablation.sizes(e.ablate, 32), results)
     plan = make_plan(e, store)
     record_launch(plan, store, WORDS)
     for stage in plan.stages[:-1]:
@@ -123,6 +129,22 @@ def test_what_is_on_top_of_what_is_fixed_on_validation_images(plan):
         assert record["arm"]["class_weights"] == (chosen["strongest"] == "class_weights")
 
 
+def test_a_published_setting_is_shown_beside_its_numbers(plan, tmp_path):
+    found = tables(plan.run, 20)
+    numbers = {row.measure: row.published for row in found.published}
+    assert numbers == {"accuracy": 0.735, "macro_auc": 0.917}
+    record = load(ablation.arm_folder(plan.run, ArmTask("dermamnist", "real", None), 0) / "test.npz").record
+    assert (record["classifier"]["size"], record["honest"]) == (28, False)
+    row = found.published[0]
+    assert row.train_images == sum(record["real"].values()) == pytest.approx(3.5 * row.test_images, rel=0.01)
+    assert row.epochs == pytest.approx(128 / row.train_images)
+    assert not [a for a in found.arms if a.classifier == "dermamnist" and a.scope != BY_IMAGE]
+    assert found.classifiers == ["cnn", "head", "dermamnist"] and not found.missing
+    page = write_report(plan.run, found, [], tmp_path).read_text()
+    assert "Beside published numbers" in page and row.differs in page
+    assert "| accuracy | 73.5 |" in "\n".join(published(found))
+
+
 def test_jobs_that_ended_are_complete_and_do_nothing_again(plan):
     jobs = [job for stage in plan.stages[:-1] for job in stage.jobs]
     assert all(complete(plan, job) for job in jobs)
@@ -161,6 +183,8 @@ def settings(**changes) -> AblateSettings:
         ({"plan": {"filters": ["blur"]}}, "unknown filter blur: choose of confidence"),
         ({"plan": {"ratios": [20.0]}}, "a ratio from 0.25 to 10"),
         ({"plan": {"seeds": 0}}, "at least 1 seed"),
+        ({"classifier": "dermamnist"}, "best need generated images, and dermamnist has images of 28 pixels"),
+        ({"plan": {"by_lesion": False}}, "by_lesion and by_image are false"),
         ({"folds": [0, 5]}, "different folds of 0 to 4"),
         ({"folds": [1, 1]}, "different folds of 0 to 4"),
     ],
@@ -175,6 +199,30 @@ def test_an_arm_of_other_peoples_images_is_named_by_its_source():
     ablation.check_ablate(a, "aegan")
     arm = ablation.arms(a, a.classifiers["head"])["mine"]
     assert (arm.synthetic, arm.source) == ("add", "mine")
+
+
+def test_a_published_setting_has_its_own_size_and_split(tmp_path):
+    a = settings(classifier="dermamnist", arms=["real", "class_weights"], plan={"by_image": True})
+    assert ablation.sizes(a, 64) == [28, 64]
+    assert ablation.sizes(settings(), 64) == [64]
+    assert ablation.classifier_settings("dermamnist", ClassifierPlan(steps=7), 64).steps == 7
+    tasks = [("real", 0), ("class_weights", 0), ("real", None)]
+    assert [(t.arm, t.fold) for t in ablation.arm_tasks(a)] == tasks
+    a.classifiers["dermamnist"].by_lesion = False
+    assert [(t.arm, t.fold) for t in ablation.arm_tasks(a)] == [("real", None)]
+    assert ablation.combined_tasks(a) == []
+    parts = image_split(resolve("demo", [32], tmp_path), **ablation.image_shares("dermamnist")).parts
+    shares = [(parts == part).mean() for part in ("train", "val", "test")]
+    assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.01)
+
+
+def test_a_store_without_the_published_size_is_an_error_before_any_work(tmp_path):
+    store = make_store(tmp_path / "store")
+    words = ["sweep=aegan_lr", "budget=micro", f"data={store.path}", f"results={tmp_path / 'results'}",
+             "ablate.classifiers={dermamnist: {arms: [real], by_image: true}}"]  # fmt: skip
+    with pytest.raises(SkinGanError, match=r"no images of size 28 .*skin_gan.data ingest .* --size 28 --out"):
+        launch(words)
+    assert not (tmp_path / "results").exists()
 
 
 def test_the_strongest_arm_is_conventional_and_a_filter_must_beat_chance():

@@ -2,8 +2,9 @@
 
 from test_launch import launch, rows_of, run_of
 
+from hpc.progress import snapshot
 from hpc.selection import read_card
-from skin_gan.run import read_jsonl
+from skin_gan.run import RunFolder, read_jsonl
 
 GRID = ("classes=[df]", "search.scheduler=none", "final.kimg=0.256")
 
@@ -21,3 +22,4 @@ def test_a_grid_of_jobs_leaves_what_a_search_leaves_and_is_trained_on(tmp_path):
     assert card["trained_kimg"] == 0.256 and card["trial"] == best["trial"]
     again = launch(tmp_path, *GRID, "backend=ray")
     assert again.returncode == 0 and not (run / "jobs" / "search-df").exists()  # no trial was left to do
+    assert snapshot(RunFolder(run)).stage == "done"

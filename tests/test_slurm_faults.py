@@ -87,6 +87,7 @@ def test_retry_names_causes_and_redoes_only_what_failed(slurm: Testbed, sweep) -
     assert "diverged: loss_d not finite" in said and "not tried" in said
     again = {job for job in s.ids if s.ids[job] != ids[job]}
     assert again == {"search-df-0000", "search-df-0001", "search-df-0002", "select"}
+    s.steer("release")
     s.wait()
     assert sorted(row["state"] for row in rows_of(s.run)) == ["completed"] * 4 + ["diverged"]
     after = measured(s.run)

@@ -58,8 +58,7 @@ def test_a_profile_may_say_where_results_go(monkeypatch):
         ("profile.signal_delay=99999999", "fewer seconds"),
         ("profile.partitions=gpu", "did you mean profile.partition?"),
         ("results=$NO_SUCH_VARIABLE/x", "is not set"),
-        ("profile.nodes=2 backend=array search.scheduler=none", "each trial has one node"),
-        ("profile.nodes=2 cluster=local final.kimg=1", "this machine is one node"),
+        ("profile.nodes=2 cluster=local", "this machine is one node"),
         ("backend=array", "set search.scheduler=none"),
     ],
 )
@@ -101,18 +100,12 @@ def test_a_search_has_a_task_on_each_of_its_nodes_and_other_stages_one_node(tmp_
     assert cluster.task(plan, job).nodes == nodes
 
 
-def test_a_trial_that_is_a_job_has_one_node_of_several(tmp_path):
-    words = ("cluster=several_nodes", "backend=array", "search.scheduler=none", "final.kimg=1")
-    plan = plan_of(tmp_path, *words, "trial.train.batch=32")
-    nodes = {s.name: cluster.options(plan, s.name, Path("/code"), [])["nodes"] for s in plan.stages}
-    assert nodes == {"prepare": 1, "search": 1, "select": 1, "final": 2}
-
-
 def test_an_array_in_parts_keeps_to_the_cap_and_a_trial_gets_its_share_of_the_devices(tmp_path):
     words = ("cluster=several_gpus", "backend=array", "search.scheduler=none", "search.trials=50")
     plan = plan_of(tmp_path, *words, "profile.parallel=9", "profile.max_array=40")
     options = cluster.options(plan, "search", Path("/code"), [], parts=4)
-    assert (options["array_parallelism"], options["gpus_per_node"], options["cpus_per_task"]) == (2, 1, 6)
+    assert (options["array_parallelism"], options["gpus_per_node"]) == (2, 2)
+    assert (options["ntasks_per_node"], options["cpus_per_task"]) == (2, 6)
     assert "--array=0-39%9" in cluster.script(plan, plan.stages[1], Path("/code"))
 
 
@@ -218,6 +211,7 @@ def test_a_search_that_runs_towards_less_is_followed_by_another(tmp_path, monkey
         ),
         ("FAILED", "ValueError", ""),
         ("FAILED", "srun: error: node2: task 3: Killed", "a killed process"),
+        ("FAILED", "RuntimeError: [pair.cc:561] Connection closed by peer [10.0.0.2]", "a killed process"),
         ("", "CANCELLED AT 2026 DUE TO TIME LIMIT ***\nsrun: error: n1: task 0: Killed", "time limit"),
     ],
 )

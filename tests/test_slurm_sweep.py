@@ -9,12 +9,13 @@ import pytest
 from slurm_sweeps import GRID, SLOW, SWEEP, drivers, hpc, measured, processes, run_of
 from test_launch import rows_of
 
+from skin_gan.run import read_jsonl
+
 if TYPE_CHECKING:
     from slurm_testbed import Testbed
 
 pytest_plugins = ["slurm_testbed", "slurm_sweeps"]
-# By hand until each has been seen to pass in this form.
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 
 
 def run_here(results: Path, *words: str) -> Path:
@@ -40,6 +41,26 @@ def test_a_search_that_is_interrupted_ends_as_on_this_machine(slurm: Testbed, re
     here = run_here(results, *GRID, "seed=1")  # without Ray
     assert measured(s.run) == measured(here)
     assert (s.run / "leaderboard.csv").read_text() == (here / "leaderboard.csv").read_text()
+
+
+def test_a_preempted_search_halves_as_on_this_machine(slurm: Testbed, results: Path, sweep) -> None:
+    words = ("search.trials=3", "search.scheduler=asha", "search.rungs=[0.064,0.16,0.4]", "seed=6",
+             "operations.checkpoint_seconds=0")  # fmt: skip
+    s = sweep(*words, "profile.partition=low", "profile.extra={nodelist: node3}")
+    s.wait_for_trial()
+    place = ("--partition=high", "--nodelist=node3", "--exclusive", "--output=/dev/null")
+    slurm.client("sbatch", *place, "--wrap=sleep 1")
+    s.wait_for_run("search-df", 1)
+    s.wait()
+    decisions = [(row["index"], row["kimg"]) for row in read_jsonl(s.run / "trials/df/decisions.jsonl")]
+    assert len(set(decisions)) == len(decisions)
+    here = measured(run_here(results, *words))
+    there = measured(s.run)
+    assert there.keys() == here.keys()  # a trial's name is a hash of its settings
+    for name, rungs in there.items():
+        shared = min(len(rungs), len(here[name]))  # which trials go on depends on who was first
+        assert shared and rungs[:shared] == here[name][:shared]
+    assert set(s.states) <= {"completed", "pruned"} and "completed" in s.states
 
 
 def test_two_searches_share_a_node_and_launching_again_attaches(slurm: Testbed, sweep) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from skin_gan.ablation.arms import ARMS, CLASSIFIERS, CONVENTIONAL, Arm, ClassifierSettings
+from skin_gan.ablation.arms import ARMS, CLASSIFIERS, CONVENTIONAL, PUBLISHED, Arm, ClassifierSettings
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.data.splits import N_FOLDS
 from skin_gan.errors import SkinGanError
@@ -38,6 +38,7 @@ class ClassifierPlan:
     steps: int = 0  # optimiser updates; 0: the classifier's own number
     ratios: list[float] = field(default_factory=list)  # arms of `best` with so many images per real one
     filters: list[str] = field(default_factory=list)  # arms of `best` filtered, each with a random control
+    by_lesion: bool = True  # tested on `folds`, which is what counts
     by_image: bool = False  # also with a split by image, as is often published: it leaks, and shows how much
 
 
@@ -82,10 +83,15 @@ def arm_tasks(a: AblateSettings) -> list[ArmTask]:
         ArmTask(name, arm, fold)
         for name, plan in a.classifiers.items()
         for arm in arms(a, plan)
-        for fold in a.folds
+        for fold in folds(a, plan)
     ]
     leaky = [ArmTask(name, arm, None) for name, plan in a.classifiers.items() for arm in by_image(a, plan)]
     return honest + leaky
+
+
+def folds(a: AblateSettings, plan: ClassifierPlan) -> list[int]:
+    """Those that the classifier is tested on by lesion."""
+    return a.folds if plan.by_lesion else []
 
 
 def without_whole(a: AblateSettings) -> tuple[AblateSettings, list[str]]:
@@ -122,7 +128,7 @@ def sample_tasks(a: AblateSettings, classes: list[str]) -> list[SampleTask]:
 
 def combined_tasks(a: AblateSettings) -> list[ArmTask]:
     """What is trained once the strongest conventional arm is known; its arm is named by `choices`."""
-    return [ArmTask(name, COMBINED, fold) for name, plan in a.classifiers.items() for fold in a.folds]
+    return [ArmTask(name, COMBINED, fold) for name, plan in a.classifiers.items() for fold in folds(a, plan)]
 
 
 def arms(a: AblateSettings, plan: ClassifierPlan) -> dict[str, Arm]:
@@ -140,8 +146,21 @@ def arms(a: AblateSettings, plan: ClassifierPlan) -> dict[str, Arm]:
 
 
 def classifier_settings(name: str, plan: ClassifierPlan, size: int) -> ClassifierSettings:
+    """`size`: pixels of the sweep's images, for classifiers that have no size of their own."""
     settings = CLASSIFIERS[name]
-    return replace(settings, size=size, steps=plan.steps or settings.steps)
+    own = settings.size if name in PUBLISHED else size
+    return replace(settings, size=own, steps=plan.steps or settings.steps)
+
+
+def sizes(a: AblateSettings, size: int) -> list[int]:
+    """Pixels of the images that are needed, beside the sweep's `size` those of classifiers with their own."""
+    return sorted({size} | {classifier_settings(name, p, size).size for name, p in a.classifiers.items()})
+
+
+def image_shares(classifier: str) -> dict[str, float]:
+    """The shares of the classifier's split by image, where they are published; see `image_split`."""
+    known = PUBLISHED.get(classifier)
+    return {"test": known.test, "val": known.val} if known else {}
 
 
 def sources(a: AblateSettings) -> list[str]:
@@ -159,7 +178,7 @@ def wanted(a: AblateSettings, source: str, counts: dict[str, int], label: str, f
     for plan in a.classifiers.values():
         leaky = by_image(a, plan)
         for name, arm in arms(a, plan).items():
-            if arm.source == source and (fold is not None or name in leaky):
+            if arm.source == source and (name in leaky if fold is None else plan.by_lesion):
                 most = max(most, images_to_add(counts, arm.balance)[label] * (POOL if arm.filter else 1.0))
     return round(most)
 
@@ -239,6 +258,17 @@ def check_ablate(a: AblateSettings, family: str) -> None:
         if plan.seeds < 1 or plan.steps < 0:
             raise SkinGanError(f"ablate.classifiers.{name}: seeds={plan.seeds}, steps={plan.steps}: expected "
                                "at least 1 seed and 0 steps")  # fmt: skip
+        if not (plan.by_lesion or plan.by_image):
+            raise SkinGanError(
+                f"ablate.classifiers.{name}: by_lesion and by_image are false: expected one of them, or "
+                "leave the classifier out"
+            )
+        given = [arm.name for arm in arms(a, plan).values() if arm.synthetic != "none"]
+        if name in PUBLISHED and given:
+            raise SkinGanError(
+                f"ablate.classifiers.{name}: {', '.join(given)} need generated images, and {name} has images "
+                f"of {CLASSIFIERS[name].size} pixels, which no generator makes: leave these arms out"
+            )
         missing = sorted({arm.source for arm in arms(a, plan).values()} - {""} - sweeps)
         if missing:
             raise SkinGanError(

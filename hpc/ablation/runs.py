@@ -42,7 +42,8 @@ class Arms:
 
     def train_arm(self, task: ArmTask, plan: ClassifierPlan, arm: Arm, tell: Tell) -> None:
         store = self.inputs.store
-        split = image_split(store) if task.fold is None else lesion_split(store, task.fold)
+        shares = ablation.image_shares(task.classifier)
+        split = image_split(store, **shares) if task.fold is None else lesion_split(store, task.fold)
         settings = ablation.classifier_settings(task.classifier, plan, self.size)
         frozen = self.samples.frozen if settings.network == "head" else None
         shared = Task(store, split, settings, frozen)

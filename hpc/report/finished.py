@@ -46,9 +46,10 @@ class Finished:
 
 
 def classifiers(run: RunFolder, e: Experiment) -> list[str]:
-    """Those asked for, the headline first, and then any of an earlier launch."""
+    """Those asked for, the headline first, which is by lesion, and then any of an earlier launch."""
     there = sorted(path.name for path in (run.path / "ablation").glob("*") if path.is_dir())
-    return list(dict.fromkeys([*e.ablate.classifiers, *there]))
+    asked = sorted(e.ablate.classifiers, key=lambda name: not e.ablate.classifiers[name].by_lesion)
+    return list(dict.fromkeys([*asked, *there]))
 
 
 def finished(run: RunFolder, e: Experiment, classifier: str) -> Finished:

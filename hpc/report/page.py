@@ -62,7 +62,8 @@ def context(
         "title": e.about or e.sweep, "run": run.path.name, "data": data, "notice": NOTICE,
         "source": SOURCES.get(data.get("kind", ""), ""), "statement": statement(found, caught, data),
         "panels": [panel(found, c, i) for i, c in enumerate(found.classifiers)], "missing": gaps(found),
-        "leaks": leaks, "usual": usual(found), "leak": read_json(folder / SPLIT), "photographs": photographs,
+        "leaks": leaks, "usual": usual(found), "published": published(found),
+        "leak": read_json(folder / SPLIT), "photographs": photographs,
         "sheets": evidence.sheets(folder, photographs), "curves": evidence.training(run, e),
         "best": evidence.chosen(run, e), "trials": trials, "cost": cost,
         "searched": [name for name in next(iter(trials), {}) if "." in name],
@@ -176,6 +177,21 @@ def usual(found: Tables) -> list[dict[str, Any]]:
             out.append({"classifier": row.classifier, "arm": row.arm,
                         "cells": [cell(row), gain_cell(gains[0]), cell(honest), *map(gain_cell, gains[1:])],
                         "verdicts": [g.verdict if g else "" for g in gains]})  # fmt: skip
+    return out
+
+
+def published(found: Tables) -> list[dict[str, Any]]:
+    """For each classifier with published numbers: what differs, and a row per measure."""
+    out = []
+    for _, of_classifier in groupby(found.published, key=lambda row: row.classifier):
+        rows = list(of_classifier)
+        measures = [
+            {"name": measure_title(row.measure), "published": value(row.published, row.measure),
+             "here": value(row.value, row.measure),
+             "span": span(row.low, row.high, row.measure, signed=False)}
+            for row in rows
+        ]  # fmt: skip
+        out.append({"source": rows[0].source, "differs": rows[0].differs, "measures": measures})
     return out
 
 

@@ -2,6 +2,7 @@
 
     report/arms.csv    a row per classifier, arm, scope and measure: `hpc.report.compared.ArmRow`
     report/gains.csv   a row per classifier, scope, arm, base and measure: `hpc.report.compared.GainRow`
+    report/published.csv   a row per classifier and measure with published numbers: `hpc.report.published`
 
 A scope is which images were tested on: `pooled` over all folds; `fold F`, the search's own fold, where there
 are several; `by image`, the split that leaks. Bases are the plain arm, and the conventional arm that was
@@ -21,6 +22,7 @@ from hpc import config
 from hpc.ablation import BEST, part
 from hpc.report.compared import ArmRow, GainRow, Scope, arm_rows, gain_rows, measure, scope
 from hpc.report.finished import Finished, Gap, classifiers, finished
+from hpc.report.published import PublishedRow, published_rows
 from skin_gan.ablation.stats import RESAMPLES
 from skin_gan.run import RunFolder, write_atomic
 
@@ -38,6 +40,7 @@ class Tables:
     fold: int  # the search's own
     arms: list[ArmRow] = field(default_factory=list)
     gains: list[GainRow] = field(default_factory=list)
+    published: list[PublishedRow] = field(default_factory=list)
     missing: list[Gap] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # choices and comparisons that could not be made
     choices: dict[str, dict[str, Any]] = field(default_factory=dict)  # by classifier, fixed on validation
@@ -87,10 +90,12 @@ def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
             out.classes.setdefault(name, _counts(of))
             measured = measure(of, resamples)
             out.problems += measured.problems
-            out.arms += arm_rows(measured)
+            rows = arm_rows(measured)
+            out.arms += rows
+            out.published += published_rows(of, rows, PLAIN) if name == BY_IMAGE else []
             for base in _bases(out.choices[classifier], name):
-                rows, problems = gain_rows(measured, base)
-                out.gains += rows
+                gains, problems = gain_rows(measured, base)
+                out.gains += gains
                 out.problems += problems
     return out
 
@@ -127,9 +132,10 @@ def _counts(of: Scope) -> Classes:
 
 
 def write_tables(found: Tables, folder: Path) -> None:
-    """Write arms.csv and gains.csv into `folder`."""
+    """Write arms.csv, gains.csv and published.csv into `folder`."""
     write_csv(folder / "arms.csv", found.arms, ArmRow)
     write_csv(folder / "gains.csv", found.gains, GainRow)
+    write_csv(folder / "published.csv", found.published, PublishedRow)
 
 
 def write_csv(path: Path, rows: Sequence[Any], kind: type) -> None:

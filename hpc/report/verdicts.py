@@ -57,6 +57,8 @@ def _sentence(row: GainRow) -> str:
 def _why_not(found: Tables) -> str:
     if not found.arms:
         return "No classifier run has finished."
+    if not found.scopes:
+        return "Only a split by image has been tested, which says nothing about lesions that are new."
     chosen = found.choices.get(found.classifiers[0], {})
     if not chosen.get("strongest"):
         return "The strongest conventional arm has not been fixed on validation images yet (stage combine)."

@@ -1,5 +1,5 @@
-"""The final training on a real Slurm, two nodes with two processes each (gloo): equal to one process, and
-resumed after one of them was killed.
+"""Trainings of several processes (gloo) on a real Slurm: equal to one process, and resumed after one of them
+was killed.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from slurm_sweeps import GRID, processes
+from slurm_sweeps import GRID, SLOW, processes
 
 from hpc.final import chosen, final_run
 from hpc.inputs import Inputs
-from hpc.plan import reopen
+from hpc.plan import Plan, reopen
 from hpc.selection import read_card
 from skin_gan import checkpoint
+from skin_gan.config import TrialSpec
 from skin_gan.run import RunFolder, TrialFolder, read_jsonl
 from skin_gan.train import Session
 
@@ -25,19 +26,23 @@ if TYPE_CHECKING:
     from slurm_testbed import Testbed
 
 pytest_plugins = ["slurm_testbed", "slurm_sweeps"]
-# By hand until it has been seen to pass as a whole in this form.
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 KIMG = 0.256
+# With batch normalisation each process would see statistics of its own part of the batch. Adam would turn the
+# rounding of sums in another order into whole steps where a gradient is almost zero, and with long steps of
+# any kind two trainings part exponentially.
+SMOOTH = (
+    "trial.model.norm=group", "trial.model.d_norm=group",
+    "trial.optim.name=sgd", "trial.optim.lr_g=1e-5", "trial.optim.lr_d=1e-5",
+)  # fmt: skip
 
 
 def test_two_nodes_of_two_processes_equal_one_and_survive_the_loss_of_one(
     slurm: Testbed, sweep, tmp_path: Path
 ) -> None:
-    # With batch normalisation each process would see statistics of its own part of the batch.
-    norm = ("trial.model.norm=group", "trial.model.d_norm=group")
     place = ("profile.nodes=2", "profile.cpus_per_task=2")
     s = sweep(
-        *GRID, *norm, *place, "seed=21", "search.trials=1", "search.rungs=[0.064]", f"final.kimg={KIMG}"
+        *GRID, *SMOOTH, *place, "seed=21", "search.trials=1", "search.rungs=[0.064]", f"final.kimg={KIMG}"
     )
     s.wait_for_trial(inside="final/trials")
     os.kill(rank(s.run, 3), signal.SIGKILL)
@@ -50,7 +55,21 @@ def test_two_nodes_of_two_processes_equal_one_and_survive_the_loss_of_one(
     plan = reopen(RunFolder(s.run))
     card = read_card(final_run(plan).best("df"))
     assert card and card["trained_kimg"] == KIMG
-    assert_as_one_process(plan, tmp_path)
+    assert_as_one_process(plan, *chosen(plan, "df"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "seed"),
+    [((*GRID, "profile.nodes=2"), 22), (SLOW, 23)],
+    ids=["tasks on two nodes", "beside Ray's worker"],
+)
+def test_a_trial_on_two_devices_equals_one(slurm: Testbed, sweep, tmp_path: Path, words, seed: int) -> None:
+    place = ("profile.devices_per_trial=2", "profile.cpus_per_task=2")
+    s = sweep(*words, *SMOOTH, *place, f"seed={seed}", "search.trials=1", f"search.rungs=[{KIMG}]")
+    s.wait()
+    plan = reopen(RunFolder(s.run))
+    assert_as_one_process(plan, *plan.trials("df")[0], tmp_path)
+    slurm.wait_until("no process", lambda: not processes(s.run), 60)
 
 
 def rank(run: Path, number: int) -> int:
@@ -61,11 +80,10 @@ def rank(run: Path, number: int) -> int:
     raise AssertionError(f"no process of rank {number}")
 
 
-def assert_as_one_process(plan, tmp_path: Path) -> None:
-    spec, folder = chosen(plan, "df")
+def assert_as_one_process(plan: Plan, spec: TrialSpec, folder: TrialFolder, alone_in: Path) -> None:
     assert [row["kimg"] for row in read_jsonl(folder.metrics)] == [KIMG]
     e = plan.experiment
-    alone = Session(spec, TrialFolder(tmp_path), Inputs(plan).split("df"), e.operations, e.evaluate)
+    alone = Session(spec, TrialFolder(alone_in), Inputs(plan).split("df"), e.operations, e.evaluate)
     start = {name: clone(net.state_dict()) for name, net in alone.learner.plain.items()}
     alone.train(KIMG)
     expected = alone.learner.state_dict()
@@ -73,8 +91,9 @@ def assert_as_one_process(plan, tmp_path: Path) -> None:
     together = checkpoint.load(folder.last, spec.id)["learner"]
     assert together["images"] == expected["images"]
     for name, net in expected["nets"].items():
-        # Sums in another order: Adam makes steps of a weight whose gradient is almost zero go either way.
-        assert distance(together["nets"][name], net) < 0.05 * distance(start[name], net), name
+        moved, apart = distance(start[name], net), distance(together["nets"][name], net)
+        print(f"{name}: moved {moved:.3g}, apart {apart:.3g}")
+        assert apart < 1e-3 * moved, name
 
 
 def clone(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
