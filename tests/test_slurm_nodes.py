@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["slurm_testbed", "slurm_sweeps"]
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
-LAST = 4.0  # kimg: so long that the second node has joined before the first has trained both trials
-NODES = (*SLOW, f"search.rungs=[0.064,{LAST}]", "profile.nodes=2", "profile.slots=1")
+NODES = (*SLOW, "profile.nodes=2", "profile.slots=1")
+# kimg: so long that the second node has joined before the first has trained both trials, once or twice
+LONG, LONGER = 4.0, 8.0
 JOB = "search-df"
 
 
@@ -27,8 +30,9 @@ def sessions(run: Path) -> dict[int, str]:
     """Nodes of the sweep's Ray by the process that leads its others there: theirs may hide variables."""
     found = {}
     for pid in drivers(run):
-        words = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
-        found[pid] = dict(word.partition("=")[::2] for word in words)["SLURMD_NODENAME"]
+        with suppress(OSError):  # it has just ended
+            words = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+            found[pid] = dict(word.partition("=")[::2] for word in words)["SLURMD_NODENAME"]
     return found
 
 
@@ -61,12 +65,12 @@ def wait_for_both(slurm: Testbed, s: Sweep) -> None:
 
 
 def test_a_search_over_two_nodes_trains_the_trials_of_one_on_both(slurm: Testbed, sweep) -> None:
-    s = sweep(*NODES, "seed=31")
+    s = sweep(*NODES, f"search.rungs=[0.064,{LONG}]", "seed=31")
     wait_for_both(slurm, s)
     (secret,) = secrets(s.run)
     assert [path.stat().st_mode & 0o777 for path in (secret, secret.parent)] == [0o600, 0o700]
     s.wait()
-    s.check_finished(LAST)
+    s.check_finished(LONG)
     assert s.record(JOB)["state"] == "done" and not secrets(s.run)
     trials = [folder.path.name for _, folder in reopen(RunFolder(s.run)).trials("df")]
     assert sorted(row["trial"] for row in rows_of(s.run)) == trials
@@ -75,8 +79,9 @@ def test_a_search_over_two_nodes_trains_the_trials_of_one_on_both(slurm: Testbed
 def test_it_goes_on_elsewhere_after_an_interruption_and_leaves_nothing_when_cancelled(
     slurm: Testbed, sweep
 ) -> None:
-    s = sweep(*NODES, "seed=32")
+    s = sweep(*NODES, f"search.rungs=[0.064,{LONGER}]", "seed=32")
     wait_for_both(slurm, s)
+    s.wait_for_trial()
     before = sessions(s.run)
     slurm.client("scontrol", "update", "nodename=node1", "state=drain", "reason=test")
     try:
@@ -94,4 +99,18 @@ def test_it_goes_on_elsewhere_after_an_interruption_and_leaves_nothing_when_canc
     assert not secrets(s.run) and "cancelled" in s.status()
     s.launch()
     s.wait()
-    s.check_finished(LAST)
+    s.check_finished(LONGER)
+
+
+def test_a_killed_driver_and_a_killed_nodes_ray_lose_nothing(slurm: Testbed, sweep) -> None:
+    s = sweep(*NODES, f"search.rungs=[0.064,{LONGER}]", "seed=33")
+    for node in ("node1", "node2"):  # the search and its Ray, then the other node's
+        wait_for_both(slurm, s)
+        victims = [pid for pid, place in sessions(s.run).items() if place == node]
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        slurm.wait_until("their end", lambda pids=set(victims): not members(pids))
+    wait_for_both(slurm, s)
+    s.wait()
+    s.check_finished(LONGER)
+    assert s.record(JOB)["restarts"] == 0
