@@ -145,7 +145,8 @@ class Task:
     def interrupt(self) -> None:
         """End what runs on this node of the search, if there is one; called by a signal handler."""
         if driver := getattr(self, "driver", None):
-            driver.stop()
+            # `ray start` would take all of the time that Slurm gives a job to end; it has nothing to save.
+            driver.stop(grace=5.0 if driver.held else 1.0)
 
 
 class Driver:
@@ -166,6 +167,7 @@ class Driver:
             pass_fds=[held.fileno()] if held else [],
             env=ray_environment(self.temporary, token, variables),
         )
+        self.held = held
         self.stopped = False
         self.error = ""
 
@@ -179,9 +181,9 @@ class Driver:
             self.end()
         return self.process.returncode
 
-    def stop(self) -> None:
+    def stop(self, grace: float) -> None:
         self.stopped = True
-        self.end(grace=5.0)
+        self.end(grace)
 
     def end(self, grace: float = 10.0) -> None:
         """End the process and all it started; afterwards nothing of it is left."""

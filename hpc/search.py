@@ -199,12 +199,17 @@ def ray_cluster(slots: int, gpus: int, temporary: str, address: str | None) -> I
     try:
         start_ray(
             address="local", num_cpus=slots, num_gpus=gpus, object_store_memory=OBJECTS,
-            include_dashboard=False, log_to_driver=True, configure_logging=False, _temp_dir=temporary,
-            _node_ip_address=address,
+            include_dashboard=False, log_to_driver=True, configure_logging=False,
+            _temp_dir=folder_in(temporary), _node_ip_address=address,
         )  # fmt: skip
         yield
     finally:
         ray.shutdown()
+
+
+def folder_in(temporary: str) -> str:
+    """Ray's own folder, inside the closed one: it opens to everybody the one that it is given."""
+    return f"{temporary}/ray"
 
 
 @contextmanager
@@ -226,7 +231,7 @@ def join(run: RunFolder, address: str, slots: int, temporary: str) -> None:
     gpus = reopen(run).experiment.profile.gpus_per_node
     options = {
         "address": address, "num-cpus": slots, "num-gpus": gpus, "object-store-memory": OBJECTS,
-        "temp-dir": temporary, "dashboard-agent-listen-port": 0, "log-color": "false",
+        "temp-dir": folder_in(temporary), "dashboard-agent-listen-port": 0, "log-color": "false",
     }  # fmt: skip
     signal.signal(signal.SIGINT, lambda *_: sys.exit(128 + signal.SIGINT))  # which it would call an error
     cli(["start", "--block", *(f"--{name}={value}" for name, value in options.items())])

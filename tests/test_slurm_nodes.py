@@ -32,8 +32,8 @@ def sessions(run: Path) -> dict[int, str]:
     for pid in drivers(run):
         with suppress(OSError):  # it has just ended
             words = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
-            found[pid] = dict(word.partition("=")[::2] for word in words)["SLURMD_NODENAME"]
-    return found
+            found[pid] = dict(word.partition("=")[::2] for word in words).get("SLURMD_NODENAME", "")
+    return {pid: node for pid, node in found.items() if node}
 
 
 def members(leaders: set[int]) -> list[tuple[int, str]]:
@@ -56,6 +56,11 @@ def training(run: Path) -> set[str]:
     return {nodes[leader] for leader, name in members(set(nodes)) if "Trainable" in name}
 
 
+def folders(run: Path) -> list[Path]:
+    """Temporary ones of the sweep's Rays."""
+    return [Path(Path(f"/proc/{pid}/cmdline").read_text().split("\0")[-2]) for pid in drivers(run)]
+
+
 def secrets(run: Path) -> list[Path]:
     return [*run.glob("jobs/*.ray/*")]
 
@@ -68,7 +73,8 @@ def test_a_search_over_two_nodes_trains_the_trials_of_one_on_both(slurm: Testbed
     s = sweep(*NODES, f"search.rungs=[0.064,{LONG}]", "seed=31")
     wait_for_both(slurm, s)
     (secret,) = secrets(s.run)
-    assert [path.stat().st_mode & 0o777 for path in (secret, secret.parent)] == [0o600, 0o700]
+    closed = [secret.parent, *folders(s.run)]
+    assert [path.stat().st_mode & 0o777 for path in (secret, *closed)] == [0o600, 0o700, 0o700, 0o700]
     s.wait()
     s.check_finished(LONG)
     assert s.record(JOB)["state"] == "done" and not secrets(s.run)
@@ -92,11 +98,12 @@ def test_it_goes_on_elsewhere_after_an_interruption_and_leaves_nothing_when_canc
         assert training(s.run) == {"node2", "node3"}
     finally:
         slurm.client("scontrol", "update", "nodename=node1", "state=resume")
-    leaders = set(sessions(s.run))
+    leaders, temporary = set(sessions(s.run)), folders(s.run)
     s.steer("cancel")
     s.wait()
     slurm.wait_until("no process", lambda: not members(leaders) and not processes(s.run), 60)
-    assert not secrets(s.run) and "cancelled" in s.status()
+    assert not secrets(s.run) and not any(path.exists() for path in temporary)
+    assert "cancelled" in s.status()
     s.launch()
     s.wait()
     s.check_finished(LONGER)
