@@ -53,10 +53,15 @@ PROGRESS_SECONDS = 2.0  # how often progress (`done` of `total`) is written at m
 NO_RAY = 75  # exit code of a search that could not start Ray
 # Environment variables by which processes know that they train together: see accelerate.utils.environment.
 OF_A_GROUP = (
-    "RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "PMI_", "MPI_LOCAL", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_",
+    "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+    "PMI_", "MPI_LOCAL", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_",
 )  # fmt: skip
-# Metrics in TensorBoard's table of trials; the others have curves.
-COLUMNS = ("kid", "kid_floor", "coverage", "copies", "precision", "recall", "fd", "c2st", "collapse")
+# Metrics of trials and of classifier runs in TensorBoard's table, which shows the first five.
+METRICS = (
+    "metrics/kid", "metrics/kid_floor", "metrics/coverage", "test/balanced_accuracy", "val/balanced_accuracy",
+    "metrics/copies", "metrics/precision", "metrics/recall", "metrics/fd", "metrics/c2st", "metrics/collapse",
+    "test/macro_auc", "test/ece",
+)  # fmt: skip
 
 
 @dataclass
@@ -332,16 +337,21 @@ def prepare(plan: Plan, label: str, tell: Callable[..., None]) -> None:
     from skin_gan.board import name_columns
 
     torch.set_num_threads(1)
-    name_columns(plan.run.path, columns(plan.experiment), COLUMNS)
+    name_columns(plan.run.path, *columns(plan.experiment))
     Inputs(plan).warm(lambda done, total: tell(done=done, total=total))
     tell(classes=plan.experiment.classes)
 
 
-def columns(e: Experiment) -> dict[str, list[Any]]:
-    """The searched settings and what each is drawn from, for TensorBoard's table."""
-    return {"label": e.classes} | {
-        ".".join(path): next(iter(d.values())) for path, d in leaves(e.search.space)
-    }
+def columns(e: Experiment) -> tuple[dict[str, list[Any]], list[str]]:
+    """Of TensorBoard's table: the searched settings and what each is drawn from, and the metrics' tags.
+
+    Where classifiers are trained, also what tells their runs apart, and their metrics.
+    """
+    searched = {".".join(path): next(iter(d.values())) for path, d in leaves(e.search.space)}
+    settings: dict[str, list[Any]] = {"label": e.classes, **searched}
+    if not e.ablate.classifiers:
+        return settings, [tag for tag in METRICS if tag.startswith("metrics/")]
+    return settings | {name: [] for name in ("classifier", "arm", "split", "seed")}, list(METRICS)
 
 
 def select(plan: Plan, label: str, tell: Callable[..., None]) -> None:

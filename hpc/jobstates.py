@@ -54,15 +54,19 @@ class JobState:
 def job_states(
     run: RunFolder, p: ProfileSettings, records: dict[str, dict[str, Any]]
 ) -> tuple[list[JobState], str]:
-    """How each job is that was submitted last under its name; and why Slurm could not be asked, if so."""
-    known = submissions.latest(run)
+    """How each job is that was submitted last under its name, or before and has not ended; and why Slurm
+    could not be asked, if so.
+    """
+    submitted = submissions.every(run)
+    known = {s.job: s for s in submitted}
     try:
         slurm.use(p)
         alive, trouble = slurm.queue(), ""
     except SkinGanError as e:
         alive, trouble = {}, f"from disk alone: {e}"
     ended = {} if trouble else slurm.ended(s.id for s in known.values() if s.id not in alive)
-    states = []
+    last = {s.id for s in known.values()}
+    states = [living(s, alive[s.id]) for s in submitted if s.id in alive and s.id not in last]
     for name, s in known.items():
         if s.id in alive:
             states.append(living(s, alive[s.id]))

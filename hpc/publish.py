@@ -92,8 +92,8 @@ def table(cards: list[dict[str, Any]]) -> list[str]:
 
 def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
     """Copy the report's tables, draw its gains, and return what it says as lines of Markdown."""
-    from hpc.report import evidence, plots
-    from hpc.report.tables import PLAIN, tables
+    from hpc.report import plots
+    from hpc.report.tables import LEAKS, PLAIN, read_csv, tables
     from hpc.report.verdicts import limits, statement
     from hpc.report.words import arm_title
 
@@ -102,7 +102,7 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
         if (report / name).exists():
             shutil.copyfile(report / name, out / name)
     found = tables(plan.run)
-    caught = [row for row in evidence.read_csv(report / "leakage.csv") if row["caught"] == "True"]
+    caught = [row for row in read_csv(report / LEAKS) if row["caught"] == "True"]
     verdict = statement(found, caught, made["data"])
     lines = ["## Does it help?", "", f"**{verdict.sentence}**", "", *verdict.support, ""]
     caveats = limits(found, made["data"], plan.experiment.allow_rejected)

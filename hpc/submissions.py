@@ -36,6 +36,11 @@ def add(run: RunFolder, submission: Submission) -> None:
     append_jsonl(run.jobs / "slurm.jsonl", row)
 
 
+def every(run: RunFolder) -> list[Submission]:
+    """All submissions, in their order."""
+    return [Submission(row["job"], row["id"]) for row in read_jsonl(run.jobs / "slurm.jsonl")]
+
+
 def latest(run: RunFolder) -> dict[str, Submission]:
     """The last submission of each job, by the job's name."""
-    return {row["job"]: Submission(row["job"], row["id"]) for row in read_jsonl(run.jobs / "slurm.jsonl")}
+    return {s.job: s for s in every(run)}

@@ -89,10 +89,16 @@ class Board:
             raise unwritable(self.folder, e) from e
 
 
-def write_run(folder: Path, settings: Mapping[str, str | int | float], metrics: Mapping[str, float]) -> None:
-    """A run of one classifier as one HParams row; written again, it is replaced.
+def write_run(
+    folder: Path,
+    settings: Mapping[str, str | int | float],
+    metrics: Mapping[str, float],
+    loss: Sequence[tuple[int, float]] = (),
+) -> None:
+    """A run of one classifier as one HParams row and a curve; written again, it is replaced.
 
-    `settings` tell it from all other runs; `metrics` are recorded under their own names.
+    `settings` tell it from all other runs; `metrics` are recorded under their own names, `loss`, (updates,
+    value) each, as train/loss.
     """
     try:
         for old in folder.glob("events.out.tfevents.*"):
@@ -104,6 +110,8 @@ def write_run(folder: Path, settings: Mapping[str, str | int | float], metrics: 
         for name, value in metrics.items():
             if math.isfinite(value):
                 writer.add_scalar(name, value, 0)
+        for step, value in loss:
+            writer.add_scalar("train/loss", value, step)
         writer.file_writer.add_summary(session_end(api_pb2.STATUS_SUCCESS))
         writer.close()
     except OSError as e:
@@ -113,11 +121,12 @@ def write_run(folder: Path, settings: Mapping[str, str | int | float], metrics: 
 def name_columns(folder: Path, settings: Mapping[str, Sequence[Any]], metrics: Sequence[str]) -> None:
     """Name the columns of the HParams table of all trials below `folder`, the most telling first.
 
-    `settings` maps each searched setting to its values, or to the (low, high) of a range of floats. Without
-    this TensorBoard shows every setting in the order in which it finds them.
+    `settings` maps each searched setting to its values, to the (low, high) of a range of floats, or to
+    nothing where they are not known beforehand; `metrics` are tags. Without this TensorBoard shows every
+    setting in the order in which it finds them.
     """
     columns = [summary_v2.HParam(name, _domain(values)) for name, values in settings.items()]
-    shown = [summary_v2.Metric(f"metrics/{name}", display_name=name) for name in metrics]
+    shown = [summary_v2.Metric(tag, display_name=tag.removeprefix("metrics/")) for tag in metrics]
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
     writer = EventFileWriter(str(folder))
@@ -126,7 +135,9 @@ def name_columns(folder: Path, settings: Mapping[str, Sequence[Any]], metrics: S
     writer.close()
 
 
-def _domain(values: Sequence[Any]) -> summary_v2.Domain:
+def _domain(values: Sequence[Any]) -> summary_v2.Domain | None:
+    if not values:
+        return None
     if all(isinstance(v, float) for v in values) and len(values) == 2:
         return summary_v2.RealInterval(values[0], values[1])
     return summary_v2.Discrete(sorted(set(values)))

@@ -14,7 +14,7 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ from skin_gan.portable import BATCH, NOTICE, export, latents, load_generator, re
 from skin_gan.run import unwritable
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
 __all__ = ["export", "generate", "load_generator", "main"]
@@ -46,13 +48,21 @@ def generate(
     if not card.get("accepted", False) and not allow_rejected:
         why = "; ".join(card.get("reasons", [])) or "nobody has judged it"
         raise SkinGanError(f"the generator in {source} was not accepted ({why}): see --allow-rejected")
-    target, record = out / card["label"], manifest(card, count, seed)
+    images = _images(net, card["model"], count, seed, progress)
+    return write_set(out / card["label"], manifest(card, count, seed), images)
+
+
+def write_set(target: Path, record: dict[str, Any], images: Iterable[NDArray[np.uint8]]) -> Path:
+    """Write images uint8 [H,W,3], as many as `record` counts, with their manifest `record` to `target`.
+
+    Whole or not at all; the same set again is left as it is. SkinGanError where something else is in the way.
+    """
     if _is_there(target, record):
         return target
     with _building(target) as folder:
         rows = []
-        for i, png in enumerate(_images(net, card["model"], count, seed, progress)):
-            name = f"{i:05d}.png"
+        for i, image in enumerate(images):
+            name, png = f"{i:05d}.png", _png(image)
             (folder / name).write_bytes(png)
             rows.append([name, i, hashlib.sha256(png).hexdigest()])
         with open(folder / "manifest.csv", "w", newline="") as file:
@@ -69,9 +79,10 @@ def manifest(card: dict[str, Any], count: int, seed: int) -> dict[str, Any]:
     return {"notice": NOTICE, **origin, "generator_sha256": card["sha256"], "seed": seed, "count": count}
 
 
-def _images(net: nn.Module, model: dict[str, Any], count: int, seed: int, progress: bool) -> Iterator[bytes]:
-    """`count` images as PNG."""
-    from PIL import Image
+def _images(
+    net: nn.Module, model: dict[str, Any], count: int, seed: int, progress: bool
+) -> Iterator[NDArray[np.uint8]]:
+    """`count` images uint8 [H,W,3]."""
     from rich.console import Console
     from rich.progress import track
 
@@ -81,10 +92,15 @@ def _images(net: nn.Module, model: dict[str, Any], count: int, seed: int, progre
     console = Console(stderr=True, quiet=not progress)
     for b in track(batches, "generating", console=console):
         pixels = sample(net, latents(model, seed, b)).permute(0, 2, 3, 1).numpy()
-        for image in pixels[: count - b * BATCH]:
-            png = io.BytesIO()
-            Image.fromarray(image).save(png, "PNG")
-            yield png.getvalue()
+        yield from pixels[: count - b * BATCH]
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    png = io.BytesIO()
+    Image.fromarray(image).save(png, "PNG")
+    return png.getvalue()
 
 
 def _is_there(target: Path, record: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bench_samples import make_store
+from test_classify import MeanColour
 
 from hpc import ablation
 from hpc.ablation import AblateSettings, ArmTask, ClassifierPlan
@@ -15,12 +16,13 @@ from hpc.cluster import complete
 from hpc.config import compose
 from hpc.inputs import Inputs
 from hpc.jobs import Task
-from hpc.plan import ABLATE, PREPARE, SEARCH, Plan, make_plan
+from hpc.plan import ABLATE, COMBINE, GENERATE, PREPARE, REPORT, SEARCH, Plan, make_plan
 from hpc.provenance import record_launch
 from hpc.publish import published
 from hpc.report.page import write_report
-from hpc.report.tables import BY_IMAGE, tables
-from skin_gan.ablation.arms import ARMS
+from hpc.report.tables import BY_IMAGE, HEADLINE, POOLED, tables
+from hpc.report.verdicts import controls
+from skin_gan.ablation.arms import ARMS, CONTROLS
 from skin_gan.ablation.parts import image_split, leak, lesion_split
 from skin_gan.ablation.predictions import load
 from skin_gan.ablation.samples import read_samples
@@ -168,6 +170,59 @@ def test_a_sample_set_of_another_fold_is_refused(plan):
         training_set(store, lesion_split(store, 0), 32, arm, samples)
 
 
+@pytest.fixture(scope="module")
+def controlled(tmp_path_factory) -> Plan:
+    """A report on the controls alone, which need no generator; features are the colours of 4x4 pixels."""
+    results = tmp_path_factory.mktemp("controls")
+    words = ["sweep=aegan_lr", "budget=micro", "data=demo", f"results={results}", "ablate.balance=1.0",
+             "ablate.classifiers={head: {arms: [real, test_copies, shuffled_labels, noise], seeds: 2, steps: "
+             "600, by_image: true}}"]  # fmt: skip
+    e = compose(words)
+    store = resolve(e.data, [32], results)
+    plan = make_plan(e, store)
+    record_launch(plan, store, words)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Inputs, "extractor", MeanColour())
+        for stage in plan.stages:
+            for job in stage.jobs if stage.name in (GENERATE, ABLATE, COMBINE, REPORT) else ():
+                Task(str(plan.run.path), job.stage, job.label, 1)()
+    return plan
+
+
+def test_the_bench_can_tell_what_leaks_and_what_harms(controlled):
+    found = tables(controlled.run)
+    verdicts = {g.arm: g.verdict for g in found.gains if (g.scope, g.measure) == (POOLED, HEADLINE)}
+    assert verdicts == {"test_copies": "leakage", "shuffled_labels": "harms", "noise": "harms"}
+    leaked = found.gain("head", POOLED, "test_copies", "real")
+    assert leaked.low > 0, "by number it helps"
+    assert found.leaking == {"test_copies"}
+
+
+def test_controls_are_marked_in_the_report_and_are_not_the_headline(controlled):
+    found = tables(controlled.run)
+    assert all(expected for _, _, expected in controls(found)) and len(controls(found)) == 3
+    assert found.headline is None and ablation.choices(controlled.run, "head")["combined"] is None
+    page = (controlled.run.path / "report" / "index.html").read_text()
+    for said in ("control: copies of test images", "control: wrong labels", "control: noise", "images leak",
+                 "test_copies/df", "leakage, as it must be"):  # fmt: skip
+        assert said in page
+    assert "Caught leaking" not in page, "that is said of arms that are to be believed"
+    assert not (controlled.run.path / "report" / "quiz.html").exists()
+    assert {a.arm for a in found.arms if a.scope == BY_IMAGE} == {"real"}
+
+
+def test_a_control_is_a_sample_set_as_any_other(controlled):
+    run, store = controlled.run, Inputs(controlled).store
+    for source in CONTROLS:
+        made = read_samples(ablation.sample_folder(run, 0, source), 32)
+        assert set(made) == set(store.classes)
+        assert {s.fold_fingerprint for s in made.values()} == {fold_fingerprint(store, 0)}
+    file = next(ablation.sample_folder(run, 0, "noise").glob("df/manifest.yaml"))
+    before = file.stat().st_mtime_ns
+    Task(str(run.path), GENERATE, "df-fold-0", 1)()
+    assert file.stat().st_mtime_ns == before, "what is there is not made again"
+
+
 def settings(**changes) -> AblateSettings:
     plan = ClassifierPlan(arms=changes.pop("arms", ["real", "best"]), **changes.pop("plan", {}))
     return AblateSettings(classifiers={changes.pop("classifier", "head"): plan}, **changes)
@@ -176,7 +231,7 @@ def settings(**changes) -> AblateSettings:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classifier": "vgg"}, "unknown classifier 'vgg': choose one of cnn, head, dermamnist"),
+        ({"classifier": "vgg"}, "unknown classifier 'vgg': choose one of cnn, head, resnet18"),
         ({"arms": ["real", "bst"]}, "unknown arm bst: choose of real, strong"),
         ({"arms": ["best"]}, "expected real among them"),
         ({"arms": ["real", "dcgan"]}, "this sweep searches aegan.*ablate.sources.dcgan"),
@@ -184,6 +239,9 @@ def settings(**changes) -> AblateSettings:
         ({"plan": {"ratios": [20.0]}}, "a ratio from 0.25 to 10"),
         ({"plan": {"seeds": 0}}, "at least 1 seed"),
         ({"classifier": "dermamnist"}, "best need generated images, and dermamnist has images of 28 pixels"),
+        ({"sources": {"noise": "/images"}}, "a control is called noise: choose another name"),
+        ({"plan": {"pretrained": "weights.pth"}}, "weights are for resnet18 and resnet50"),
+        ({"classifier": "resnet18", "plan": {"pretrained": "no/w.pth"}}, "no/w.pth does not exist: download"),
         ({"plan": {"by_lesion": False}}, "by_lesion and by_image are false"),
         ({"folds": [0, 5]}, "different folds of 0 to 4"),
         ({"folds": [1, 1]}, "different folds of 0 to 4"),
@@ -228,8 +286,10 @@ def test_a_store_without_the_published_size_is_an_error_before_any_work(tmp_path
 def test_the_strongest_arm_is_conventional_and_a_filter_must_beat_chance():
     plan = ClassifierPlan(arms=["real", "class_weights", "duplicate", "best"], ratios=[1, 2],
                           filters=["copies", "distance"])  # fmt: skip
+    plan.arms.append("test_copies")
     measured = {
-        "real": 0.4, "class_weights": 0.6, "duplicate": 0.7, "best": 0.5, "best@1": 0.48, "best@2": 0.55,
+        "real": 0.4, "class_weights": 0.6, "duplicate": 0.7, "test_copies": 0.9,
+        "best": 0.5, "best@1": 0.48, "best@2": 0.55,
         "best/copies": 0.52, "best/random as copies": 0.53, "best/distance": 0.51,
         "best/random as distance": 0.5,
     }  # fmt: skip

@@ -11,6 +11,7 @@ from tensorboard_server import Server
 from skin_gan.board import Board, name_columns, write_run
 from skin_gan.run import COMPLETED, DIVERGED, FAILED, PRUNED, RunFolder
 
+MEASURED = ("test/balanced_accuracy", "val/balanced_accuracy")
 SUCCESS, FAILURE, UNKNOWN = "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_UNKNOWN"
 
 
@@ -111,22 +112,29 @@ def test_what_is_no_finite_number_is_left_out_of_the_curves(tmp_path):
 
 def test_classifier_runs_have_rows_of_their_own_and_written_again_they_are_replaced(tmp_path):
     runs = {(arm, seed): 0.5 + 0.1 * seed for arm in ("real", "best/random as copies") for seed in (0, 1)}
-    name_columns(tmp_path, {"arm": ["real", "best/random as copies"], "seed": [0, 1]}, ["kid"])
+    name_columns(tmp_path, {"arm": [], "seed": [0, 1]}, ["metrics/kid", *MEASURED])
     for (arm, seed), value in runs.items():
         folder = tmp_path / "ablation" / "head" / arm.replace("/", "_") / "fold-0" / f"seed-{seed}"
         settings = {"classifier": "head", "arm": arm, "fold": 0, "seed": seed}
         for accuracy in (0.1, value):
-            write_run(folder, settings, {"val/accuracy": accuracy, "val/ece": float("nan")})
+            metrics = {**dict.fromkeys(MEASURED, accuracy), "val/ece": float("nan")}
+            write_run(folder, settings, metrics, [(10, 2.0), (20, accuracy)])
         assert len(list(folder.iterdir())) == 1
     server = Server(tmp_path)
     try:
         server.wait_for(lambda s: len(s.session_groups()) == len(runs))
         rows = server.session_groups()
         tags = server.get("plugin/scalars/tags")
+        curve = server.values("ablation/head/real/fold-0/seed-1", "train/loss")
     finally:
         server.process.terminate()
         server.process.wait()
+    assert curve == [(10, 2.0), (20, pytest.approx(0.6))]
+    for row in rows:
+        values = {m["name"]["tag"]: m["value"] for m in row["metricValues"]}
+        accuracy = runs[row["hparams"]["arm"], row["hparams"]["seed"]]
+        assert values == {tag: pytest.approx(accuracy) for tag in MEASURED}
     found = {(row["hparams"]["arm"], row["hparams"]["seed"]): row["sessions"][0] for row in rows}
     assert found.keys() == runs.keys()
     assert {session["status"] for session in found.values()} == {SUCCESS}
-    assert tags["ablation/head/real/fold-0/seed-1"].keys() == {"val/accuracy"}
+    assert tags["ablation/head/real/fold-0/seed-1"].keys() == {*MEASURED, "train/loss"}

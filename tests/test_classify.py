@@ -138,6 +138,14 @@ class TestOnDisk:
         resumed = run_arm(task, ARMS["strong"], 1, folder=tmp_path, progress=done.append)["val"]
         assert done[0] == 12  # the update whose state was not yet saved
         np.testing.assert_array_equal(whole.probabilities, resumed.probabilities)
+        assert whole.record["loss"] == resumed.record["loss"]
+
+    def test_a_loss_curve_has_few_points_each_the_mean_of_its_updates(self) -> None:
+        losses = torch.tensor([1.0, 3.0, 2.0, 4.0, float("inf")])
+        assert fit.loss_curve(losses, 3) == [(2, 2.0), (4, 3.0)]
+        assert fit.loss_curve(losses[:2]) == [(1, 1.0), (2, 3.0)]
+        assert len(fit.loss_curve(torch.rand(1999))) == fit.POINTS
+        assert fit.loss_curve(torch.zeros(0)) == []
 
     def test_another_runs_state_is_not_taken(self, task: Task, tmp_path: Path) -> None:
         checkpoint.save(tmp_path / "state.pt", "another", {})

@@ -115,7 +115,7 @@ def test_a_folder_of_something_else_is_never_written_into(best, tmp_path):
 
 def test_an_interrupted_set_leaves_nothing_that_looks_whole(best, tmp_path, monkeypatch):
     def interrupted(*arguments):
-        yield b"one image"
+        yield np.zeros((8, 8, 3), np.uint8)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(generate, "_images", interrupted)

@@ -69,8 +69,11 @@ def wait_for_both(slurm: Testbed, s: Sweep) -> None:
     slurm.wait_until("trials on two nodes", lambda: len(training(s.run)) == 2, 300)
 
 
-def test_a_search_over_two_nodes_trains_the_trials_of_one_on_both(slurm: Testbed, sweep) -> None:
-    s = sweep(*NODES, f"search.rungs=[0.064,{LONG}]", "seed=31")
+def test_a_search_over_two_nodes_trains_the_trials_of_one_on_both(
+    slurm: Testbed, sweep, tmp_path: Path
+) -> None:
+    scratch = f"profile.scratch={tmp_path}/$SLURMD_NODENAME"
+    s = sweep(*NODES, scratch, f"search.rungs=[0.064,{LONG}]", "seed=31")
     wait_for_both(slurm, s)
     (secret,) = secrets(s.run)
     closed = [secret.parent, *folders(s.run)]
@@ -78,6 +81,10 @@ def test_a_search_over_two_nodes_trains_the_trials_of_one_on_both(slurm: Testbed
     s.wait()
     s.check_finished(LONG)
     assert s.record(JOB)["state"] == "done" and not secrets(s.run)
+    assert sorted(path.parts[-3] for path in tmp_path.glob("*/skin-gan-*/images-32.npy")) == [
+        "node1",
+        "node2",
+    ]
     trials = [folder.path.name for _, folder in reopen(RunFolder(s.run)).trials("df")]
     assert sorted(row["trial"] for row in rows_of(s.run)) == trials
 

@@ -10,7 +10,7 @@ import pytest
 from hpc import cluster, slurm, submissions
 from hpc.cli import make_console
 from hpc.config import CHOICES, CLUSTER, compose
-from hpc.jobstates import JobState, buried, cause_of
+from hpc.jobstates import JobState, buried, cause_of, job_states
 from hpc.monitor import job_table
 from hpc.plan import make_plan
 from hpc.provenance import freeze
@@ -190,6 +190,9 @@ def test_a_search_that_runs_towards_less_is_followed_by_another(tmp_path, monkey
     write_json(plan.run.jobs / "search-df.json", {"state": "running", "target": [2, 0.064, 0.192]})
     assert submit(plan) == []
     assert "search-df" in submit(plan_of(tmp_path, "search.trials=4"))
+    states, _ = job_states(plan.run, plan.experiment.profile, {})
+    both = [state for state in states if state.job == "search-df"]
+    assert [state.state for state in both] == ["running", "pending"]  # both are steered
 
 
 # What a job died of

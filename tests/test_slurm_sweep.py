@@ -30,6 +30,18 @@ def run_here(results: Path, *words: str) -> Path:
     return run_of(done.stdout)
 
 
+def test_the_whole_chain_is_submitted_at_once_and_ends_with_a_report(slurm: Testbed, sweep) -> None:
+    head = "ablate.classifiers.head={arms: [real, class_weights, best], seeds: 1, steps: 50}"
+    s = sweep(*GRID, "classes=[df,vasc]", "search.trials=1", head, "seed=9")
+    stages = ["prepare", "search", "select", "generate", "ablate", "combine", "report"]
+    assert list(dict.fromkeys(job.partition("-")[0] for job in s.ids)) == stages
+    s.wait()
+    assert {s.record(job)["state"] for job in s.ids} == {"done"}
+    gains = (s.run / "report" / "gains.csv").read_text()
+    assert "class_weights" in gains and (s.run / "report" / "index.html").exists()
+    assert "nothing left to do" in s.launch()
+
+
 def test_a_search_that_is_interrupted_ends_as_on_this_machine(slurm: Testbed, results: Path, sweep) -> None:
     s = sweep(*SLOW, "seed=1")
     s.wait_for_trial()

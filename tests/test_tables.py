@@ -10,8 +10,7 @@ from report_samples import ASKED, COMBINED, STRONGEST, damage, folder_of, make_r
 from hpc.ablation import choices_file
 from hpc.report import tables as module
 from hpc.report.costs import costs
-from hpc.report.evidence import read_csv
-from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, tables, write_tables
+from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, read_csv, tables, write_tables
 from skin_gan.ablation.predictions import load
 from skin_gan.ablation.stats import holm
 from skin_gan.run import append_jsonl, write_json

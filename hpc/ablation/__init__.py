@@ -11,9 +11,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from skin_gan.ablation.arms import ARMS, CLASSIFIERS, CONVENTIONAL, PUBLISHED, Arm, ClassifierSettings
+from skin_gan.ablation.arms import (
+    ARMS,
+    CLASSIFIERS,
+    CONTROLS,
+    CONVENTIONAL,
+    PUBLISHED,
+    Arm,
+    ClassifierSettings,
+)
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.data.splits import N_FOLDS
 from skin_gan.errors import SkinGanError
@@ -36,6 +44,7 @@ class ClassifierPlan:
     arms: list[str] = field(default_factory=list)  # of skin_gan.ablation.arms.ARMS, or a name in `sources`
     seeds: int = 3  # trainings of each arm in each fold
     steps: int = 0  # optimiser updates; 0: the classifier's own number
+    pretrained: str = ""  # a file of torchvision's weights for resnet18 or resnet50; "" trains from scratch
     ratios: list[float] = field(default_factory=list)  # arms of `best` with so many images per real one
     filters: list[str] = field(default_factory=list)  # arms of `best` filtered, each with a random control
     by_lesion: bool = True  # tested on `folds`, which is what counts
@@ -106,7 +115,7 @@ def by_image(a: AblateSettings, plan: ClassifierPlan) -> list[str]:
     """Arms that are repeated with a split by image: the plain one and those that add generated images."""
     if not plan.by_image:
         return []
-    return [name for name, arm in arms(a, plan).items() if name in plan.arms
+    return [name for name, arm in arms(a, plan).items() if name in plan.arms and name not in CONTROLS
             and (name == PLAIN or arm.synthetic == "add")]  # fmt: skip
 
 
@@ -149,7 +158,7 @@ def classifier_settings(name: str, plan: ClassifierPlan, size: int) -> Classifie
     """`size`: pixels of the sweep's images, for classifiers that have no size of their own."""
     settings = CLASSIFIERS[name]
     own = settings.size if name in PUBLISHED else size
-    return replace(settings, size=own, steps=plan.steps or settings.steps)
+    return replace(settings, size=own, steps=plan.steps or settings.steps, pretrained=plan.pretrained)
 
 
 def sizes(a: AblateSettings, size: int) -> list[int]:
@@ -157,7 +166,14 @@ def sizes(a: AblateSettings, size: int) -> list[int]:
     return sorted({size} | {classifier_settings(name, p, size).size for name, p in a.classifiers.items()})
 
 
-def image_shares(classifier: str) -> dict[str, float]:
+class Shares(TypedDict, total=False):
+    """Shares of the test and validation parts, 0..1."""
+
+    test: float
+    val: float
+
+
+def image_shares(classifier: str) -> Shares:
     """The shares of the classifier's split by image, where they are published; see `image_split`."""
     known = PUBLISHED.get(classifier)
     return {"test": known.test, "val": known.val} if known else {}
@@ -242,10 +258,20 @@ def choose(validation: dict[str, float], plan: ClassifierPlan) -> dict[str, Any]
 def check_ablate(a: AblateSettings, family: str) -> None:
     """SkinGanError that names each setting of the ablation that means nothing, with the valid choices."""
     own = [*ARMS, *a.sources]
-    sweeps = {BEST, family, *a.sources}
+    sweeps = {BEST, family, *a.sources, *CONTROLS}
+    if taken := sorted(set(a.sources) & set(CONTROLS)):
+        raise SkinGanError(f"ablate.sources.{taken[0]}: a control is called {taken[0]}: choose another name")
     for name, plan in a.classifiers.items():
         if name not in CLASSIFIERS:
             raise SkinGanError(f"unknown classifier {name!r}: choose one of {', '.join(CLASSIFIERS)}")
+        if plan.pretrained and (name in PUBLISHED or not CLASSIFIERS[name].network.startswith("resnet")):
+            raise SkinGanError(f"ablate.classifiers.{name}.pretrained: weights are for resnet18 and resnet50")
+        if plan.pretrained and not Path(plan.pretrained).exists():
+            raise SkinGanError(
+                f"ablate.classifiers.{name}.pretrained={plan.pretrained} does not exist: download the "
+                f"file that torchvision.models.get_model_weights('{CLASSIFIERS[name].network}').DEFAULT.url "
+                "names, or leave it out to train from scratch"
+            )
         if unknown := [arm for arm in plan.arms if arm not in own]:
             raise SkinGanError(f"unknown arm {', '.join(unknown)}: choose of {', '.join(own)}")
         if unknown := [f for f in plan.filters if f not in FILTERS]:

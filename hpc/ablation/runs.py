@@ -57,8 +57,7 @@ class Arms:
                 tell(done=before + step, total=total)
 
             found = run_arm(shared, arm, seed, made, parts, self.a.unverified, folder, progress)
-            if "val" in found:
-                record_run(folder, task, seed, found["val"])
+            record_run(folder, task, seed, found)
 
     def with_images(self, arm: Arm, split: Split, fold: int) -> tuple[Arm, Mapping[str, SampleSet] | None]:
         """The arm with its number of images written out per class, and the generated images that it takes."""
@@ -124,9 +123,10 @@ def measured(p: Predictions) -> dict[str, float]:
     return {name: float(m(p.labels, p.probabilities, whole)[0]) for name, m in measures(p.classes).items()}
 
 
-def record_run(folder: Path, task: ArmTask, seed: int, validation: Predictions) -> None:
-    """The run's row in TensorBoard's table, by its validation images."""
+def record_run(folder: Path, task: ArmTask, seed: int, found: Mapping[str, Predictions]) -> None:
+    """The run in TensorBoard: every measure on its validation and test images, and its loss curve."""
     settings: dict[str, str | int | float] = {
         "classifier": task.classifier, "arm": task.arm, "split": ablation.part(task.fold), "seed": seed,
     }  # fmt: skip
-    write_run(folder, settings, {f"val/{k}": v for k, v in measured(validation).items() if np.isfinite(v)})
+    metrics = {f"{part}/{name}": v for part, p in found.items() for name, v in measured(p).items()}
+    write_run(folder, settings, metrics, found["test"].record.get("loss", ()))

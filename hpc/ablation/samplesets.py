@@ -16,14 +16,14 @@ from hpc.ablation import BEST, RANDOM, SampleTask
 from hpc.ablation.generators import Generators
 from hpc.inputs import Inputs
 from hpc.plan import Plan
-from skin_gan.ablation import filters
-from skin_gan.ablation.arms import Arm
+from skin_gan.ablation import controls, filters
+from skin_gan.ablation.arms import CONTROLS, Arm
 from skin_gan.ablation.discriminator import discriminator_logits
 from skin_gan.ablation.frozen import Frozen
 from skin_gan.ablation.parts import Split, image_split, lesion_split
 from skin_gan.ablation.samples import SampleSet, read_samples, subset
 from skin_gan.errors import SkinGanError
-from skin_gan.generate import generate, manifest
+from skin_gan.generate import generate, manifest, write_set
 from skin_gan.portable import CARD, read_card, read_yaml
 from skin_gan.run import read_json, write_json
 
@@ -44,9 +44,13 @@ class SampleSets:
     def frozen(self) -> Frozen:
         return Frozen(self.inputs.store, self.size, self.inputs.cache, self.inputs.extractor)
 
+    def made_here(self, source: str) -> bool:
+        """Whether the stage generate makes the source's images; of the others somebody else has."""
+        return source == BEST or source in CONTROLS or source in self.generators.sweeps
+
     def read(self, source: str, fold: int, labels: list[str] | None = None) -> dict[str, SampleSet]:
         """The generated images of a source for a fold, by class."""
-        if source != BEST and source not in self.generators.sweeps:
+        if not self.made_here(source):
             return read_samples(Path(self.a.sources[source]), self.size, labels, resize=True)
         folder = ablation.sample_folder(self.run, fold, source)
         there = [label for label in labels or self.e.classes if (folder / label).is_dir()]
@@ -55,12 +59,11 @@ class SampleSets:
     def make(self, task: SampleTask, tell: Tell) -> None:
         """Write the images of a class that the arms need, and what each filter keeps of them."""
         label, fold = task.lesion_class, task.fold
-        made = [s for s in ablation.sources(self.a) if s == BEST or s in self.generators.sweeps]
         refused = []
-        for source in made:
+        for source in filter(self.made_here, ablation.sources(self.a)):
             try:
                 if n := self.wanted(source, label, fold):
-                    self.write(self.generators.of(source, fold)[label], fold, source, n)
+                    self.write(source, label, fold, n)
             except SkinGanError as e:  # the other sources are not to blame
                 refused.append(str(e))
         names = sorted({f for p in self.a.classifiers.values() for f in p.filters})
@@ -83,14 +86,25 @@ class SampleSets:
             most, ablation.wanted(self.a, source, self.training_counts(image_split(store)), label, None)
         )
 
-    def write(self, folder: Path, fold: int, source: str, n: int) -> None:
-        """Generate into samples/, in place of another set that an earlier state of the sweep left there."""
+    def write(self, source: str, label: str, fold: int, n: int) -> None:
+        """Fill samples/, in place of another set that an earlier state of the sweep left there."""
         out = ablation.sample_folder(self.run, fold, source)
-        card = read_card(folder / CARD)
-        there = out / card["label"] / "manifest.yaml"
-        if there.exists() and read_yaml(there) != manifest(card, n, SEED):
-            shutil.rmtree(there.parent)
+        if source in CONTROLS:
+            return self.write_control(source, label, fold, n, out / label)
+        folder = self.generators.of(source, fold)[label]
+        clear(out / label, manifest(read_card(folder / CARD), n, SEED))
         generate(folder, out, n, SEED, self.e.allow_rejected)
+
+    def write_control(self, source: str, label: str, fold: int, n: int, target: Path) -> None:
+        """A set as of a generator, of images whose verdict is known; all but noise are photographs."""
+        split = lesion_split(self.inputs.store, fold)
+        sample = controls.MAKERS[source](self.inputs.store, split, self.size, n, SEED, [label])[label]
+        record = {
+            "label": label, "fold": fold, "fold_fingerprint": sample.fold_fingerprint, **sample.origin,
+            "seed": SEED, "count": n,
+        }  # fmt: skip
+        clear(target, record)
+        write_set(target, record, sample.images.transpose(0, 2, 3, 1))
 
     def training_counts(self, split: Split) -> dict[str, int]:
         dx = self.inputs.store.manifest["dx"].to_numpy(dtype=str)[split.parts == "train"]
@@ -148,9 +162,8 @@ class SampleSets:
 
         What others have made may be of some classes only, and then the arm adds to those.
         """
-        ours = arm.source == BEST or arm.source in self.generators.sweeps
         missing = [label for label in self.e.classes if wanted[label] and label not in made]
-        if not made or (ours and missing):
+        if not made or (self.made_here(arm.source) and missing):
             raise SkinGanError(
                 f"the arm {arm.name} lacks generated images of {', '.join(missing or self.e.classes)}: see "
                 "the logs of the stage generate; a generator that was not accepted needs allow_rejected=true"
@@ -169,3 +182,10 @@ class SampleSets:
                 )
             found[label] = subset(sample, np.array(verdicts[name][which], dtype=int))
         return found
+
+
+def clear(target: Path, record: Mapping[str, Any]) -> None:
+    """Remove the set in `target` unless `record` is its manifest."""
+    there = target / "manifest.yaml"
+    if there.exists() and read_yaml(there) != record:
+        shutil.rmtree(target)

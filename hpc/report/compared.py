@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from skin_gan.ablation.arms import CONTROLS
 from skin_gan.ablation.measures import LOWER_IS_BETTER, Array, Labels, Measure, measures
 from skin_gan.ablation.predictions import Predictions, pooled
 from skin_gan.ablation.stats import Draws, compare, draws, holm, interval, verdict
@@ -43,7 +44,7 @@ class GainRow:
     low: float
     high: float
     p: float
-    p_adjusted: float  # Holm, over the arms that are compared with this base in this measure
+    p_adjusted: float  # Holm, over the arms that are compared with this base in this measure; controls apart
     mde: float  # gain that would be found with probability 0.8
     verdict: str
     why: str
@@ -139,10 +140,18 @@ def gain_rows(m: Measured, base: str) -> tuple[list[GainRow], list[str]]:
             except SkinGanError as e:
                 if "not defined" not in str(e):
                     problems[f"{m.scope.classifier}, {arm} against {base}, {m.scope.name}: {e}"] = None
-        for (arm, x), p in zip(found.items(), holm([x.p for x in found.values()]), strict=True):
+        p_adjusted = adjusted({arm: x.p for arm, x in found.items()})
+        for arm, x in found.items():
+            p = p_adjusted[arm]
             v = verdict(x, p)
             rows.append(
                 GainRow(m.scope.classifier, m.scope.name, arm, base, name, x.estimate, x.low, x.high, x.p, p,
                         x.mde, v.word, v.why)
             )  # fmt: skip
     return rows, list(problems)
+
+
+def adjusted(p: Mapping[str, float]) -> dict[str, float]:
+    """p values by arm, adjusted over all arms but the controls, which ask nothing; those among themselves."""
+    families = [[arm for arm in p if (arm in CONTROLS) == control] for control in (False, True)]
+    return {arm: x for arms in families for arm, x in zip(arms, holm([p[a] for a in arms]), strict=True)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,15 +17,6 @@ from skin_gan.portable import CARD, read_card
 from skin_gan.run import RunFolder, content_hash, read_json, read_jsonl
 
 SHEETS = "sheets.json"
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a table; none where there is no file."""
-    try:
-        with open(path, newline="") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError:
-        return []
 
 
 def data_uri(path: Path) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpc.report.sampled import Sampled
-from hpc.report.tables import write_csv
+from hpc.report.tables import LEAKS, write_csv
 from skin_gan.ablation.leakage import Images, leakage
 from skin_gan.ablation.parts import labelled_part, lesion_split
 from skin_gan.ablation.samples import SampleSet
@@ -37,7 +37,7 @@ class LeakRow:
 def write_leaks(sampled: Sampled, folder: Path) -> list[LeakRow]:
     """Judge every set of every source and fold, and write leakage.csv."""
     rows = [row for fold, source, label in sampled.sets() if (row := judge(sampled, fold, source, label))]
-    write_csv(folder / "leakage.csv", rows, LeakRow)
+    write_csv(folder / LEAKS, rows, LeakRow)
     return rows
 
 

@@ -19,8 +19,8 @@ from hpc.publish import SOURCES
 from hpc.report import evidence, plots
 from hpc.report.compared import ArmRow, GainRow
 from hpc.report.costs import Cost
-from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, Tables
-from hpc.report.verdicts import limits, statement
+from hpc.report.tables import BY_IMAGE, HEADLINE, LEAKS, PLAIN, POOLED, Tables, read_csv
+from hpc.report.verdicts import controls, limits, statement
 from hpc.report.words import COMPARED, arm_title, gain, measure_title, span, value
 from skin_gan.portable import NOTICE
 from skin_gan.run import RunFolder, read_json, write_atomic
@@ -55,9 +55,9 @@ def context(
     e = config.load(run.settings)
     made = read_json(run.provenance) or {}
     data = made.get("data", {})
-    leaks = evidence.read_csv(folder / "leakage.csv")
+    leaks = read_csv(folder / LEAKS)
     caught = [row for row in leaks if row["caught"] == "True"]
-    trials = evidence.read_csv(run.leaderboard)
+    trials = read_csv(run.leaderboard)
     return {
         "title": e.about or e.sweep, "run": run.path.name, "data": data, "notice": NOTICE,
         "source": SOURCES.get(data.get("kind", ""), ""), "statement": statement(found, caught, data),
@@ -89,6 +89,7 @@ def panel(found: Tables, classifier: str, place: int) -> dict[str, Any]:
         "tables": [table(found, classifier, scope, bases) for scope in scopes],
         "forests": forests(found, classifier, scopes[0], bases, place) if scopes else [],
         "recalls": recall_plot(found, classifier, scopes[0], place) if scopes else None,
+        "controls": [said for name, said, _ in controls(found) if name == classifier],
     }  # fmt: skip
 
 

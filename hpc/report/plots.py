@@ -22,8 +22,9 @@ WIDTH = 3.6  # of every figure: 346 pixels
 # Colours are chosen to be unlike any other in the file; the page has a variable of each name.
 COLOURS = {"ink": "#1a1b1c", "soft": "#6a6b6c", "line": "#d0d1d2", "good": "#0a7b5c", "bad": "#b23a2a",
            "unsure": "#5a6b8c", "accent": "#1c5d99"}  # fmt: skip
-VERDICTS = {"helps": "good", "harms": "bad", "no benefit shown": "unsure", "cannot be resolved": "unsure"}
-MARKS = {"helps": "^", "harms": "v", "no benefit shown": "o", "cannot be resolved": "s"}
+VERDICTS = {"helps": "good", "harms": "bad", "no benefit shown": "unsure", "cannot be resolved": "unsure",
+            "leakage": "bad"}  # fmt: skip
+MARKS = {"helps": "^", "harms": "v", "no benefit shown": "o", "cannot be resolved": "s", "leakage": "x"}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "skin-gan", "font.size": 9, "axes.edgecolor": COLOURS["line"],
     "axes.labelcolor": COLOURS["ink"], "text.color": COLOURS["ink"], "xtick.color": COLOURS["soft"],

@@ -11,6 +11,7 @@ from hpc.ablation import BEST
 from hpc.ablation.samplesets import SampleSets
 from hpc.inputs import Inputs
 from hpc.plan import Plan
+from skin_gan.ablation.arms import CONTROLS
 from skin_gan.ablation.samples import SampleSet
 from skin_gan.errors import SkinGanError
 
@@ -30,7 +31,7 @@ class Sampled:
     @property
     def main(self) -> str:
         """The source that the report shows."""
-        return BEST if BEST in self.sources else next(iter(self.sources), "")
+        return BEST if BEST in self.sources else next((s for s in self.sources if s not in CONTROLS), "")
 
     def sets(self) -> Iterator[tuple[int, str, str]]:
         """Fold, source and class of all sets that there may be."""

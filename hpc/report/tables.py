@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from skin_gan.run import RunFolder, write_atomic
 
 PLAIN, HEADLINE = "real", "balanced_accuracy"
 POOLED, BY_IMAGE = "pooled", "by image"
+LEAKS = "leakage.csv"
 
 Classes = dict[str, tuple[int, int]]  # test images and lesions of each class
 
@@ -46,6 +47,7 @@ class Tables:
     choices: dict[str, dict[str, Any]] = field(default_factory=dict)  # by classifier, fixed on validation
     classes: dict[str, Classes] = field(default_factory=dict)  # scope, class: images, lesions
     sources: dict[str, str] = field(default_factory=dict)  # arm: whose images it was given
+    leaking: set[str] = field(default_factory=set)  # sources that were caught, by leakage.csv
     unverified: set[str] = field(default_factory=set)  # sources that do not say which fold they have seen
     seconds: dict[str, list[float]] = field(default_factory=dict)  # of each training, by classifier
 
@@ -97,7 +99,14 @@ def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
                 gains, problems = gain_rows(measured, base)
                 out.gains += gains
                 out.problems += problems
+    out.leaking = {row["source"] for row in read_csv(run.path / "report" / LEAKS) if row["caught"] == "True"}
+    out.gains = [_leaked(g) if out.sources.get(g.arm) in out.leaking else g for g in out.gains]
     return out
+
+
+def _leaked(row: GainRow) -> GainRow:
+    """Whatever the arm gains, its images repeat what it is tested on."""
+    return replace(row, verdict="leakage", why=f"its images repeat test photographs; by number {row.why}")
 
 
 def _scopes(there: Finished, own: int) -> dict[str, list[str]]:
@@ -136,6 +145,15 @@ def write_tables(found: Tables, folder: Path) -> None:
     write_csv(folder / "arms.csv", found.arms, ArmRow)
     write_csv(folder / "gains.csv", found.gains, GainRow)
     write_csv(folder / "published.csv", found.published, PublishedRow)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a table; none where there is no file."""
+    try:
+        with open(path, newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        return []
 
 
 def write_csv(path: Path, rows: Sequence[Any], kind: type) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpc.report.compared import GainRow
-from hpc.report.tables import BY_IMAGE, PLAIN, Tables
+from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, Tables
 from hpc.report.words import arm_title, gain, span
+from skin_gan.ablation.arms import CONTROLS
 from skin_gan.ablation.stats import WORTHWHILE
 
 FEW_IMAGES, FEW_LESIONS = 50, 20  # in test, below which a class's recall is hardly known
@@ -38,20 +39,24 @@ def statement(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[
             f"No verdict: generated images of {', '.join(leaked)} are near copies of photographs that the "
             "classifier is tested on."
         )
-        return Statement(LEAK, sentence, [f"What would have been said: {_sentence(row)}"], warnings)
+        return Statement(LEAK, sentence, [f"By number: {_change(row)}."], warnings)
     return Statement(row.verdict, _sentence(row), _support(found, row), warnings)
 
 
 def _sentence(row: GainRow) -> str:
-    change = f"{gain(row.gain)} points of balanced accuracy {span(row.low, row.high)}"
-    against = f"over {arm_title(row.base)}"
+    change = _change(row)
     return {
-        "helps": f"Generated images help: {change} {against}.",
-        "harms": f"Generated images harm: {change} {against}.",
-        "no benefit shown": f"No benefit shown: {change} {against}, which excludes a gain of "
-                            f"{100 * WORTHWHILE:g} points.",
-        "cannot be resolved": f"No benefit shown, and none ruled out: {change} {against}.",
+        "helps": f"Generated images help: {change}.",
+        "harms": f"Generated images harm: {change}.",
+        "no benefit shown": f"No benefit shown: {change}, which excludes a gain of {100 * WORTHWHILE:g} "
+                            "points.",
+        "cannot be resolved": f"No benefit shown, and none ruled out: {change}.",
     }[row.verdict]  # fmt: skip
+
+
+def _change(row: GainRow) -> str:
+    span_ = span(row.low, row.high)
+    return f"{gain(row.gain)} points of balanced accuracy {span_} over {arm_title(row.base)}"
 
 
 def _why_not(found: Tables) -> str:
@@ -97,7 +102,8 @@ def _warnings(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[
     said = []
     if data.get("kind") == "demo":
         said.append("Demo data, drawn by a program: this page shows that the plumbing works, no more.")
-    if caught:
+    said += [line for _, line, expected in controls(found) if not expected]
+    if caught := [c for c in caught if c["source"] not in CONTROLS]:
         sets = ", ".join(sorted({f"{c['source']}/{c['label']} (fold {c['fold']})" for c in caught}))
         said.append(f"Caught leaking: {sets}. Arms with these images are not to be believed.")
     if found.missing:
@@ -110,6 +116,20 @@ def _warnings(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[
     if any(a.scope != BY_IMAGE and " " not in a.seeds for a in found.arms):
         said.append("Some arms have one seed: what another seed would change is not in their intervals.")
     return said
+
+
+def controls(found: Tables) -> list[tuple[str, str, bool]]:
+    """Of each control that was run its classifier, what it shows, and whether that is what it must show."""
+    out = []
+    for row in found.gains:
+        wanted = CONTROLS.get(row.arm, ())
+        if wanted and (row.scope, row.base, row.measure) == (found.scopes[0], PLAIN, HEADLINE):
+            expected = row.verdict in wanted
+            other = f"expected {' or '.join(wanted)}: this bench cannot tell"
+            judged = "as it must be" if expected else other
+            said = f"{row.classifier}, {arm_title(row.arm)}: {row.verdict}, {judged} ({_change(row)})."
+            out.append((row.classifier, said, expected))
+    return out
 
 
 def limits(found: Tables, data: Mapping[str, Any], allow_rejected: bool) -> list[str]:

@@ -8,6 +8,8 @@ ARMS = {
     "real": "real images only", "strong": "strong augmentation", "class_weights": "class weights",
     "balanced": "balanced sampling", "focal": "focal loss", "duplicate": "real images repeated",
     "synthetic_only": "generated only", "dcgan": "+ DCGAN", "aegan": "+ AEGAN", "best": "+ best generator",
+    "test_copies": "control: copies of test images", "shuffled_labels": "control: wrong labels",
+    "noise": "control: noise",
 }  # fmt: skip
 MEASURES = {
     "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_auc": "macro AUC",
@@ -19,6 +21,7 @@ MEASURES = {
 # A verdict on any arm against any base; "helps" and "harms" are said of generated images alone
 COMPARED = {
     "helps": "better", "harms": "worse", "no benefit shown": "no better", "cannot be resolved": "unresolved",
+    "leakage": "images leak",
 }  # fmt: skip
 
 

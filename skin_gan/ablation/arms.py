@@ -33,6 +33,8 @@ class ClassifierSettings:
 CLASSIFIERS: dict[str, ClassifierSettings] = {
     "cnn": ClassifierSettings(),
     "head": ClassifierSettings(network="head", steps=1500, batch=128, weight_decay=1e-2),
+    "resnet18": ClassifierSettings(network="resnet18"),
+    "resnet50": ClassifierSettings(network="resnet50"),
     # MedMNIST's ResNet-18 at 28 pixels (Yang 2023, doi:10.1038/s41597-022-01721-8), 100 epochs of 7,007
     "dermamnist": ClassifierSettings(
         network="resnet18", size=28, steps=5500, batch=128, schedule="steps", weight_decay=0.0
@@ -90,8 +92,15 @@ ARMS: dict[str, Arm] = {
         Arm("dcgan", synthetic="add", source="dcgan"),
         Arm("aegan", synthetic="add", source="aegan"),
         Arm("best", synthetic="add", source="best"),
+        Arm("test_copies", synthetic="add", source="test_copies"),
+        Arm("shuffled_labels", synthetic="add", source="shuffled_labels"),
+        Arm("noise", synthetic="add", source="noise"),
     )
 }
+# Arms and their sources whose verdict is known beforehand (`skin_gan.ablation.controls`): can the bench tell?
+CONTROLS = {
+    "test_copies": ("leakage",), "shuffled_labels": ("harms",), "noise": ("harms", "no benefit shown"),
+}  # fmt: skip
 CONVENTIONAL = ("strong", "class_weights", "balanced", "focal", "duplicate")  # nothing generated
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skin_gan.ablation.arms import Arm, ArmRun, ClassifierSettings, check
-from skin_gan.ablation.fit import Progress, fit, prepare
+from skin_gan.ablation.fit import Progress, fit, loss_curve, prepare
 from skin_gan.ablation.frozen import Frozen
 from skin_gan.ablation.parts import PARTS, LabelledPart, Split, labelled_part
 from skin_gan.ablation.predictions import Predictions, load, predictions
@@ -69,8 +69,9 @@ def run_arm(
     began = time.monotonic()
     data = _inputs(task, arm, train)
     state = folder / "state.pt" if folder else None
-    net = fit(data.inputs, data.labels, len(task.store.classes), run, task.device, state, progress)
-    record = {**_record(task, run, train), "seconds": round(time.monotonic() - began, 1)}
+    net, losses = fit(data.inputs, data.labels, len(task.store.classes), run, task.device, state, progress)
+    seconds = round(time.monotonic() - began, 1)
+    record = {**_record(task, run, train), "seconds": seconds, "loss": loss_curve(losses)}
     found = {p: _predict(task, net, tests[p], data, {**record, "part": p}) for p in parts}
     if folder:
         for part, value in found.items():

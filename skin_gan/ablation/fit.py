@@ -22,6 +22,7 @@ from skin_gan.ablation.jitter import strong
 from skin_gan.models import classifier
 
 SAVE_SECONDS = 60.0  # at most this much work is lost to a kill
+POINTS = 40  # of a loss curve
 Progress = Callable[[int], object]  # called with the number of updates done
 
 
@@ -33,8 +34,8 @@ def fit(
     device: str = "cpu",
     state: Path | None = None,
     progress: Progress | None = None,
-) -> nn.Module:
-    """The network of `run` after its `steps` updates, in evaluation mode.
+) -> tuple[nn.Module, Tensor]:
+    """The network of `run` after its updates, in evaluation mode, and the loss of each update [steps].
 
     inputs: uint8 images [N,3,S,S], or features [N,d] for network="head"; labels [N] in 0..classes-1. `state`:
     file that keeps the state while training lasts; training goes on from it where it is there.
@@ -47,7 +48,8 @@ def fit(
         torch.manual_seed(_stream(run.seed, 0))
         net = network(c, inputs, classes).to(device).train()
         optimiser = make_optimiser(c, net)
-        begin, saved = _restore(state, run.id, net, optimiser), time.monotonic()
+        losses = torch.zeros(c.steps, device=device)
+        begin, saved = _restore(state, run.id, net, optimiser, losses), time.monotonic()
         for step in range(begin, c.steps):
             torch.manual_seed(_stream(run.seed, 1, step))  # augmentation and dropout
             optimiser.param_groups[0]["lr"] = c.lr * rate(c.schedule, step / c.steps)
@@ -59,12 +61,21 @@ def fit(
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
+            losses[step] = loss.detach()
             if progress:
                 progress(step + 1)
             if state and time.monotonic() - saved > SAVE_SECONDS:
-                _save(state, run.id, step + 1, net, optimiser)
+                _save(state, run.id, step + 1, net, optimiser, losses)
                 saved = time.monotonic()
-    return net.eval()
+    return net.eval(), losses.cpu()
+
+
+def loss_curve(losses: Tensor, points: int = POINTS) -> list[tuple[int, float]]:
+    """Of losses [steps] at most `points` of (updates made, mean loss since the point before), finite ones."""
+    parts = losses.split(-(-len(losses) // points) or 1)
+    ends = np.cumsum([len(part) for part in parts]).tolist()
+    curve = ((end, round(part.mean().item(), 5)) for end, part in zip(ends, parts, strict=True))
+    return [(end, mean) for end, mean in curve if np.isfinite(mean)]
 
 
 def make_optimiser(c: ClassifierSettings, net: nn.Module) -> torch.optim.Optimizer:
@@ -149,16 +160,21 @@ def _stream(seed: int, *purpose: int) -> int:
     return int(np.random.SeedSequence([seed, *purpose]).generate_state(1)[0])
 
 
-def _save(path: Path, identity: str, step: int, net: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    content = {"step": step, "net": net.state_dict(), "optimiser": optimiser.state_dict()}
+def _save(
+    path: Path, identity: str, step: int, net: nn.Module, optimiser: torch.optim.Optimizer, losses: Tensor
+) -> None:
+    content = {"step": step, "net": net.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses}
     checkpoint.save(path, identity, content)
 
 
-def _restore(path: Path | None, identity: str, net: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """The number of updates that have been made."""
+def _restore(
+    path: Path | None, identity: str, net: nn.Module, optimiser: torch.optim.Optimizer, losses: Tensor
+) -> int:
+    """The number of updates that have been made; `losses` is filled with theirs."""
     if path is None or not path.exists():
         return 0
     content = checkpoint.load(path, identity)
     net.load_state_dict(content["net"])
     optimiser.load_state_dict(content["optimiser"])
+    losses.copy_(content.get("losses", losses))  # a state of an earlier version has none
     return content["step"]
