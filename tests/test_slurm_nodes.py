@@ -116,6 +116,7 @@ def test_it_goes_on_elsewhere_after_an_interruption_and_leaves_nothing_when_canc
     s.check_finished(LONGER)
 
 
+@pytest.mark.slow  # two minutes and more; by hand
 def test_a_killed_driver_and_a_killed_nodes_ray_lose_nothing(slurm: Testbed, sweep) -> None:
     s = sweep(*NODES, f"search.rungs=[0.064,{LONGER}]", "seed=33")
     for node in ("node1", "node2"):  # the search and its Ray, then the other node's
