@@ -22,7 +22,19 @@ from hpc import slurm, submissions
 from hpc.config import Experiment
 from hpc.final import finished
 from hpc.jobs import Task, target
-from hpc.plan import AFTER_SELECTION, FINAL, PREPARE, SEARCH, Job, Plan, Stage, processes, unfinished
+from hpc.nodes import PEER
+from hpc.plan import (
+    AFTER_SELECTION,
+    FINAL,
+    PREPARE,
+    SEARCH,
+    Job,
+    Plan,
+    Stage,
+    nodes_of,
+    processes,
+    unfinished,
+)
 from hpc.provenance import exports, job_environment
 from hpc.submissions import Submission
 from skin_gan.run import locked, read_json
@@ -220,7 +232,7 @@ def chunks(jobs: list[Job], size: int) -> Iterator[list[Job]]:
 def task(plan: Plan, job: Job) -> SlurmTask:
     e = plan.experiment
     share = e.profile.cpus_per_task if job.stage == PREPARE else slots(e)
-    return SlurmTask(str(plan.run.path), job.stage, job.label, share, job.index)
+    return SlurmTask(str(plan.run.path), job.stage, job.label, share, job.index, nodes_of(e, job.stage))
 
 
 def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1) -> dict[str, Any]:
@@ -243,7 +255,7 @@ def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1
         "job_name": f"{e.sweep}-{stage}",
         "comment": str(plan.run.path),
         "time": p.minutes,
-        "nodes": p.nodes if stage == FINAL or (stage == SEARCH and e.backend == "array") else 1,
+        "nodes": nodes_of(e, stage),
         "ntasks_per_node": ranks,
         "cpus_per_task": cpus,
         # Since Slurm 22.05 srun no longer takes it from sbatch. Without one of them, ranks wait for ever.
@@ -269,11 +281,13 @@ def script(plan: Plan, stage: Stage, code: Path) -> str:
 
 
 class RankedTask(Task):
-    """A task of which a job may run several processes: each gets its rank and where to find the first."""
+    """A task of which a job may run several processes: each gets its rank and where to find the others."""
 
     def __call__(self) -> None:
-        if submitit.JobEnvironment().num_tasks > 1:
+        job = submitit.JobEnvironment()
+        if job.num_tasks > 1:
             TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+            os.environ[PEER] = job.hostnames[-1]
         super().__call__()
 
 

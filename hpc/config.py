@@ -256,10 +256,10 @@ def check_backend(e: Experiment) -> None:
         )
     if not 0 <= e.final.kimg < float("inf"):
         raise SkinGanError(f"final.kimg={e.final.kimg}: expected at least 0")
-    if e.profile.nodes > 1 and not e.final.kimg and e.backend == "ray":
+    if e.profile.nodes > 1 and e.profile.kind == "local":
         raise SkinGanError(
-            f"profile.nodes={e.profile.nodes}: a search has one node per class; several are for the final "
-            "training, which final.kimg asks for. Set that, or profile.nodes=1"
+            f"profile.nodes={e.profile.nodes}: this machine is one node. Choose a cluster by cluster=NAME, "
+            "or set profile.nodes=1"
         )
 
 

@@ -23,6 +23,7 @@ from typing import IO, Any, NoReturn
 from hpc.ablation import arm_tasks, combined_tasks, sample_tasks
 from hpc.config import Experiment
 from hpc.final import train_final
+from hpc.nodes import Meeting
 from hpc.plan import (
     ABLATE,
     AFTER_SELECTION,
@@ -44,12 +45,17 @@ from hpc.space import leaves
 from hpc.staging import stage_data
 from hpc.trials import Runner
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, content_hash, lock, read_json, write_json
+from skin_gan.run import RunFolder, content_hash, lock, locked, read_json, write_json
 
 # How often a search that was killed, by hand or for its memory, is started again within its job.
 DRIVER_RESTARTS = 2
 PROGRESS_SECONDS = 2.0  # how often progress (`done` of `total`) is written at most
 NO_RAY = 75  # exit code of a search that could not start Ray
+# Environment variables by which processes know that they train together: see accelerate.utils.environment.
+OF_A_GROUP = (
+    "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+    "PMI_", "MPI_LOCAL", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_",
+)  # fmt: skip
 # Metrics of trials and of classifier runs in TensorBoard's table, which shows the first five.
 METRICS = (
     "metrics/kid", "metrics/kid_floor", "metrics/coverage", "test/balanced_accuracy", "val/balanced_accuracy",
@@ -67,12 +73,13 @@ class Task:
     label: str
     slots: int  # trials at a time
     index: int | None = None  # the only trial of this job, where each has one of its own
+    nodes: int = 1  # of a search with Ray, which trains `slots` trials at a time on each
 
     def __call__(self) -> None:
         run, name = RunFolder(Path(self.run)), Job(self.stage, self.label, index=self.index).name
         if int(os.environ.get("RANK", "0")) > 0:
-            # One of several processes that train together: the first of them keeps the record.
-            return self.train_along(reopen(run))
+            # One of several processes of a job: the first of them keeps the record.
+            return self.work_along(reopen(run), name)
         # A launcher that was killed can leave its job behind: wait for it, then do what it left undone.
         with lock(run.jobs / f"{name}.lock", wait=float("inf")) as held, record(run, name) as tell:
             assert held is not None
@@ -81,24 +88,34 @@ class Task:
             if self.stage == SEARCH and self.index is not None:
                 run_trial(plan, self.label, self.index)
             elif self.stage == SEARCH:
-                self.search(plan, held)
+                self.search(plan, name, held)
             else:
                 WORK[self.stage](plan, self.label, tell)
 
-    def train_along(self, plan: Plan) -> None:
-        """What every process of a training does."""
-        if self.index is None:
+    def work_along(self, plan: Plan, name: str) -> None:
+        """What the other processes of a job do: they train together with its first, or lend it their node."""
+        if self.stage == FINAL:
             train_final(plan, self.label)
-        else:
+        elif self.index is not None:
             run_trial(plan, self.label, self.index)
+        else:
+            self.lend_node(plan, name)
 
-    def search(self, plan: Plan, held: IO[bytes]) -> None:
+    def search(self, plan: Plan, name: str, held: IO[bytes]) -> None:
         """Run the class's trials in a process of their own; killed, or without Ray, it is started again."""
         check_prepared(plan.run)
         variables = {**os.environ, **stage_data(plan)}
+        meeting = Meeting.of(plan.run, name, attempt())
+        meeting.forget_earlier()
+        arguments = [self.run, self.label, str(self.slots), str(self.nodes), str(meeting.path)]
         for start in range(1 + DRIVER_RESTARTS):
-            self.driver = Driver([self.run, self.label, str(self.slots)], held.fileno(), variables)
-            code = self.driver.wait()
+            if self.nodes > 1:
+                await_trials(plan, self.label)
+            self.driver = Driver(arguments, secrets.token_hex(32), variables, held)
+            try:
+                code = self.driver.wait()
+            finally:
+                meeting.forget()
             if self.driver.stopped:
                 held.close()  # the same job may run elsewhere by now
                 await_end()
@@ -108,44 +125,70 @@ class Task:
         if code:
             raise RuntimeError(self.driver.error or f"its process ended with {code}")
 
+    def lend_node(self, plan: Plan, name: str) -> None:
+        """Make this node one of the Ray of the job's first, until the search there ends.
+
+        A Ray that is killed is started again; RuntimeError if it does not stay.
+        """
+        variables = {**os.environ, **stage_data(plan)}
+        meeting = Meeting.of(plan.run, name, attempt())
+        lost = 0
+        while not ended(plan.run, name):
+            if (head := meeting.head()) is None:
+                time.sleep(1.0)
+                continue
+            self.driver = Driver(["join", self.run, head.address, str(self.slots)], head.token, variables)
+            code = self.driver.wait(functools.partial(meeting.names, head), every=1.0)
+            if self.driver.stopped:
+                return
+            if meeting.names(head):
+                lost += 1
+                print(f"this node's Ray ended with {code} (start {lost})", file=sys.stderr, flush=True)
+            if lost > DRIVER_RESTARTS:
+                raise RuntimeError(f"Ray does not stay on {socket.gethostname()}: it ended with {code}")
+
     def interrupt(self) -> None:
-        """End the search, if there is one, in the middle; called by a signal handler."""
+        """End what runs on this node of the search, if there is one; called by a signal handler."""
         if driver := getattr(self, "driver", None):
-            driver.stop()
+            # `ray start` would take all of the time that Slurm gives a job to end; it has nothing to save.
+            driver.stop(grace=5.0 if driver.held else 1.0)
 
 
 class Driver:
     """A process that runs `hpc.search`: Ray replaces signal handlers, so it gets a process of its own.
 
-    It is in a session of its own and ends with this process, however this one ends. The job's lock is passed
-    on, to be held for as long as that process lives even if this one is killed.
+    It is in a session of its own and ends with this process, however this one ends. The job's lock, where
+    this process has it, is passed on, to be held for as long as that one lives even if this one is killed.
     """
 
-    def __init__(self, arguments: list[str], held: int, variables: dict[str, str]) -> None:
+    def __init__(
+        self, arguments: list[str], token: str, variables: dict[str, str], held: IO[bytes] | None = None
+    ) -> None:
         # Ray's sockets are in it: closed to others; its path is short, since sockets' end at 107 bytes.
         self.temporary = tempfile.mkdtemp(prefix="sg", dir="/tmp")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "hpc.search", *arguments, self.temporary],
             start_new_session=True,
-            pass_fds=[held],
-            env=ray_environment(self.temporary, variables),
+            pass_fds=[held.fileno()] if held else [],
+            env=ray_environment(self.temporary, token, variables),
         )
+        self.held = held
         self.stopped = False
         self.error = ""
 
-    def wait(self) -> int:
-        """The process's exit code."""
+    def wait(self, wanted: Callable[[], bool] = lambda: True, every: float = 0.1) -> int:
+        """The process's exit code; it is ended where it is no longer wanted."""
         try:
             # Polling, not wait(): a blocking wait in a signal handler would deadlock with one here.
-            while self.process.poll() is None:
-                time.sleep(0.1)
+            while self.process.poll() is None and wanted():
+                time.sleep(every)
         finally:
             self.end()
         return self.process.returncode
 
-    def stop(self) -> None:
+    def stop(self, grace: float) -> None:
         self.stopped = True
-        self.end(grace=5.0)
+        self.end(grace)
 
     def end(self, grace: float = 10.0) -> None:
         """End the process and all it started; afterwards nothing of it is left."""
@@ -158,6 +201,12 @@ class Driver:
 def await_end() -> NoReturn:
     """Sleep until Slurm, which sent SIGTERM, ends or requeues this job: ending by itself would fail it."""
     while True:
+        time.sleep(1.0)
+
+
+def await_trials(plan: Plan, label: str) -> None:
+    """Wait until none is trained: another node may need a moment to notice that the Ray before has ended."""
+    while any(locked(folder.lock) for _, folder in plan.trials(label)):
         time.sleep(1.0)
 
 
@@ -201,7 +250,7 @@ def record(run: RunFolder, name: str) -> Iterator[Callable[..., None]]:
     path = run.jobs / f"{name}.json"
     entry: dict[str, Any] = {
         "started": time.time(), "host": socket.gethostname(), "pid": os.getpid(), "restarts": restarts(path),
-        "slurm": slurm_id(), "node": os.environ.get("SLURMD_NODENAME"),
+        "slurm": slurm_id(), "attempt": attempt(), "node": os.environ.get("SLURMD_NODENAME"),
     }  # fmt: skip
 
     written = 0.0
@@ -230,22 +279,36 @@ def slurm_id() -> str:
     return os.environ.get("SLURM_JOB_ID", "")
 
 
+def attempt() -> str:
+    """This run of this job, such as 12_3-0: Slurm may run a job again."""
+    return f"{slurm_id()}-{os.environ.get('SLURM_RESTART_COUNT', 0)}"
+
+
+def ended(run: RunFolder, name: str) -> bool:
+    """Whether the first process of this run of the job has ended, as its record says."""
+    said = read_json(run.jobs / f"{name}.json") or {}
+    return said.get("attempt") == attempt() and said["state"] != "running"
+
+
 def restarts(path: Path) -> int:
     before = read_json(path)
     return before["restarts"] + 1 if before else 0
 
 
-def ray_environment(temporary: str, variables: dict[str, str]) -> dict[str, str]:
+def ray_environment(temporary: str, token: str, variables: dict[str, str]) -> dict[str, str]:
     """The environment of a Ray that belongs to this job alone. Ray reads it when it is imported."""
-    token = Path(temporary, "token")
-    token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(32))
-    environment = {**variables, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    secret = Path(temporary, "token")
+    secret.touch(mode=0o600)
+    secret.write_text(token)
+    # Each trial has one process, however many the job has.
+    alone = {name: value for name, value in variables.items() if not name.startswith(OF_A_GROUP)}
+    environment = {**alone, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(secret)}
     environment.pop("RAY_ADDRESS", None)  # or it would join whatever cluster that names
     environment.update(RAY_USAGE_STATS_ENABLED="0", RAY_CHDIR_TO_TRIAL_DIR="0")
     environment.update(TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1")  # the session writes its own
     environment.update(TUNE_DISABLE_SIGINT_HANDLER="1")  # it would take trials that were stopped for failed
     environment.update(RAY_memory_monitor_refresh_ms="0")  # it watches the machine; Slurm watches the job
+    environment.update(RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0")  # Slurm waits for no node to be emptied
     return environment
 
 

@@ -136,6 +136,11 @@ def search_jobs(e: Experiment) -> list[Job]:
     return [Job(SEARCH, label, kimg, index) for label in e.classes for index in trials]
 
 
+def nodes_of(e: Experiment, stage: str) -> int:
+    """Nodes of one job of the stage."""
+    return e.profile.nodes if stage in (SEARCH, FINAL) else 1
+
+
 def processes(e: Experiment, stage: str) -> int:
     """Processes per node that train together in a job of this stage: one per GPU, or per `threads` cores."""
     p = e.profile

@@ -16,7 +16,7 @@ class ProfileSettings:
     """
 
     kind: Literal["local", "slurm"] = "local"
-    slots: int = 0  # trials at a time on this machine or in a job; 0: one per GPU, or per `threads` cores
+    slots: int = 0  # trials at a time here or on each node of a job; 0: one per GPU, or per `threads` cores
     gpus_per_node: int = 0  # GPUs that the slots share; 0 trains on CPUs
     images_per_second: float = 0.0  # assumed per slot for the cost estimate until something is measured
     results: str = ""  # where results go unless results= says so; all nodes of a cluster must see it
@@ -26,7 +26,7 @@ class ProfileSettings:
     constraint: str = ""
     reservation: str = ""
     devices_per_trial: int = 1  # GPUs, or groups of operations.threads cores, that train a trial together
-    nodes: int = 1  # of a final training, or of each trial with backend=array; a search with Ray has one
+    nodes: int = 1  # of a class's search by Ray, of each trial with backend=array, of a final training
     cpus_per_task: int = 1  # CPU cores per node
     mem: str = ""  # per node, such as 16G
     minutes: int = 24 * 60  # time limit of a job; a search that needs longer is requeued and goes on

@@ -1,4 +1,7 @@
-"""Ray Tune over the trials of one class: `python -m hpc.search RUN LABEL SLOTS FOLDER`, run by `hpc.jobs`.
+"""Ray Tune over the trials of one class, run by `hpc.jobs`.
+
+`python -m hpc.search RUN LABEL SLOTS NODES MEETING FOLDER` starts Ray and searches. On the job's other nodes
+`python -m hpc.search join RUN ADDRESS SLOTS FOLDER` makes the node one of that Ray's.
 
 Which trials there are, and what each has reached, is on disk. Ray gets the unfinished ones and a scheduler
 that has been told again, in order, every decision recorded so far; so a job that was killed, preempted or
@@ -28,6 +31,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from hpc.config import SearchSettings
 from hpc.jobs import NO_RAY
+from hpc.nodes import Head, Meeting, own_address
 from hpc.plan import Plan, reopen, unfinished
 from hpc.trials import WORST, Runner
 from skin_gan.run import (
@@ -43,10 +47,14 @@ from skin_gan.run import (
 
 # ASHA ignores the controller that Tune passes to its methods.
 NO_CONTROLLER: Any = None
+OBJECTS = 100 * 2**20  # bytes of Ray's store of objects, on each node
 
 
-def search(plan: Plan, label: str, slots: int, temporary: str) -> None:
-    """Bring every trial of the class to its end. Raises RuntimeError naming the trials that failed."""
+def search(plan: Plan, label: str, slots: int, nodes: int, meeting: Meeting, temporary: str) -> None:
+    """Bring every trial of the class to its end, `slots` at a time on each of the nodes.
+
+    Raises RuntimeError naming the trials that failed.
+    """
     folders = {spec.index: folder for spec, folder in plan.trials(label)}
     rungs = Rungs(plan.experiment.search, plan.run.trials / label / "decisions.jsonl", folders)
     todo = [index for index, folder in folders.items() if unfinished(folder.state(), rungs.last)]
@@ -54,13 +62,15 @@ def search(plan: Plan, label: str, slots: int, temporary: str) -> None:
         return
     space = {"index": tune.grid_search(todo), "run": str(plan.run.path), "label": label}
     gpus = plan.experiment.profile.gpus_per_node
+    address = own_address() if nodes > 1 else None
+    at_once = slots * nodes
     # Processes that train together cannot leave their group for another one.
     alone = plan.experiment.profile.devices_per_trial == 1
-    with ray_cluster(slots, gpus, temporary):
+    with ray_cluster(slots, gpus, temporary, address), joined_by(nodes, meeting):
         tuner = tune.Tuner(
             tune.with_resources(Trial, {"cpu": 1, "gpu": gpus / slots}),
             param_space=space,
-            tune_config=tune.TuneConfig(scheduler=rungs, reuse_actors=alone, max_concurrent_trials=slots),
+            tune_config=tune.TuneConfig(scheduler=rungs, reuse_actors=alone, max_concurrent_trials=at_once),
             run_config=tune.RunConfig(
                 name=label,
                 storage_path=temporary,
@@ -181,16 +191,50 @@ def start_ray(**options: Any) -> None:
 
 
 @contextmanager
-def ray_cluster(slots: int, gpus: int, temporary: str) -> Iterator[None]:
-    """A Ray of this job's own, for `slots` trials at a time. Its environment is made by `hpc.jobs`."""
+def ray_cluster(slots: int, gpus: int, temporary: str, address: str | None) -> Iterator[None]:
+    """A Ray of this job's own, for `slots` trials at a time. Its environment is made by `hpc.jobs`.
+
+    Other nodes reach it at the address, if there is one.
+    """
     try:
         start_ray(
-            address="local", num_cpus=slots, num_gpus=gpus, object_store_memory=100 * 2**20,
-            include_dashboard=False, log_to_driver=True, configure_logging=False, _temp_dir=temporary,
+            address="local", num_cpus=slots, num_gpus=gpus, object_store_memory=OBJECTS,
+            include_dashboard=False, log_to_driver=True, configure_logging=False,
+            _temp_dir=folder_in(temporary), _node_ip_address=address,
         )  # fmt: skip
         yield
     finally:
         ray.shutdown()
+
+
+def folder_in(temporary: str) -> str:
+    """Ray's own folder, inside the closed one: it opens to everybody the one that it is given."""
+    return f"{temporary}/ray"
+
+
+@contextmanager
+def joined_by(nodes: int, meeting: Meeting) -> Iterator[None]:
+    """Let the job's other nodes join this Ray. Trials start without them, and go there when they have."""
+    if nodes > 1:
+        token = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()
+        meeting.announce(Head(ray.get_runtime_context().gcs_address, token))
+    try:
+        yield
+    finally:
+        meeting.forget()  # before Ray ends, lest another node takes that for a fault
+
+
+def join(run: RunFolder, address: str, slots: int, temporary: str) -> None:
+    """Be a node of the Ray at the address, until this process is ended."""
+    from ray.scripts.scripts import cli
+
+    gpus = reopen(run).experiment.profile.gpus_per_node
+    options = {
+        "address": address, "num-cpus": slots, "num-gpus": gpus, "object-store-memory": OBJECTS,
+        "temp-dir": folder_in(temporary), "dashboard-agent-listen-port": 0, "log-color": "false",
+    }  # fmt: skip
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(128 + signal.SIGINT))  # which it would call an error
+    cli(["start", "--block", *(f"--{name}={value}" for name, value in options.items())])
 
 
 def die_with_parent(temporary: str) -> None:
@@ -209,12 +253,18 @@ def die_with_parent(temporary: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    run, label, slots, temporary = arguments
+    temporary = arguments[-1]
     # Slurm warns every process of a job: the one that started this one acts on it, Ray's inherit this.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     die_with_parent(temporary)
     try:
-        search(reopen(RunFolder(Path(run))), label, int(slots), temporary)
+        if arguments[0] == "join":
+            _, run, address, slots, _ = arguments
+            join(RunFolder(Path(run)), address, int(slots), temporary)
+        else:
+            run, label, slots, nodes, meeting, _ = arguments
+            plan = reopen(RunFolder(Path(run)))
+            search(plan, label, int(slots), int(nodes), Meeting(Path(meeting)), temporary)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as e:

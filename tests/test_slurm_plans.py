@@ -58,13 +58,13 @@ def test_a_profile_may_say_where_results_go(monkeypatch):
         ("profile.signal_delay=99999999", "fewer seconds"),
         ("profile.partitions=gpu", "did you mean profile.partition?"),
         ("results=$NO_SUCH_VARIABLE/x", "is not set"),
-        ("profile.nodes=2", "final.kimg asks for"),
+        ("profile.nodes=2 cluster=local", "this machine is one node"),
         ("backend=array", "set search.scheduler=none"),
     ],
 )
 def test_a_mistake_in_a_profile_is_named(word, says):
     with pytest.raises(SkinGanError, match=says.replace("?", r"\?")):
-        compose([*WORDS, "cluster=one_gpu", word])
+        compose([*WORDS, "cluster=one_gpu", *word.split()])
 
 
 # Scripts
@@ -88,8 +88,16 @@ def test_a_final_training_has_a_task_per_device_of_all_nodes(tmp_path):
     script = cluster.script(plan, plan.stages[-1], Path("/code"))
     for option in ("--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--cpus-per-task=6"):
         assert f"#SBATCH {option}\n" in script
-    search = cluster.script(plan, plan.stages[1], Path("/code"))
-    assert "#SBATCH --nodes=1\n" in search and "#SBATCH --ntasks-per-node=1\n" in search
+
+
+@pytest.mark.parametrize(("stage", "nodes"), [("prepare", 1), ("search", 2), ("select", 1)])
+def test_a_search_has_a_task_on_each_of_its_nodes_and_other_stages_one_node(tmp_path, stage, nodes):
+    plan = plan_of(tmp_path, "cluster=several_nodes")
+    script = cluster.script(plan, next(s for s in plan.stages if s.name == stage), Path("/code"))
+    for option in (f"--nodes={nodes}", "--ntasks-per-node=1", "--cpus-per-task=24"):
+        assert f"#SBATCH {option}\n" in script
+    job = next(s for s in plan.stages if s.name == stage).jobs[0]
+    assert cluster.task(plan, job).nodes == nodes
 
 
 def test_an_array_in_parts_keeps_to_the_cap_and_a_trial_gets_its_share_of_the_devices(tmp_path):
