@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from slurm_sweeps import GRID, SLOW, SWEEP, drivers, hpc, measured
-from test_launch import rows_of
+from test_launch import rows_of, trains
 
 from hpc.plan import reopen
 from skin_gan.run import DIVERGED, RunFolder
@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 def test_killed_workers_drivers_and_a_requeue_lose_nothing(slurm: Testbed, sweep) -> None:
     s = sweep(*SLOW, "seed=11")
     s.wait_for_trial()
+    slurm.wait_until("a worker", lambda: workers(s.run))
     for pid in workers(s.run):
         os.kill(pid, signal.SIGKILL)
     slurm.wait_until("a new worker", lambda: workers(s.run), 300)
@@ -43,7 +44,7 @@ def workers(run: Path) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if b"ray::Trial" in path.read_bytes() and os.getsid(int(path.parent.name)) in sessions:
+            if trains(path.read_bytes()) and os.getsid(int(path.parent.name)) in sessions:
                 found.append(int(path.parent.name))
         except OSError:  # it has just ended
             continue
@@ -63,7 +64,6 @@ def test_a_lost_node_and_a_restarted_controller_lose_nothing(slurm: Testbed, swe
     s.check_finished()
 
 
-@pytest.mark.slow  # by hand until it has been seen to pass as a whole
 def test_retry_names_causes_and_redoes_only_what_failed(slurm: Testbed, sweep) -> None:
     words = ("search.trials=5", "profile.parallel=3", "profile.minutes=10", "profile.requeues=0")
     s = sweep(*GRID, *words, "seed=13", "profile.extra={exclusive: true, hold: true}")
