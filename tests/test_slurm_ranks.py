@@ -93,7 +93,7 @@ def assert_as_one_process(plan: Plan, spec: TrialSpec, folder: TrialFolder, alon
     for name, net in expected["nets"].items():
         moved, apart = distance(start[name], net), distance(together["nets"][name], net)
         print(f"{name}: moved {moved:.3g}, apart {apart:.3g}")
-        # Rounding differs with the size of a process's batch; other draws would put them as far as they moved.
+        # Rounding differs with the size of a process's batch; other draws would part them altogether.
         assert apart < 0.02 * moved, name
 
 
