@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import signal
 import sys
@@ -17,18 +16,19 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from hpc import progress, slurm
 from hpc.ablation import sizes
+from hpc.completion import complete
+from hpc.conclusion import conclude
 from hpc.config import CHOICES, CLUSTER, Experiment, compose
-from hpc.plan import SEARCH, Plan, expected_kimg, make_plan, reopen
-from hpc.provenance import frozen, record_launch
-from hpc.selection import read_card
+from hpc.dryrun import print_plan
+from hpc.plan import Plan, make_plan, reopen
+from hpc.provenance import record_launch
 from hpc.submissions import Submission
 from skin_gan.errors import SkinGanError
 from skin_gan.presets import PRESETS
-from skin_gan.run import RunFolder, lock, locked, read_json
+from skin_gan.run import RunFolder, lock, locked
 
 MANY = 20  # elements of an array: of more only the number is told
 EXAMPLES = """\
@@ -166,7 +166,7 @@ def carry_out(console: Console, plan: Plan, code: Path, names: Container[str] | 
 
     jobs = [job for stage in plan.stages for job in stage.jobs if names is None or job.name in names]
     failures: list[str] = []
-    if all(cluster.complete(plan, job) for job in jobs):
+    if all(complete(plan, job) for job in jobs):
         console.print("every trial of this sweep has ended: nothing left to do")
     elif plan.experiment.profile.kind == "slurm":
         queued, new = cluster.submit(plan, jobs, code)
@@ -229,99 +229,6 @@ def watching(console: Console, run: RunFolder) -> Iterator[Callable[[], None]]:
             yield lambda: show(live)
     else:
         yield lambda: show(None)
-
-
-def print_plan(console: Console, plan: Plan) -> None:
-    """What `dry_run=true` shows: settings, stages, jobs, trials, cost, folders."""
-    from omegaconf import OmegaConf
-
-    e, s = plan.experiment, plan.experiment.search
-    print(OmegaConf.to_yaml(OmegaConf.structured(e)))
-    speed, source = known_speed(plan)
-    t = Table("stage", "jobs", "trials", "kimg", "device-hours", "after", box=None, header_style="bold")
-    for stage in plan.stages:
-        kimg = sum(job.kimg for job in stage.jobs)
-        trials = str(len(e.classes) * s.trials) if stage.name == SEARCH else ""
-        labels = ", ".join(dict.fromkeys(job.label for job in stage.jobs if job.label))
-        names = f"{len(stage.jobs)}: {labels}" if labels else str(len(stage.jobs))
-        hours = f"{device_hours(kimg, speed):.2f}" if kimg and speed else ""
-        t.add_row(stage.name, names, trials, f"{kimg:g}" if kimg else "", hours, ", ".join(stage.after))
-    if e.profile.kind == "slurm":
-        print_scripts(plan)
-    console.print(t)
-    for note in plan.notes:
-        console.print(note)
-    console.print(f"expected per class: {expected_kimg(s):g} kimg over rungs at {s.rungs} kimg")
-    hours = f"{device_hours(plan.kimg, speed):.2f} device-hours at {speed:.0f} images/s, " if speed else ""
-    console.print(f"cost: {plan.kimg:g} kimg of training: {hours}{source}")
-    console.print(f"folder: {plan.run.path}{' (exists: would go on)' if plan.run.settings.exists() else ''}")
-
-
-def print_scripts(plan: Plan) -> None:
-    """Every script that would be given to sbatch."""
-    from hpc import cluster
-
-    for stage in plan.stages:
-        print(f"--- sbatch script of stage {stage.name}\n{cluster.script(plan, stage, frozen(plan.run))}")
-
-
-def known_speed(plan: Plan) -> tuple[float, str]:
-    """Images per second that one device trains, and how that is known; 0 where nothing is."""
-    speed, source = plan.experiment.profile.images_per_second, "assumed in the cluster profile"
-    if plan.run.settings.exists():
-        s = progress.snapshot(plan.run)
-        speeds = [t["images_per_second"] for c in s.classes for t in c.trials if t.get("images_per_second")]
-        if speeds:
-            speed, source = sum(speeds) / len(speeds), f"measured over {len(speeds)} trials of this sweep"
-    return speed, source if speed else "no speed is known yet (profile.images_per_second sets one)"
-
-
-def device_hours(kimg: float, speed: float) -> float:
-    """Hours that so much training takes, over all devices; several that train together gain no more."""
-    return kimg * 1000 / speed / 3600
-
-
-def conclude(console: Console, plan: Plan) -> None:
-    """The leaderboard's head, the grids, and how to look further."""
-    t = Table("class", "best trial", "KID x1000", "95% interval", "real vs real", "coverage", "copies",
-              "verdict", box=None, header_style="bold")  # fmt: skip
-    for label in plan.experiment.classes:
-        card = read_card(plan.run.best(label))
-        if card is None:
-            t.add_row(label, "none was evaluated")
-            continue
-        m, verdict = (
-            card["metrics"],
-            "accepted" if card["accepted"] else "vetoed: " + "; ".join(card["reasons"]),
-        )
-        t.add_row(label, card["trial"], f"{m['kid']:.1f}", f"{m['kid_low']:.1f} to {m['kid_high']:.1f}",
-                  f"{m['kid_floor']:.1f}", f"{m['coverage']:.2f}", f"{m['copies']:.2f}", verdict)  # fmt: skip
-    console.print(t)
-    data = read_json(plan.run.provenance) or {}
-    if data.get("data", {}).get("kind") == "demo":
-        console.print("The data is the built-in drawing of lesions: this shows that the machinery works, and "
-                      "nothing about skin.")  # fmt: skip
-    conclude_ablation(console, plan)
-    console.print(f"leaderboard: {plan.run.leaderboard}")
-    for sheet in sorted((plan.run.path / "best").glob("*/samples.png")):
-        console.print(f"images: {sheet}")
-    console.print(f"review: tensorboard --logdir {plan.run.path}")
-
-
-def conclude_ablation(console: Console, plan: Plan) -> None:
-    """Whether generated images helped, by the report's own table."""
-    path = plan.run.path / "report" / "gains.csv"
-    if not path.exists():
-        return
-    with open(path, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["measure"] == "balanced_accuracy"]
-    t = Table(
-        "classifier", "folds", "arm", "against", "gain in balanced accuracy", box=None, header_style="bold"
-    )
-    for row in rows:
-        t.add_row(row["classifier"], row["scope"], row["arm"], row["base"], f"{row['verdict']}: {row['why']}")
-    console.print(t)
-    console.print(f"report: {plan.run.path / 'report' / 'index.html'}")
 
 
 def aggregate(arguments: list[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import os
 import shlex
 import signal
@@ -19,12 +18,11 @@ from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 from submitit.slurm.slurm import _make_sbatch_string  # private: the one way to a script without Slurm
 
 from hpc import slurm, submissions
+from hpc.completion import complete
 from hpc.config import Experiment
-from hpc.final import finished
 from hpc.jobs import Task, target
 from hpc.nodes import PEER
 from hpc.plan import (
-    AFTER_SELECTION,
     FINAL,
     PREPARE,
     SEARCH,
@@ -33,7 +31,6 @@ from hpc.plan import (
     Stage,
     nodes_of,
     processes,
-    unfinished,
 )
 from hpc.provenance import exports, job_environment
 from hpc.submissions import Submission
@@ -54,34 +51,6 @@ def slots(e: Experiment) -> int:
     available = p.cpus_per_task if p.kind == "slurm" else cores()
     devices = p.gpus_per_node or available // e.operations.threads
     return p.slots or max(1, devices // p.devices_per_trial)
-
-
-def complete(plan: Plan, job: Job) -> bool:
-    """Whether the job has nothing left to do, judged by what is on disk."""
-    record = read_json(plan.run.jobs / f"{job.name}.json") or {"state": "none"}
-    if job.stage == SEARCH:
-        last = plan.experiment.search.rungs[-1]
-        return not any(unfinished(folder.state(), last) for _, folder in plan.trials_of(job))
-    if job.stage == FINAL:
-        return finished(plan, job.label)
-    if record["state"] != "done":
-        return False
-    if job.stage == PREPARE:
-        return set(plan.experiment.classes) <= set(record.get("classes", []))
-    if job.stage in AFTER_SELECTION:
-        return record.get("target") == target(plan, job.stage) and record["started"] >= ended_before(
-            plan, job
-        )
-    changed = [plan.run.settings.stat().st_mtime]
-    changed += [f.state().get("updated", 0.0) for c in plan.experiment.classes for _, f in plan.trials(c)]
-    return plan.run.leaderboard.exists() and record["ended"] > max(changed)
-
-
-def ended_before(plan: Plan, job: Job) -> float:
-    """When the last job of the stages before it ended, seconds since 1970; infinite where one has not."""
-    stages = list(itertools.takewhile(lambda stage: stage.name != job.stage, plan.stages))
-    records = [read_json(plan.run.jobs / f"{j.name}.json") or {} for stage in stages[2:] for j in stage.jobs]
-    return max((r.get("ended", float("inf")) for r in records), default=0.0)
 
 
 def run_local(plan: Plan, wanted: list[Job], code: Path, watch: Callable[[], None]) -> list[str]:

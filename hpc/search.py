@@ -30,7 +30,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from hpc.config import SearchSettings
-from hpc.jobs import NO_RAY
+from hpc.driver import NO_RAY
 from hpc.nodes import Head, Meeting, own_address
 from hpc.plan import Plan, reopen, unfinished
 from hpc.trials import WORST, Runner

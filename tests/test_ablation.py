@@ -12,7 +12,7 @@ from test_classify import MeanColour
 from hpc import ablation
 from hpc.ablation import AblateSettings, ArmTask, ClassifierPlan
 from hpc.cli import launch
-from hpc.cluster import complete
+from hpc.completion import complete
 from hpc.config import ROOT, compose
 from hpc.inputs import Inputs
 from hpc.jobs import Task

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from hpc.jobs import Task, attempt, ended, ray_environment, record
+from hpc.driver import ray_environment
+from hpc.jobs import Task
 from hpc.nodes import PEER, Head, Meeting, own_address
+from hpc.records import attempt, ended, record
 from skin_gan.errors import SkinGanError
 from skin_gan.run import RunFolder
 

@@ -1,0 +1,96 @@
+"""The process in which a job runs Ray: guarded, alone, and gone when the job is. No torch, no Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+NO_RAY = 75  # exit code of a search that could not start Ray
+# Environment variables by which processes know that they train together: see accelerate.utils.environment.
+OF_A_GROUP = (
+    "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+    "PMI_", "MPI_LOCAL", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_",
+)  # fmt: skip
+
+
+class Driver:
+    """A process that runs `hpc.search`: Ray replaces signal handlers, so it gets a process of its own.
+
+    It is in a session of its own and ends with this process, however this one ends. The job's lock, where
+    this process has it, is passed on, to be held for as long as that one lives even if this one is killed.
+    """
+
+    def __init__(
+        self, arguments: list[str], token: str, variables: dict[str, str], held: IO[bytes] | None = None
+    ) -> None:
+        # Ray's sockets are in it: closed to others; its path is short, since sockets' end at 107 bytes.
+        self.temporary = tempfile.mkdtemp(prefix="sg", dir="/tmp")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "hpc.search", *arguments, self.temporary],
+            start_new_session=True,
+            pass_fds=[held.fileno()] if held else [],
+            env=ray_environment(self.temporary, token, variables),
+        )
+        self.held = held
+        self.stopped = False
+        self.error = ""
+
+    def wait(self, wanted: Callable[[], bool] = lambda: True, every: float = 0.1) -> int:
+        """The process's exit code; it is ended where it is no longer wanted."""
+        try:
+            # Polling, not wait(): a blocking wait in a signal handler would deadlock with one here.
+            while self.process.poll() is None and wanted():
+                time.sleep(every)
+        finally:
+            self.end()
+        return self.process.returncode
+
+    def stop(self, grace: float) -> None:
+        self.stopped = True
+        self.end(grace)
+
+    def end(self, grace: float = 10.0) -> None:
+        """End the process and all it started; afterwards nothing of it is left."""
+        end_group(self.process, grace)
+        if (message := Path(self.temporary, "error")).exists():
+            self.error = message.read_text()
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+
+def ray_environment(temporary: str, token: str, variables: dict[str, str]) -> dict[str, str]:
+    """The environment of a Ray that belongs to this job alone. Ray reads it when it is imported."""
+    secret = Path(temporary, "token")
+    secret.touch(mode=0o600)
+    secret.write_text(token)
+    # Each trial has one process, however many the job has.
+    alone = {name: value for name, value in variables.items() if not name.startswith(OF_A_GROUP)}
+    environment = {**alone, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(secret)}
+    environment.pop("RAY_ADDRESS", None)  # or it would join whatever cluster that names
+    environment.update(RAY_USAGE_STATS_ENABLED="0", RAY_CHDIR_TO_TRIAL_DIR="0")
+    environment.update(TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1")  # the session writes its own
+    environment.update(TUNE_DISABLE_SIGINT_HANDLER="1")  # it would take trials that were stopped for failed
+    environment.update(RAY_memory_monitor_refresh_ms="0")  # it watches the machine; Slurm watches the job
+    environment.update(RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0")  # Slurm waits for no node to be emptied
+    return environment
+
+
+def end_group(child: subprocess.Popen[bytes], grace: float) -> None:
+    """SIGINT, so that Ray ends its processes; SIGKILL for what is left after `grace` seconds."""
+    for number, seconds in ((signal.SIGINT, grace), (signal.SIGKILL, 5.0)):
+        if child.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, number)
+        deadline = time.monotonic() + seconds
+        while child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)

@@ -1,0 +1,69 @@
+"""What a job says of itself in jobs/NAME.json: state, progress, which of Slurm's jobs it is. No torch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from skin_gan.run import RunFolder, read_json, write_json
+
+PROGRESS_SECONDS = 2.0  # how often progress (`done` of `total`) is written at most
+
+
+@contextlib.contextmanager
+def record(run: RunFolder, name: str) -> Iterator[Callable[..., None]]:
+    """Keep the job's state in jobs/NAME.json for status: running, done, or failed with the error.
+
+    Yields a function that adds to it.
+    """
+    path = run.jobs / f"{name}.json"
+    entry: dict[str, Any] = {
+        "started": time.time(), "host": socket.gethostname(), "pid": os.getpid(), "restarts": restarts(path),
+        "slurm": slurm_id(), "attempt": attempt(), "node": os.environ.get("SLURMD_NODENAME"),
+    }  # fmt: skip
+
+    written = 0.0
+
+    def tell(**more: Any) -> None:
+        nonlocal written
+        entry.update(more)
+        if "done" not in more or time.monotonic() - written >= PROGRESS_SECONDS:
+            written = time.monotonic()
+            write_json(path, entry)
+
+    tell(state="running", error="")
+    try:
+        yield tell
+    except BaseException as e:
+        stopped = isinstance(e, KeyboardInterrupt | SystemExit)
+        tell(state="stopped" if stopped else "failed", error=f"{type(e).__name__}: {e}", ended=time.time())
+        raise
+    tell(state="done", ended=time.time())
+
+
+def slurm_id() -> str:
+    """This job's id as squeue shows it: 12, or 12_3 for an element of an array; empty on this machine."""
+    if "SLURM_ARRAY_TASK_ID" in os.environ:
+        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID", "")
+
+
+def attempt() -> str:
+    """This run of this job, such as 12_3-0: Slurm may run a job again."""
+    return f"{slurm_id()}-{os.environ.get('SLURM_RESTART_COUNT', 0)}"
+
+
+def ended(run: RunFolder, name: str) -> bool:
+    """Whether the first process of this run of the job has ended, as its record says."""
+    said = read_json(run.jobs / f"{name}.json") or {}
+    return said.get("attempt") == attempt() and said["state"] != "running"
+
+
+def restarts(path: Path) -> int:
+    before = read_json(path)
+    return before["restarts"] + 1 if before else 0
