@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+import re
 import shlex
 import signal
 import sys
@@ -38,6 +40,7 @@ from skin_gan.run import locked, read_json
 
 # Submitit's local jobs must have a time limit; this machine has none.
 A_YEAR = 365 * 24 * 60
+MEGABYTES = {"K": 2**-10, "": 1, "M": 1, "G": 2**10, "T": 2**20}  # in sbatch's units
 
 
 def cores() -> int:
@@ -207,18 +210,20 @@ def task(plan: Plan, job: Job) -> SlurmTask:
 def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1) -> dict[str, Any]:
     """A stage's options in Submitit's words; `after`: ids of the jobs it waits for, however they end.
 
-    An array that is in several parts shares its parallelism among them.
+    Ray's searches, the final training and the check of a node before them get what the profile says; jobs
+    that train one thing get a slot's share. An array in several parts shares its parallelism among them.
     """
     e, p = plan.experiment, plan.experiment.profile
     ranks = processes(e, stage)
-    cpus, gpus = p.cpus_per_task // ranks, p.gpus_per_node
-    if stage == SEARCH and e.backend == "array":  # one trial
+    cpus, gpus, mem = p.cpus_per_task // ranks, p.gpus_per_node, p.mem
+    if stage not in (PREPARE, FINAL) and not (stage == SEARCH and e.backend == "ray"):
         cpus, gpus = max(e.operations.threads, cpus // slots(e)), min(gpus, ranks)
+        mem = part_of(p.mem, slots(e))
     chosen = {
         "partition": p.partition, "account": p.account, "qos": p.qos, "constraint": p.constraint,
         "gpus_per_node": gpus,
     }  # fmt: skip
-    more = {"mem": p.mem, "reservation": p.reservation, "dependency": after and "afterany:" + ":".join(after)}
+    more = {"mem": mem, "reservation": p.reservation, "dependency": after and "afterany:" + ":".join(after)}
     return {
         **{name: value for name, value in chosen.items() if value},
         "job_name": f"{e.sweep}-{stage}",
@@ -235,6 +240,14 @@ def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1
         "setup": [*p.setup, *exports(code)],
         "additional_parameters": {"requeue": True} | {k: v for k, v in more.items() if v} | p.extra,
     }
+
+
+def part_of(mem: str, parts: int) -> str:
+    """Of an amount of memory in sbatch's words, such as 16G, an equal part; 0, all of a node's, stays."""
+    size = re.fullmatch(r"(\d+)([KMGT]?)", mem.upper())
+    if size is None or parts == 1 or not int(size[1]):
+        return mem
+    return f"{math.ceil(int(size[1]) * MEGABYTES[size[2]] / parts)}M"
 
 
 def script(plan: Plan, stage: Stage, code: Path) -> str:

@@ -11,6 +11,7 @@ from hpc.plan import Plan
 from hpc.staging import STORE
 from skin_gan.data.resolve import resolve
 from skin_gan.data.store import ClassSplit, Store, class_split
+from skin_gan.devices import choose_device
 from skin_gan.errors import SkinGanError
 from skin_gan.metrics.evaluate import evaluate
 from skin_gan.metrics.features import Extractor, extractor
@@ -39,7 +40,8 @@ class Inputs:
 
     @cached_property
     def extractor(self) -> Extractor:
-        return extractor(threads=self.plan.experiment.operations.threads)
+        operations = self.plan.experiment.operations
+        return extractor(choose_device(operations.device), operations.threads)
 
     def split(self, label: str, fold: int | None = None) -> ClassSplit:
         """The class's images for training and validation, by default in the fold of the search."""

@@ -90,7 +90,7 @@ def test_a_final_training_has_a_task_per_device_of_all_nodes(tmp_path):
         assert f"#SBATCH {option}\n" in script
 
 
-@pytest.mark.parametrize(("stage", "nodes"), [("prepare", 1), ("search", 2), ("select", 1)])
+@pytest.mark.parametrize(("stage", "nodes"), [("prepare", 1), ("search", 2)])
 def test_a_search_has_a_task_on_each_of_its_nodes_and_other_stages_one_node(tmp_path, stage, nodes):
     plan = plan_of(tmp_path, "cluster=several_nodes")
     script = cluster.script(plan, next(s for s in plan.stages if s.name == stage), Path("/code"))
@@ -107,6 +107,17 @@ def test_an_array_in_parts_keeps_to_the_cap_and_a_trial_gets_its_share_of_the_de
     assert (options["array_parallelism"], options["gpus_per_node"]) == (2, 2)
     assert (options["ntasks_per_node"], options["cpus_per_task"]) == (2, 6)
     assert "--array=0-39%9" in cluster.script(plan, plan.stages[1], Path("/code"))
+
+
+def test_a_job_that_trains_one_thing_gets_a_slots_share_of_a_node(tmp_path):
+    plan = plan_of(tmp_path, "cluster=one_gpu", "profile.gpus_per_node=4", "profile.slots=4")
+    expected = {"prepare": (4, 6, "32G"), "search": (4, 6, "32G"), "ablate": (1, 1, "8192M")}
+    for stage, (gpus, cpus, mem) in expected.items():
+        options = cluster.options(plan, stage, Path("/code"), [])
+        assert (options["gpus_per_node"], options["cpus_per_task"]) == (gpus, cpus)
+        assert options["additional_parameters"]["mem"] == mem
+    halves = {"1001": "501M", "3k": "1M", "1T": "524288M", "0": "0", "": ""}
+    assert {mem: cluster.part_of(mem, 2) for mem in halves} == halves
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from skin_gan.ablation.parts import Split, image_split, lesion_split
 from skin_gan.ablation.predictions import Predictions, load
 from skin_gan.ablation.samples import SampleSet
 from skin_gan.board import write_run
+from skin_gan.devices import choose_device
 from skin_gan.errors import SkinGanError
 from skin_gan.run import write_json
 
@@ -46,7 +47,7 @@ class Arms:
         split = image_split(store, **shares) if task.fold is None else lesion_split(store, task.fold)
         settings = ablation.classifier_settings(task.classifier, plan, self.size)
         frozen = self.samples.frozen if settings.network == "head" else None
-        shared = Task(store, split, settings, frozen)
+        shared = Task(store, split, settings, frozen, choose_device(self.e.operations.device))
         arm, made = self.with_images(arm, split, self.a.folds[0] if task.fold is None else task.fold)
         total = plan.seeds * settings.steps
         for seed in range(plan.seeds):
