@@ -144,12 +144,13 @@ class TestArtefacts:
 
 class TestLeakage:
     @staticmethod
-    def sides(store: Store) -> tuple[Images, Images]:
-        """Test and training images of nv."""
+    def sides(store: Store) -> tuple[Images, Images, Images]:
+        """Test and training images of nv, and training images of all classes."""
         split = lesion_split(store, 0)
-        parts = (labelled_part(store, split, part, SIZE, "nv") for part in ("test", "train"))
-        held_out, train = (Images(p.images, features(p.images), p.lesions) for p in parts)
-        return held_out, train
+        wanted = (("test", "nv"), ("train", "nv"), ("train", None))
+        parts = (labelled_part(store, split, part, SIZE, label) for part, label in wanted)
+        held_out, train, seen = (Images(p.images, features(p.images), p.lesions) for p in parts)
+        return held_out, train, seen
 
     def test_copies_of_test_images_are_caught_though_their_manifest_is_in_order(self, store: Store) -> None:
         copied = controls.test_copies(store, lesion_split(store, 0), SIZE, 30)["nv"].images
@@ -158,22 +159,30 @@ class TestLeakage:
         assert "near copies of held-out images" in found.why
 
     def test_a_tenth_of_altered_copies_is_enough(self, store: Store) -> None:
-        held_out, train = self.sides(store)
+        held_out, train, seen = self.sides(store)
         rng = np.random.default_rng(0)
         turned = np.rot90(held_out.images[:12], 1, (2, 3)).astype(float)
         altered = np.clip(turned + rng.normal(0, 4, turned.shape), 0, 255).astype(np.uint8)
         images = np.concatenate([new_images("nv", 108), altered])
-        found = leakage(images, features(images), held_out, train)
+        found = leakage(images, features(images), held_out, train, seen)
         assert found.caught and found.identical == 0 and found.near[108:].mean() > 0.7
 
     def test_new_images_and_copies_of_training_images_are_no_leak(self, store: Store) -> None:
-        held_out, train = self.sides(store)
+        held_out, train, seen = self.sides(store)
         for images in (new_images("nv", 120), train.images):
-            found = leakage(images, features(images), held_out, train)
+            found = leakage(images, features(images), held_out, train, seen)
+            assert not found.caught, found.why
+
+    def test_images_that_resemble_everything_accuse_nobody(self, store: Store) -> None:
+        held_out, train, seen = self.sides(store)
+        of_others = controls.shuffled_labels(store, lesion_split(store, 0), SIZE, 120)["nv"].images
+        blurred = np.resize(seen.images.mean((2, 3), keepdims=True).round().astype(np.uint8), (120, 3, 1, 1))
+        for images in (of_others, np.broadcast_to(blurred, (120, 3, SIZE, SIZE)).copy()):
+            found = leakage(images, features(images), held_out, train, seen)
             assert not found.caught, found.why
 
     def test_one_identical_image_is_enough(self, store: Store) -> None:
-        held_out, train = self.sides(store)
+        held_out, train, seen = self.sides(store)
         images = np.concatenate([new_images("nv", 200), held_out.images[:1]])
-        found = leakage(images, features(images), held_out, train)
+        found = leakage(images, features(images), held_out, train, seen)
         assert found.caught and found.identical == 1

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
+
+import numpy as np
 
 from hpc.report.sampled import Sampled
 from hpc.report.tables import LEAKS, write_csv
@@ -15,6 +19,7 @@ from skin_gan.errors import SkinGanError
 from skin_gan.metrics.cache import FeatureCache, one_thread
 
 TRAIN = 1000  # training images at most, from which is learnt what is near
+Seen = Callable[[int], Images]  # training images of a fold
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,14 @@ class LeakRow:
 
 def write_leaks(sampled: Sampled, folder: Path) -> list[LeakRow]:
     """Judge every set of every source and fold, and write leakage.csv."""
-    rows = [row for fold, source, label in sampled.sets() if (row := judge(sampled, fold, source, label))]
+    seen = cache(partial(training_images, sampled))
+    found = (judge(sampled, fold, source, label, seen) for fold, source, label in sampled.sets())
+    rows = [row for row in found if row]
     write_csv(folder / LEAKS, rows, LeakRow)
     return rows
 
 
-def judge(sampled: Sampled, fold: int, source: str, label: str) -> LeakRow | None:
+def judge(sampled: Sampled, fold: int, source: str, label: str, seen: Seen) -> LeakRow | None:
     """None where there is no such set; one that cannot be judged says why."""
     found = sampled.read(fold, source, label)
     if found is None:
@@ -49,17 +56,17 @@ def judge(sampled: Sampled, fold: int, source: str, label: str) -> LeakRow | Non
     try:
         if isinstance(found, SkinGanError):
             raise found
-        return _judge(sampled, fold, source, label, found)
+        return _judge(sampled, fold, source, label, found, seen)
     except SkinGanError as error:
         why = str(error).replace(f"{sampled.run.path}/", "")
         return LeakRow(fold, source, label, 0, 0, None, None, 0, None, False, f"not judged: {why}")
 
 
-def _judge(sampled: Sampled, fold: int, source: str, label: str, sample: SampleSet) -> LeakRow:
+def _judge(sampled: Sampled, fold: int, source: str, label: str, sample: SampleSet, seen: Seen) -> LeakRow:
     images, features = sampled.features(sample)
     with one_thread():
         held_out, train = (real_images(sampled, fold, label, part) for part in ("test", "train"))
-        found = leakage(images, features, held_out, train)
+        found = leakage(images, features, held_out, train, seen(fold))
     return LeakRow(
         fold, source, label, len(images), int(found.near.sum()), found.share, found.expected, found.identical,
         found.p, found.caught, found.why,
@@ -74,5 +81,22 @@ def real_images(sampled: Sampled, fold: int, label: str, part: str) -> Images:
         raise SkinGanError(f"{label} has {len(found.labels)} {part} images in fold {fold}")
     n = TRAIN if part == "train" else len(found.labels)
     chosen = Part(found.images[:n], found.lesions[:n], found.image_ids[:n])
-    cache = FeatureCache(inputs.store, sampled.size, inputs.cache, inputs.extractor)
-    return Images(chosen.images, cache.of_part(label, chosen), chosen.lesions)
+    return Images(chosen.images, features_of(sampled).of_part(label, chosen), chosen.lesions)
+
+
+def training_images(sampled: Sampled, fold: int) -> Images:
+    """The photographs of all classes that a fold trains on."""
+    store = sampled.inputs.store
+    found = labelled_part(store, lesion_split(store, fold), "train", sampled.size)
+    features = np.empty((len(found.labels), sampled.inputs.extractor.dimensions), np.float32)
+    for k, label in enumerate(store.classes):
+        of_class = found.labels == k
+        part = Part(found.images[of_class], found.lesions[of_class], found.image_ids[of_class])
+        features[of_class] = features_of(sampled).of_part(label, part)
+    return Images(found.images, features, found.lesions)
+
+
+def features_of(sampled: Sampled) -> FeatureCache:
+    """The features of photographs that are kept with the sweep."""
+    inputs = sampled.inputs
+    return FeatureCache(inputs.store, sampled.size, inputs.cache, inputs.extractor)
