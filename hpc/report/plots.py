@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,8 +18,10 @@ from matplotlib.figure import Figure
 
 from hpc.report.compared import ArmRow, GainRow
 from hpc.report.words import arm_title, gain, measure_title, span, unit
+from skin_gan.ablation.arms import CONTROLS
 
 WIDTH = 3.6  # of every figure: 346 pixels
+LABEL = 22  # letters of an arm's name in a line: the rest of the width is for what is shown
 # Colours are chosen to be unlike any other in the file; the page has a variable of each name.
 COLOURS = {"ink": "#1a1b1c", "soft": "#6a6b6c", "line": "#d0d1d2", "good": "#0a7b5c", "bad": "#b23a2a",
            "unsure": "#5a6b8c", "accent": "#1c5d99"}  # fmt: skip
@@ -35,7 +38,13 @@ STYLE: dict[Any, Any] = {
 
 
 def forest(rows: Sequence[GainRow]) -> str:
-    """Gains of arms over one base in one measure, a line each, with 95% intervals."""
+    """Gains of arms over one base in one measure, a line each, with 95% intervals.
+
+    Without controls, beside whose effects no other could be seen: tables have them.
+    """
+    rows = [row for row in rows if row.arm not in CONTROLS] or rows
+    names = [textwrap.fill(arm_title(row.arm), LABEL) for row in rows]
+    lines = max(name.count("\n") + 1 for name in names)
 
     def draw(ax: Axes) -> None:
         factor, _, name = unit(rows[0].measure)
@@ -48,14 +57,14 @@ def forest(rows: Sequence[GainRow]) -> str:
                 factor * row.gain, y, MARKS[row.verdict], color=colour, markerfacecolor=solid, markersize=6
             )
         ax.axvline(0, color=COLOURS["soft"], linewidth=1)
-        _rows(ax, [arm_title(row.arm) for row in rows])
+        _rows(ax, names)
         ax.set_xlabel(f"gain, {name}")
 
     alt = f"Gains over {arm_title(rows[0].base)} in {measure_title(rows[0].measure)}: " + "; ".join(
         f"{arm_title(r.arm)} {gain(r.gain, r.measure)} {span(r.low, r.high, r.measure)}, {r.verdict}"
         for r in rows
     )
-    return _svg(draw, 0.75 + 0.28 * len(rows), alt)
+    return _svg(draw, 0.75 + (0.14 + 0.14 * lines) * len(rows), alt)
 
 
 def recalls(rows: Mapping[str, Sequence[ArmRow]], labels: Mapping[str, str]) -> str:
