@@ -18,7 +18,7 @@ from skin_gan.run import read_jsonl
 ROOT = Path(__file__).resolve().parents[1]
 SWEEP = ("sweep=aegan_lr", "data=demo", "budget=micro", "classes=[df]")
 # Long enough to be interrupted, and without decisions that depend on which trial was faster.
-SLOW = ("search.scheduler=none", "search.rungs=[0.064,0.48]", "operations.checkpoint_seconds=0")
+SLOW = ("search.scheduler=none", "search.rungs=[0.064,0.96]", "operations.checkpoint_seconds=0")
 GRID = (*SLOW, "backend=array")  # the same without Ray, so with less to wait for
 
 
@@ -98,7 +98,7 @@ class Sweep:
 
         self.slurm.wait_until("the end of the sweep", lambda: not queued(), 500)
 
-    def check_finished(self, last: float = 0.48) -> None:
+    def check_finished(self, last: float = 0.96) -> None:
         """Every trial at its end, each rung measured once, and the leaderboard says so."""
         rows = rows_of(self.run)
         assert [row["state"] for row in rows] == ["completed"] * len(rows)

@@ -65,15 +65,16 @@ def test_a_lost_node_and_a_restarted_controller_lose_nothing(slurm: Testbed, swe
 
 
 def test_retry_names_causes_and_redoes_only_what_failed(slurm: Testbed, sweep) -> None:
-    words = ("search.trials=5", "profile.parallel=3", "profile.minutes=10", "profile.requeues=0")
+    words = ("search.trials=5", "profile.parallel=3", "profile.minutes=10", "profile.requeues=0",
+             "search.rungs=[0.064,4]")  # fmt: skip  # so long that each is still running when its turn comes
     s = sweep(*GRID, *words, "seed=13", "profile.extra={exclusive: true, hold: true}")
     folders = [folder for _, folder in reopen(RunFolder(s.run)).trials("df")]
     folders[0].path.mkdir(parents=True)
     folders[0].last.write_bytes(b"no checkpoint")  # a code error
     folders[3].update(state=DIVERGED, reason="loss_d not finite at 0.1 kimg", kimg=0.1)
     s.steer("release")
-    slurm.interrupt(s.wait_for_state("search-df-0001", "running"))
-    lost = s.wait_for_state("search-df-0002", "running")
+    late, lost = (s.wait_for_state(f"search-df-{i}", "running") for i in ("0001", "0002"))
+    slurm.interrupt(late)
     slurm.client("scontrol", "update", f"jobid={lost}", "requeue=0")
     node = s.record("search-df-0002")["node"]
     slurm.run("kill-node", node)
