@@ -52,7 +52,8 @@ def status(arguments: list[str]) -> int:
 def find_runs(results: Path) -> list[RunFolder]:
     """Every sweep's folder under `results`, latest last."""
     found = sorted(results.glob("*/*/sweep.yaml"), key=lambda p: p.stat().st_mtime)
-    return [RunFolder(p.parent) for p in found]
+    runs = (RunFolder(p.parent) for p in found)
+    return [run for run in runs if run.provenance.exists()]  # results/published/ has tables, and no runs
 
 
 def page(runs: list[RunFolder], options: argparse.Namespace) -> RenderableType:

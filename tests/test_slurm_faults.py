@@ -65,8 +65,9 @@ def test_a_lost_node_and_a_restarted_controller_lose_nothing(slurm: Testbed, swe
 
 
 def test_retry_names_causes_and_redoes_only_what_failed(slurm: Testbed, sweep) -> None:
+    # Trials so long that each is still running when its turn comes.
     words = ("search.trials=5", "profile.parallel=3", "profile.minutes=10", "profile.requeues=0",
-             "search.rungs=[0.064,4]")  # fmt: skip  # so long that each is still running when its turn comes
+             "search.rungs=[0.064,4]")  # fmt: skip
     s = sweep(*GRID, *words, "seed=13", "profile.extra={exclusive: true, hold: true}")
     folders = [folder for _, folder in reopen(RunFolder(s.run)).trials("df")]
     folders[0].path.mkdir(parents=True)

@@ -11,7 +11,7 @@ from hpc import cluster, slurm, submissions
 from hpc.cli import make_console
 from hpc.config import CHOICES, CLUSTER, compose
 from hpc.jobstates import JobState, buried, cause_of, job_states
-from hpc.monitor import job_table
+from hpc.monitor import find_runs, job_table
 from hpc.plan import make_plan
 from hpc.provenance import freeze
 from hpc.slurm import Queued
@@ -257,3 +257,11 @@ def test_no_slurm_here_is_one_clear_error(monkeypatch):
     monkeypatch.setitem(os.environ, "PATH", "/nonexistent")
     with pytest.raises(SkinGanError, match="there is no squeue here"):
         slurm.queue()
+
+
+def test_published_tables_are_not_taken_for_runs(tmp_path):
+    for name in ("published/aegan_lr-ham10000-32", "aegan_lr/demo-1"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "sweep.yaml").touch()
+    (tmp_path / "aegan_lr" / "demo-1" / "provenance.json").touch()
+    assert [run.path.name for run in find_runs(tmp_path)] == ["demo-1"]
