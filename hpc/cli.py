@@ -140,16 +140,21 @@ def summary(path: Path) -> str:
     return path.read_text().splitlines()[0].lstrip("# ")
 
 
-def attach(console: Console, run: RunFolder) -> Any:
-    """The sweep's launch lock, once it is free; until then the progress of the launch that holds it."""
+@contextmanager
+def attach(console: Console, run: RunFolder) -> Iterator[None]:
+    """Hold the sweep's launch lock; while another launch holds it, show how far that one has come."""
     path = run.path / "launch.lock"
-    if locked(path):
+    while True:
+        with lock(path, wait=0.5) as held:  # who asks whether a launch is alive holds it for a moment
+            if held is not None:
+                yield
+                return
         console.print(f"this sweep is running already: attached to it ({run.path})")
         with watching(console, run) as watch:
             while locked(path):
-                watch()
+                if run.settings.exists():  # otherwise that launch has only just begun
+                    watch()
                 time.sleep(0.5)
-    return lock(path, wait=10.0)
 
 
 def check_classes(plan: Plan, store: Any) -> None:

@@ -1,17 +1,21 @@
 """The real command, through Submitit and Ray: finished, killed, resumed, extended, attached to, misused."""
 
 import csv
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from skin_gan.run import locked, read_jsonl
+from hpc.cli import attach
+from skin_gan.run import RunFolder, lock, locked, read_jsonl
 
 ROOT = Path(__file__).resolve().parents[1]
 MICRO = ("sweep=aegan_lr", "data=demo", "budget=micro", "cluster=local")
@@ -186,6 +190,28 @@ def test_a_second_launch_attaches_to_the_first(tmp_path):
         assert first.wait(timeout=60) == 0
     assert second.returncode == 0
     assert "attached" in second.stdout and "nothing left to do" in second.stdout
+
+
+def test_launches_wait_for_one_that_has_only_just_begun_and_then_go_one_after_the_other(tmp_path):
+    run, inside, most = RunFolder(tmp_path / "run"), [], []
+
+    def second(out: io.StringIO) -> None:
+        with attach(Console(file=out), run):
+            inside.append(out)
+            most.append(len(inside))
+            time.sleep(0.7)  # longer than an attempt to get the lock
+            inside.remove(out)
+
+    outs = [io.StringIO() for _ in range(3)]
+    with ThreadPoolExecutor(len(outs)) as pool:
+        with lock(run.path / "launch.lock"):  # and no settings there yet
+            launches = [pool.submit(second, out) for out in outs]
+            wait_until(lambda: all("attached" in out.getvalue() for out in outs))
+            time.sleep(0.2)
+            assert not any(launch.done() for launch in launches) and not most
+        for waiting in launches:
+            waiting.result(timeout=60)
+    assert most == [1, 1, 1]
 
 
 @pytest.mark.slow
