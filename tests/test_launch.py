@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -150,21 +152,29 @@ def kill(victim: str, process: subprocess.Popen[bytes], results: Path) -> None:
     if victim == "launch":
         process.kill()
         return
-    killed = []
+    marks = (b"hpc.search", str(results).encode())
+    drivers = [pid for pid, line in command_lines() if all(mark in line for mark in marks)]
+    victims = drivers if victim == "search" else trainers(drivers)
+    assert victims
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+
+
+def command_lines() -> Iterator[tuple[int, bytes]]:
+    """Each living process with its command line."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes()
-        except OSError:  # it has just ended
-            continue
-        if trains(line) if victim == "trial" else b"hpc.search" in line and str(results).encode() in line:
-            killed.append(int(path.parent.name))
-            os.kill(killed[-1], signal.SIGKILL)
-    assert killed
+        with suppress(OSError):  # it has just ended
+            yield int(path.parent.name), path.read_bytes()
 
 
-def trains(line: bytes) -> bool:
-    """Whether this is the command line of one of Ray's workers: named after its class, or what it does."""
-    return line.startswith((b"ray::Trial", b"ray::ResourceTrainable"))
+def trainers(drivers: list[int]) -> list[int]:
+    """Ids of the processes that train for these searches: Ray names them after class or action."""
+    sessions, found = {os.getsid(pid) for pid in drivers}, []
+    for pid, line in command_lines():
+        with suppress(OSError):
+            if line.startswith((b"ray::Trial", b"ray::ResourceTrainable")) and os.getsid(pid) in sessions:
+                found.append(pid)
+    return found
 
 
 @pytest.mark.slow

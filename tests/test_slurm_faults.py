@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from slurm_sweeps import GRID, SLOW, SWEEP, drivers, hpc, measured
-from test_launch import rows_of, trains
+from test_launch import rows_of, trainers
 
 from hpc.plan import reopen
 from skin_gan.run import DIVERGED, RunFolder
@@ -25,10 +25,10 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 def test_killed_workers_drivers_and_a_requeue_lose_nothing(slurm: Testbed, sweep) -> None:
     s = sweep(*SLOW, "seed=11")
     s.wait_for_trial()
-    slurm.wait_until("a worker", lambda: workers(s.run))
-    for pid in workers(s.run):
+    slurm.wait_until("a worker", lambda: trainers(drivers(s.run)))
+    for pid in trainers(drivers(s.run)):
         os.kill(pid, signal.SIGKILL)
-    slurm.wait_until("a new worker", lambda: workers(s.run), 300)
+    slurm.wait_until("a new worker", lambda: trainers(drivers(s.run)), 300)
     for pid in drivers(s.run):
         os.kill(pid, signal.SIGKILL)
     s.wait_for_trial(1)
@@ -36,19 +36,6 @@ def test_killed_workers_drivers_and_a_requeue_lose_nothing(slurm: Testbed, sweep
     s.wait_for_run("search-df", 1)
     s.wait()
     s.check_finished()
-
-
-def workers(run: Path) -> list[int]:
-    """Ids of Ray's processes that train: they are named after what they do."""
-    sessions = {os.getsid(pid) for pid in drivers(run)}
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if trains(path.read_bytes()) and os.getsid(int(path.parent.name)) in sessions:
-                found.append(int(path.parent.name))
-        except OSError:  # it has just ended
-            continue
-    return found
 
 
 def test_a_lost_node_and_a_restarted_controller_lose_nothing(slurm: Testbed, sweep) -> None:

@@ -76,7 +76,8 @@ def test_a_preempted_search_halves_as_on_this_machine(slurm: Testbed, results: P
 
 
 def test_two_searches_share_a_node_and_launching_again_attaches(slurm: Testbed, sweep) -> None:
-    words = (*SLOW, "search.trials=1", "profile.extra={nodelist: node1}")
+    # Trials so long that the first still runs when the second's turn comes.
+    words = (*SLOW, "search.trials=1", "search.rungs=[0.064,2]", "profile.extra={nodelist: node1}")
     first, second = sweep(*words, "seed=2"), sweep(*words, "seed=3")
     ids = first.ids
     assert "nothing new to submit: attached" in first.launch() and first.ids == ids
@@ -84,7 +85,7 @@ def test_two_searches_share_a_node_and_launching_again_attaches(slurm: Testbed, 
     assert first.record("search-df")["node"] == second.record("search-df")["node"] == "node1"
     for s in (first, second):
         s.wait()
-        s.check_finished()
+        s.check_finished(2.0)
     assert [row["trial"] for row in rows_of(first.run)] != [row["trial"] for row in rows_of(second.run)]
 
 
