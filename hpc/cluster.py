@@ -35,6 +35,7 @@ from hpc.plan import (
     processes,
 )
 from hpc.provenance import exports, job_environment
+from hpc.records import error_of
 from hpc.submissions import Submission
 from skin_gan.run import locked, read_json
 
@@ -88,7 +89,8 @@ def run_jobs(plan: Plan, waiting: list[Job], total: int, watch: Callable[[], Non
                 log = running.pop(job).paths.stderr
                 record = read_json(plan.run.jobs / f"{job.name}.json") or {}
                 if record.get("state") != "done":
-                    failures.append(f"{job.name}: {record.get('error') or 'it was killed'} (log: {log})")
+                    why = error_of(plan.run, job.name, record) or "it was killed"
+                    failures.append(f"{job.name}: {why} (log: {log})")
     finally:
         stop(plan, running)
     return failures

@@ -27,7 +27,7 @@ from hpc.plan import (
     reopen,
     unfinished,
 )
-from hpc.records import attempt, ended, record
+from hpc.records import attempt, ended, record, witness
 from hpc.staging import stage_data
 from hpc.trials import Runner
 from hpc.work import WORK
@@ -51,9 +51,10 @@ class Task:
 
     def __call__(self) -> None:
         run, name = RunFolder(Path(self.run)), Job(self.stage, self.label, index=self.index).name
-        if int(os.environ.get("RANK", "0")) > 0:
+        if rank := int(os.environ.get("RANK", "0")):
             # One of several processes of a job: the first of them keeps the record.
-            return self.work_along(reopen(run), name)
+            with witness(run, name, rank):
+                return self.work_along(reopen(run), name)
         # A launcher that was killed can leave its job behind: wait for it, then do what it left undone.
         with lock(run.jobs / f"{name}.lock", wait=float("inf")) as held, record(run, name) as tell:
             assert held is not None

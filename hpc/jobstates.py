@@ -11,6 +11,7 @@ from typing import Any
 
 from hpc import slurm, submissions
 from hpc.profiles import ProfileSettings
+from hpc.records import KILLED, error_of
 from hpc.submissions import Submission
 from skin_gan.errors import SkinGanError
 from skin_gan.run import RunFolder
@@ -24,10 +25,6 @@ CAUSES = {
     "lost node": ("NODE_FAIL", r"DUE TO NODE FAILURE"),
     "cancelled": ("CANCELLED", r"CANCELLED AT \S+ \*\*\*"),
 }
-
-
-# One of a job's processes was killed, as srun says it, or as gloo and NCCL say it to the others.
-KILLED = r"task \d+: Killed|Connection (closed|reset) by peer|remote process exited"
 
 
 @dataclass(frozen=True)
@@ -84,17 +81,20 @@ def buried(run: RunFolder, s: Submission, record: dict[str, Any], ended: str, as
     """A job that is not in the queue, or of which the queue could not be asked."""
     if record.get("slurm") != s.id:
         record = {}  # of an earlier job: this one has not started
-    state, error = record.get("state", UNKNOWN), record.get("error", "")
+    state, error = record.get("state", UNKNOWN), error_of(run, s.job, record)
     node, restarts = record.get("node") or "", record.get("restarts", 0)
     if state == DONE or not asked:
         return JobState(s, state, error, restarts, node=node)
-    # The log of a job that was requeued tells of its earlier runs too: an error of its own was the last.
-    cause = cause_of(ended, error + tail(s.log(run), 2000) if state == FAILED else tail(s.log(run), 20_000))
+    # The log is the first process's, and of one that was requeued tells of its earlier runs too: an error
+    # of its own was the last, and what another process died of the first sees as a lost connection.
+    size = 0 if error != record.get("error", "") else 2000 if state == FAILED else 20_000
+    cause = cause_of(ended, error + tail(s.log(run), size))
     if cause == CANCELLED:
         return JobState(s, CANCELLED, "", restarts, node=node)
     if state == FAILED:
         return JobState(s, FAILED, ": ".join(filter(None, [cause, error])), restarts, node=node)
-    return JobState(s, LOST, cause or "it left the queue without a word", restarts, node=node)
+    why = ": ".join(filter(None, [cause, error])) or "it left the queue without a word"
+    return JobState(s, LOST, why, restarts, node=node)
 
 
 def cause_of(ended: str, log: str) -> str:

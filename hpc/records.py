@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from typing import Any
 from skin_gan.run import RunFolder, read_json, write_json
 
 PROGRESS_SECONDS = 2.0  # how often progress (`done` of `total`) is written at most
+# One of a job's processes was killed, as srun says it, or as gloo and NCCL say it to the others.
+KILLED = r"task \d+: Killed|Connection (closed|reset) by peer|remote process exited"
 
 
 @contextlib.contextmanager
@@ -46,6 +49,29 @@ def record(run: RunFolder, name: str) -> Iterator[Callable[..., None]]:
     tell(state="done", ended=time.time())
 
 
+@contextlib.contextmanager
+def witness(run: RunFolder, name: str, rank: int) -> Iterator[None]:
+    """Keep in jobs/NAME/ what ends a process other than the job's first, which sees only that it is gone."""
+    try:
+        yield
+    except Exception as e:
+        error = f"process {rank}: {type(e).__name__}: {e}"
+        row = {"attempt": attempt(), "time": time.time(), "error": error}
+        write_json(run.jobs / name / f"rank-{rank}.json", row)
+        raise
+
+
+def error_of(run: RunFolder, name: str, entry: dict[str, Any]) -> str:
+    """What ended a job, of which `entry` is the record: the first error of its other processes, else its own.
+
+    That a connection was lost is what one process says of another's end.
+    """
+    others = [read_json(path) or {} for path in (run.jobs / name).glob("rank-*.json")]
+    of_this_run = [row for row in others if row.get("attempt") == entry.get("attempt")]
+    causes = [row for row in of_this_run if not re.search(KILLED, row["error"])]
+    return str(min(causes, key=lambda row: row["time"], default=entry).get("error", ""))
+
+
 def slurm_id() -> str:
     """This job's id as squeue shows it: 12, or 12_3 for an element of an array; empty on this machine."""
     if "SLURM_ARRAY_TASK_ID" in os.environ:
@@ -54,8 +80,9 @@ def slurm_id() -> str:
 
 
 def attempt() -> str:
-    """This run of this job, such as 12_3-0: Slurm may run a job again."""
-    return f"{slurm_id()}-{os.environ.get('SLURM_RESTART_COUNT', 0)}"
+    """This run of this job, such as 12_3-0: Slurm may run a job again; on this machine submitit's number."""
+    number = slurm_id() or os.environ.get("SUBMITIT_LOCAL_JOB_ID", "")
+    return f"{number}-{os.environ.get('SLURM_RESTART_COUNT', 0)}"
 
 
 def ended(run: RunFolder, name: str) -> bool:

@@ -14,11 +14,12 @@ from hpc.jobstates import JobState, buried, cause_of, job_states
 from hpc.monitor import find_runs, job_table
 from hpc.plan import make_plan
 from hpc.provenance import freeze
+from hpc.records import record, witness
 from hpc.slurm import Queued
 from hpc.submissions import Submission
 from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, write_json
+from skin_gan.run import RunFolder, read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 PREPARED = {"state": "done", "ended": 1.0, "classes": ["df", "nv", "vasc"]}
@@ -245,6 +246,24 @@ def test_a_job_cancelled_before_it_started_is_not_taken_for_the_one_before_it(tm
     before = {"state": "done", "slurm": "6"}
     state = buried(RunFolder(tmp_path), Submission("search-df", "7"), before, "CANCELLED", asked=True)
     assert state.state == "cancelled"
+
+
+def test_what_ended_another_process_of_a_job_comes_before_what_the_first_saw_of_it(tmp_path, monkeypatch):
+    run, s = RunFolder(tmp_path), Submission("final-df", "7")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    for rank, error in ((3, RuntimeError("Connection closed by peer")), (1, ValueError("a bad batch"))):
+        with pytest.raises(type(error)), witness(run, "final-df", rank):
+            raise error
+    with pytest.raises(RuntimeError), record(run, "final-df"):
+        raise RuntimeError("[pair.cc:561] Connection reset by peer")
+    entry = read_json(run.jobs / "final-df.json")
+    assert buried(run, s, entry, "FAILED", asked=True).why == "process 1: ValueError: a bad batch"
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")  # it was of the run before
+    with pytest.raises(RuntimeError), record(run, "final-df"):
+        raise RuntimeError("Connection reset by peer")
+    entry = read_json(run.jobs / "final-df.json")
+    why = buried(run, s, entry, "FAILED", asked=True).why
+    assert why == "a killed process: RuntimeError: Connection reset by peer"
 
 
 def test_an_error_with_brackets_is_shown_as_it_is(capsys):

@@ -72,6 +72,16 @@ def test_a_trial_on_two_devices_equals_one(slurm: Testbed, sweep, tmp_path: Path
     slurm.wait_until("no process", lambda: not processes(s.run), 60)
 
 
+def test_what_ends_another_process_than_the_first_is_named(slurm: Testbed, sweep, tmp_path: Path) -> None:
+    (tmp_path / "node2").write_text("no folder for scratch")
+    scratch = f"profile.scratch={tmp_path}/$SLURMD_NODENAME"
+    s = sweep(
+        *GRID, "profile.nodes=2", scratch, "profile.extra={exclude: node3}", "seed=24", "search.trials=1"
+    )
+    s.wait()
+    assert "process 1: SkinGanError: cannot write" in s.status()
+
+
 def rank(run: Path, number: int) -> int:
     """The process id of one of the processes that train together."""
     for pid in processes(run, "submitit.core._submit"):
