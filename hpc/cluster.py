@@ -10,12 +10,13 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 from submitit.slurm.slurm import _make_sbatch_string  # private: the one way to a script without Slurm
 
@@ -37,6 +38,7 @@ from hpc.plan import (
 from hpc.provenance import exports, job_environment
 from hpc.records import error_of
 from hpc.submissions import Submission
+from skin_gan.errors import SkinGanError
 from skin_gan.run import locked, read_json
 
 # Submitit's local jobs must have a time limit; this machine has none.
@@ -138,9 +140,10 @@ def stop(plan: Plan, running: dict[Job, submitit.Job[None]], seconds: float = 40
 def submit(plan: Plan, wanted: list[Job], code: Path) -> tuple[list[Submission], list[Submission]]:
     """Give Slurm what is wanted and neither complete nor queued, each stage after the one before it.
 
-    Returns the jobs that were queued or running already, and the new ones.
+    What is queued or runs for other settings is replaced, wanted or not. Returns the jobs that were queued
+    or running already, and the new ones.
     """
-    alive, known = slurm.queue(), submissions.latest(plan.run)
+    alive, known = slurm.queue(plan.run.path), submissions.latest(plan.run)
     before: list[Submission] = []
     new: list[Submission] = []
     chosen = set(wanted)
@@ -154,7 +157,9 @@ def submit(plan: Plan, wanted: list[Job], code: Path) -> tuple[list[Submission],
         todo = [
             job
             for job in stage.jobs
-            if job in chosen and job not in kept and (not complete(plan, job) or needed(job, before))
+            if (job in chosen or job in stale)
+            and job not in kept
+            and (not complete(plan, job) or needed(job, before))
         ]
         running = [s for s in stale.values() if alive[s.id].state != slurm.PENDING]
         made = submit_stage(plan, stage, todo, code, after=[*before, *running])
@@ -168,6 +173,8 @@ def out_of_date(plan: Plan, job: Job, queued: slurm.Queued, renewed: bool) -> bo
     """Whether a queued or running job cannot do all that is wanted now, so that another must follow it."""
     if renewed and job.stage not in (PREPARE, SEARCH):
         return True  # it must wait for the new jobs too
+    if queued.state == slurm.COMPLETING:
+        return True  # it has ended, perhaps before its work had; Slurm is cleaning up
     record = read_json(plan.run.jobs / f"{job.name}.json") or {}
     running = queued.state != slurm.PENDING and record.get("state") == "running"
     return job.stage in (SEARCH, FINAL) and running and record.get("target") != target(plan, job.stage)
@@ -181,26 +188,41 @@ def needed(job: Job, before: list[Submission]) -> bool:
 def submit_stage(
     plan: Plan, stage: Stage, jobs: list[Job], code: Path, after: list[Submission]
 ) -> list[Submission]:
-    """Submit jobs as arrays, each recorded as soon as Slurm has taken it."""
+    """Submit jobs as arrays, each recorded as soon as Slurm has taken it. SkinGanError if it refuses one."""
     p, made = plan.experiment.profile, []
     ids = sorted({s.base for s in after})
-    parts = [*chunks(jobs, min(p.max_array, slurm.max_array() or p.max_array))] if jobs else []
+    parts = chunks(jobs, min(p.max_array, slurm.max_array() or p.max_array)) if jobs else []
+    arrays: list[str] = []
     for part in parts:
         executor = submitit.SlurmExecutor(
             submissions.logs(plan.run, stage.name), max_num_timeout=p.requeues, python=p.python or None
         )
-        executor.update_parameters(**options(plan, stage.name, code, ids, len(parts)))
-        with executor.batch():
-            results = [executor.submit(task(plan, job)) for job in part]
+        waits_for = [*ids, *turn(arrays, p.parallel)]
+        executor.update_parameters(**options(plan, stage.name, code, waits_for, len(parts)))
+        try:
+            with executor.batch():
+                results = [executor.submit(task(plan, job)) for job in part]
+        except (FailedJobError, FailedSubmissionError) as e:
+            said = [line for line in str(e).splitlines() if "sbatch: error:" in line] or [str(e)]
+            reason = said[-1].partition("sbatch: error:")[2].strip() or said[-1]
+            raise SkinGanError(
+                f"sbatch refused the jobs of stage {stage.name}: {reason}; correct the profile and launch "
+                f"again (what is queued stays; `python hpc/steer.py cancel {plan.run.path}` ends it)"
+            ) from e
         for job, result in zip(part, results, strict=True):
             made.append(Submission(job.name, result.job_id))
             submissions.add(plan.run, made[-1])
+        arrays.append(made[-1].base)
     return made
 
 
-def chunks(jobs: list[Job], size: int) -> Iterator[list[Job]]:
-    for start in range(0, len(jobs), size):
-        yield jobs[start : start + size]
+def chunks(jobs: Sequence[Job], size: int) -> list[Sequence[Job]]:
+    return [jobs[start : start + size] for start in range(0, len(jobs), size)]
+
+
+def turn(arrays: list[str], parallel: int) -> list[str]:
+    """The array that the next of a stage waits for: each runs one job at least, and `parallel` may run."""
+    return arrays[-parallel:][:1] if len(arrays) >= parallel else []
 
 
 def task(plan: Plan, job: Job) -> SlurmTask:
@@ -252,16 +274,24 @@ def part_of(mem: str, parts: int) -> str:
     return f"{math.ceil(int(size[1]) * MEGABYTES[size[2]] / parts)}M"
 
 
-def script(plan: Plan, stage: Stage, code: Path) -> str:
-    """The sbatch script of a stage, as it would be submitted; Slurm need not be installed."""
-    folder = submissions.logs(plan.run, stage.name)
-    python = plan.experiment.profile.python or shlex.quote(sys.executable)
-    return _make_sbatch_string(
-        command=f"{python} -u -m submitit.core._submit {shlex.quote(str(folder))}",
-        folder=folder,
-        map_count=min(len(stage.jobs), plan.experiment.profile.max_array) if len(stage.jobs) > 1 else None,
-        **options(plan, stage.name, code, [f"<{name}>" for name in stage.after]),
+def scripts(plan: Plan, stage: Stage, code: Path) -> dict[str, str]:
+    """A stage's sbatch scripts by array, as they would be submitted; Slurm need not be installed."""
+    p, folder = plan.experiment.profile, submissions.logs(plan.run, stage.name)
+    command = (
+        f"{p.python or shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
     )
+    made: dict[str, str] = {}
+    parts = chunks(stage.jobs, p.max_array)
+    for number, part in enumerate(parts, 1):
+        after = [f"<{name}>" for name in (*stage.after, *turn([*made], p.parallel))]
+        name = f"{stage.name}, part {number} of {len(parts)}" if len(parts) > 1 else stage.name
+        made[name] = _make_sbatch_string(
+            command=command,
+            folder=folder,
+            map_count=len(part) if len(stage.jobs) > 1 else None,
+            **options(plan, stage.name, code, after, len(parts)),
+        )
+    return made
 
 
 class RankedTask(Task):

@@ -41,7 +41,8 @@ def print_scripts(plan: Plan) -> None:
     from hpc import cluster
 
     for stage in plan.stages:
-        print(f"--- sbatch script of stage {stage.name}\n{cluster.script(plan, stage, frozen(plan.run))}")
+        for name, script in cluster.scripts(plan, stage, frozen(plan.run)).items():
+            print(f"--- sbatch script of stage {name}\n{script}")
 
 
 def known_speed(plan: Plan) -> tuple[float, str]:

@@ -58,7 +58,7 @@ def job_states(
     known = {s.job: s for s in submitted}
     try:
         slurm.use(p)
-        alive, trouble = slurm.queue(), ""
+        alive, trouble = slurm.queue(run.path), ""
     except SkinGanError as e:
         alive, trouble = {}, f"from disk alone: {e}"
     ended = {} if trouble else slurm.ended(s.id for s in known.values() if s.id not in alive)

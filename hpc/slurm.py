@@ -16,9 +16,9 @@ from skin_gan.errors import SkinGanError
 # Against a broken daemon a client tries again for minutes.
 TIMEOUT = 20.0
 CONF = "SLURM_CONF"
-FIELDS = ("JobArrayID", "State", "Reason", "TimeLeft", "RestartCnt", "NodeList")
+FIELDS = ("JobArrayID", "State", "Reason", "TimeLeft", "RestartCnt", "NodeList", "Comment")
 LOCAL_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay")
-PENDING, RUNNING = "PENDING", "RUNNING"
+PENDING, RUNNING, COMPLETING = "PENDING", "RUNNING", "COMPLETING"
 
 
 class Unreachable(SkinGanError):
@@ -35,17 +35,35 @@ class Queued:
     left: str  # until its time limit
     restarts: int
     nodes: str
+    comment: str  # the folder of its sweep
+
+    def of(self, run: Path) -> bool:
+        """Whether it is a job of this sweep: another cluster, or a new one, gives the same ids again."""
+        if self.comment.startswith("/"):
+            return Path(self.comment).resolve() == run.resolve()
+        return self.comment not in ("", "(null)", "N/A")  # the profile's own word
+
+
+_conf = ""  # what `use` has set
 
 
 def use(p: ProfileSettings) -> None:
-    """Let Slurm's commands find the profile's cluster. SkinGanError if it is not there."""
-    if os.environ.get(CONF) or not p.conf:
+    """Let Slurm's commands find the profile's cluster; what the user has set comes first.
+
+    SkinGanError if it is not there.
+    """
+    global _conf
+    if os.environ.get(CONF, "") != _conf:
         return
-    if not Path(p.conf).exists():
+    if p.conf and not Path(p.conf).exists():
         raise SkinGanError(
             f"there is no {p.conf}: start the Slurm that the profile means (the testbed: slurm/testbed up)"
         )
-    os.environ[CONF] = p.conf
+    _conf = p.conf
+    if p.conf:
+        os.environ[CONF] = p.conf
+    else:
+        os.environ.pop(CONF, None)
 
 
 def client(*words: str) -> str:
@@ -63,12 +81,16 @@ def client(*words: str) -> str:
     return done.stdout
 
 
-def queue() -> dict[str, Queued]:
-    """This user's jobs that have not ended, by id; one squeue call."""
+def queue(run: Path) -> dict[str, Queued]:
+    """The jobs of the sweep in this folder that have not ended, by id; one squeue call."""
     text = client("squeue", "--me", "--noheader", "--array", "--Format", ",".join(f"{f}:|" for f in FIELDS))
-    rows = (line.strip().split("|") for line in text.splitlines() if line.strip())
-    jobs = (Queued(r[0], r[1], r[2], r[3], int(r[4] or 0), r[5]) for r in rows)
-    return {job.id: job for job in jobs}
+    rows = (line.strip().removesuffix("|").split("|", len(FIELDS) - 1) for line in text.splitlines())
+    jobs = (
+        Queued(r[0], r[1], r[2], r[3], int(r[4]) if r[4].isdecimal() else 0, r[5], r[6])
+        for r in rows
+        if len(r) == len(FIELDS)  # what else a site's squeue prints is no job
+    )
+    return {job.id: job for job in jobs if job.of(run)}
 
 
 def ended(ids: Iterable[str]) -> dict[str, str]:

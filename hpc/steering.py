@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rich.console import Console
 
-from hpc import slurm
-from hpc.cli import carry_out, make_console
+from hpc import slurm, submissions
+from hpc.cli import attach, carry_out, make_console
 from hpc.jobstates import JobState, job_states, tail
-from hpc.plan import SEARCH, STAGES, Plan, reopen
+from hpc.plan import FINAL, FOLDS, GENERATE, SEARCH, STAGES, Plan, reopen
 from hpc.progress import Snapshot, snapshot
 from hpc.provenance import freeze
 from skin_gan.errors import SkinGanError
@@ -35,22 +36,37 @@ def steer(arguments: list[str]) -> int:
     )
     parser.add_argument("--stage", choices=STAGES, help="only this stage's jobs")
     options = parser.parse_args(arguments)
-    plan, console = reopen(RunFolder(options.run.absolute())), make_console()
-    if unknown := set(options.labels or ()) - set(plan.experiment.classes):
+    run, console = RunFolder(options.run.absolute()), make_console()
+    if options.action == "retry":
+        return retry(console, run, options.labels, options.stage)
+    plan = reopen(run)
+    if plan.experiment.profile.kind != "slurm" and not submissions.every(run):
+        raise SkinGanError("this sweep runs on this machine: press Ctrl-C where it was launched")
+    wanted = chooser(plan, options.labels, options.stage, shared=not options.labels)
+    return act(console, plan, wanted, options.action)
+
+
+def chooser(plan: Plan, labels: list[str] | None, stage: str | None, shared: bool) -> Callable[[str], bool]:
+    """Whether a job of this name is of these classes and this stage; any is where neither is given.
+
+    By names, since Slurm may still have jobs that the sweep planned before its settings were changed.
+    `shared`: jobs that are of no one class count too.
+    """
+    if unknown := set(labels or ()) - set(plan.experiment.classes):
         known = ", ".join(plan.experiment.classes)
         raise SkinGanError(f"unknown class {', '.join(sorted(unknown))}: choose one of {known}")
-    if options.action == "retry":
-        return retry(console, plan, wanted(plan, options.labels, options.stage))
-    if plan.experiment.profile.kind != "slurm":
-        raise SkinGanError("this sweep runs on this machine: press Ctrl-C where it was launched")
-    names = wanted(plan, options.labels, options.stage, shared=not options.labels)
-    return act(console, plan, names, options.action)
+
+    def wanted(name: str) -> bool:
+        of, label = name.partition("-")[0], class_of(name)
+        return stage in (None, of) and (label in labels if label and labels else shared)
+
+    return wanted
 
 
-def wanted(plan: Plan, labels: list[str] | None, stage: str | None, shared: bool = True) -> set[str]:
-    """Names of the jobs of these classes and this stage; with those that all classes share, or without."""
-    jobs = [job for s in plan.stages for job in s.jobs if stage in (None, s.name)]
-    return {job.name for job in jobs if (job.label in (labels or [job.label]) if job.label else shared)}
+def class_of(name: str) -> str:
+    """The class of a job such as search-df-0001 or generate-df-fold-0; empty where it is of no one class."""
+    stage, _, rest = name.partition("-")
+    return re.sub(r"-(\d{4}|fold-\d+)$", "", rest) if stage in (SEARCH, FINAL, FOLDS, GENERATE) else ""
 
 
 def states_of(plan: Plan, s: Snapshot) -> list[JobState]:
@@ -61,10 +77,10 @@ def states_of(plan: Plan, s: Snapshot) -> list[JobState]:
     return states
 
 
-def act(console: Console, plan: Plan, names: set[str], action: str) -> int:
+def act(console: Console, plan: Plan, wanted: Callable[[str], bool], action: str) -> int:
     said, do = ACTIONS[action]
     every = [s for s in states_of(plan, snapshot(plan.run)) if s.alive]
-    alive = [s for s in every if s.job in names]
+    alive = [s for s in every if wanted(s.job)]
     if action == "hold":
         alive = [s for s in alive if s.state == slurm.PENDING.lower()]  # Slurm would hold its requeueing
     others = {s.submission.base for s in every if s not in alive}
@@ -79,21 +95,24 @@ def act(console: Console, plan: Plan, names: set[str], action: str) -> int:
     return 0
 
 
-def retry(console: Console, plan: Plan, names: set[str]) -> int:
+def retry(console: Console, run: RunFolder, labels: list[str] | None, stage: str | None) -> int:
     """Name what failed, and run or queue again what is not finished."""
-    s = snapshot(plan.run)
-    if plan.experiment.profile.kind == "slurm":
-        for state in states_of(plan, s):
-            if state.job in names and not state.alive and state.why:
-                print_failure(console, plan.run, state)
-    labels = {j.label for stage in plan.stages for j in stage.jobs if j.stage == SEARCH and j.name in names}
-    for c in s.classes:
-        for trial in c.trials if c.label in labels else ():
-            if trial["state"] in (FAILED, DIVERGED):
-                again = "tried again" if trial["state"] == FAILED else "it would diverge again: not tried"
-                console.print(f"{c.label}/{trial['name']}: {trial['state']}: {trial['reason']} ({again})",
-                              highlight=False)  # fmt: skip
-    return carry_out(console, plan, freeze(plan.run), names)
+    with attach(console, run):
+        plan, s = reopen(run), snapshot(run)
+        wanted = chooser(plan, labels, stage, shared=True)
+        if plan.experiment.profile.kind == "slurm":
+            for state in states_of(plan, s):
+                if wanted(state.job) and not state.alive and state.why:
+                    print_failure(console, run, state)
+        jobs = [job for part in plan.stages for job in part.jobs if wanted(job.name)]
+        searched = {job.label for job in jobs if job.stage == SEARCH}
+        for c in s.classes:
+            for trial in c.trials if c.label in searched else ():
+                if trial["state"] in (FAILED, DIVERGED):
+                    again = "tried again" if trial["state"] == FAILED else "it would diverge again: not tried"
+                    console.print(f"{c.label}/{trial['name']}: {trial['state']}: {trial['reason']} ({again})",
+                                  highlight=False)  # fmt: skip
+        return carry_out(console, plan, freeze(run), {job.name for job in jobs})
 
 
 def print_failure(console: Console, run: RunFolder, state: JobState) -> None:

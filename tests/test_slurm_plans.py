@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from hpc import cluster, slurm, submissions
-from hpc.cli import make_console
-from hpc.config import CHOICES, CLUSTER, compose
+from hpc.cli import check_place, make_console
+from hpc.config import CHOICES, CLUSTER, compose, save
 from hpc.jobstates import JobState, buried, cause_of, job_states
 from hpc.monitor import find_runs, job_table
 from hpc.plan import make_plan
+from hpc.profiles import ProfileSettings
 from hpc.provenance import freeze
 from hpc.records import record, witness
 from hpc.slurm import Queued
+from hpc.steering import chooser
 from hpc.submissions import Submission
 from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
@@ -86,7 +88,7 @@ def test_a_dry_run_shows_every_script_without_slurm(tmp_path):
 
 def test_a_final_training_has_a_task_per_device_of_all_nodes(tmp_path):
     plan = plan_of(tmp_path, "cluster=several_nodes", "final.kimg=1", "trial.train.batch=32")
-    script = cluster.script(plan, plan.stages[-1], Path("/code"))
+    (script,) = cluster.scripts(plan, plan.stages[-1], Path("/code")).values()
     for option in ("--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--cpus-per-task=6"):
         assert f"#SBATCH {option}\n" in script
 
@@ -94,7 +96,7 @@ def test_a_final_training_has_a_task_per_device_of_all_nodes(tmp_path):
 @pytest.mark.parametrize(("stage", "nodes"), [("prepare", 1), ("search", 2)])
 def test_a_search_has_a_task_on_each_of_its_nodes_and_other_stages_one_node(tmp_path, stage, nodes):
     plan = plan_of(tmp_path, "cluster=several_nodes")
-    script = cluster.script(plan, next(s for s in plan.stages if s.name == stage), Path("/code"))
+    (script,) = cluster.scripts(plan, next(s for s in plan.stages if s.name == stage), Path("/code")).values()
     for option in (f"--nodes={nodes}", "--ntasks-per-node=1", "--cpus-per-task=24"):
         assert f"#SBATCH {option}\n" in script
     job = next(s for s in plan.stages if s.name == stage).jobs[0]
@@ -107,7 +109,25 @@ def test_an_array_in_parts_keeps_to_the_cap_and_a_trial_gets_its_share_of_the_de
     options = cluster.options(plan, "search", Path("/code"), [], parts=4)
     assert (options["array_parallelism"], options["gpus_per_node"]) == (2, 2)
     assert (options["ntasks_per_node"], options["cpus_per_task"]) == (2, 6)
-    assert "--array=0-39%9" in cluster.script(plan, plan.stages[1], Path("/code"))
+    arrays = ["--array=0-39%2"] * 3 + ["--array=0-29%2"]
+    scripts = cluster.scripts(plan, plan.stages[1], Path("/code"))
+    assert [next(w for w in script.split() if "--array" in w) for script in scripts.values()] == arrays
+
+
+def test_of_more_arrays_than_jobs_may_run_each_waits_for_its_turn(tmp_path):
+    words = ("backend=array", "search.scheduler=none", "search.trials=50", "profile.parallel=2")
+    plan = plan_of(tmp_path, *words, "profile.max_array=40")
+    scripts = cluster.scripts(plan, plan.stages[1], Path("/code"))
+    assert all("%1\n" in script for script in scripts.values())
+    after = [
+        line.partition("afterany:")[2]
+        for s in scripts.values()
+        for line in s.splitlines()
+        if "afterany" in line
+    ]
+    first = "<prepare>"
+    waits = [first, first, f"{first}:<search, part 1 of 4>", f"{first}:<search, part 2 of 4>"]
+    assert [line.rstrip("'") for line in after] == waits
 
 
 def test_a_job_that_trains_one_thing_gets_a_slots_share_of_a_node(tmp_path):
@@ -135,7 +155,7 @@ def test_jobs_run_from_a_copy_of_the_code(tmp_path):
     assert (code / "hpc" / "jobs.py").read_bytes() == (ROOT / "hpc" / "jobs.py").read_bytes()
     assert "torch==" in (code / "packages.txt").read_text()
     assert freeze(run) == code and len([*code.parent.iterdir()]) == 1
-    script = cluster.script(plan_of(tmp_path), plan_of(tmp_path).stages[1], code)
+    (script,) = cluster.scripts(plan_of(tmp_path), plan_of(tmp_path).stages[1], code).values()
     lines = [line for line in script.splitlines() if line.startswith("export ")]
     ask = f"cd {ROOT} && {sys.executable} -m hpc.jobs; {sys.executable} -c 'import hpc; print(hpc.__file__)'"
     done = subprocess.run(["bash", "-c", "\n".join([*lines, ask])], capture_output=True, text=True)
@@ -152,7 +172,7 @@ class Fake:
         self.alive: dict[str, Queued] = {}
         self.cancelled: list[str] = []
         self.count = 0
-        monkeypatch.setattr(slurm, "queue", lambda: self.alive)
+        monkeypatch.setattr(slurm, "queue", lambda run: self.alive)
         monkeypatch.setattr(slurm, "cancel", self.cancelled.extend)
         monkeypatch.setattr(cluster, "submit_stage", self.take)
 
@@ -164,7 +184,7 @@ class Fake:
         ]
         for s in made:
             submissions.add(plan.run, s)
-            self.alive[s.id] = Queued(s.id, slurm.PENDING, "Dependency", "1:00", 0, "")
+            self.alive[s.id] = Queued(s.id, slurm.PENDING, "Dependency", "1:00", 0, "", str(plan.run.path))
         self.after = [s.job for s in after]
         return made
 
@@ -198,13 +218,103 @@ def test_a_search_that_runs_towards_less_is_followed_by_another(tmp_path, monkey
     submit(plan)
     write_json(plan.run.jobs / "prepare.json", PREPARED)
     s = submissions.latest(plan.run)["search-df"]
-    fake.alive[s.id] = Queued(s.id, slurm.RUNNING, "", "1:00", 0, "node1")
+    fake.alive[s.id] = Queued(s.id, slurm.RUNNING, "", "1:00", 0, "node1", "")
     write_json(plan.run.jobs / "search-df.json", {"state": "running", "target": [2, 0.064, 0.192]})
     assert submit(plan) == []
     assert "search-df" in submit(plan_of(tmp_path, "search.trials=4"))
     states, _ = job_states(plan.run, plan.experiment.profile, {})
     both = [state for state in states if state.job == "search-df"]
     assert [state.state for state in both] == ["running", "pending"]  # both are steered
+
+
+def test_what_a_retry_of_one_class_takes_from_the_queue_it_gives_back(tmp_path, monkeypatch):
+    fake, plan = Fake(monkeypatch), plan_of(tmp_path, "final.kimg=1")
+    submit(plan)
+    write_json(plan.run.jobs / "prepare.json", PREPARED)
+    known = submissions.latest(plan.run)
+    del fake.alive[known["search-df"].id], fake.alive[known["prepare"].id]
+    of_df = [job for stage in plan.stages for job in stage.jobs if job.label in ("df", "")]
+    again = [s.job for s in cluster.submit(plan, of_df, Path("/code"))[1]]
+    assert again == ["search-df", "select", "final-df", "final-nv", "final-vasc"]
+    cancelled = {s.job for s in known.values() if s.id in fake.cancelled}
+    assert cancelled == {"select", "final-df", "final-nv", "final-vasc"}
+
+
+def test_a_job_that_slurm_is_ending_is_followed_by_another(tmp_path, monkeypatch):
+    fake, plan = Fake(monkeypatch), plan_of(tmp_path)
+    submit(plan)
+    write_json(plan.run.jobs / "prepare.json", PREPARED)
+    known = submissions.latest(plan.run)
+    fake.alive.clear()
+    s = known["search-df"]
+    fake.alive[s.id] = Queued(s.id, slurm.COMPLETING, "", "0:00", 0, "node1", "")
+    after = []
+    monkeypatch.setattr(
+        cluster, "submit_stage", lambda *a, **k: after.append(k["after"]) or fake.take(*a, **k)
+    )
+    assert submit(plan) == ["search-df", "search-nv", "search-vasc", "select"]
+    assert s in after[1]
+
+
+def test_a_job_of_the_queue_is_this_sweeps_only_if_it_says_so(tmp_path, monkeypatch):
+    rows = [("1", str(tmp_path)), ("2", "/other/sweep"), ("3", "(null)"), ("4", "a word of the profile's")]
+    text = "".join(f"{i}|RUNNING|None|UNLIMITED|N/A|n1|{comment}|\n" for i, comment in rows)
+    monkeypatch.setattr(slurm, "client", lambda *words: "a greeting\n\n" + text)
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert list(slurm.queue(tmp_path)) == list(slurm.queue(tmp_path / "link")) == ["1", "4"]
+
+
+def test_the_users_slurm_conf_comes_first_and_a_profiles_is_its_own_only(monkeypatch, tmp_path):
+    monkeypatch.delenv(slurm.CONF, raising=False)
+    monkeypatch.setattr(slurm, "_conf", "")
+    for conf in (str(tmp_path), ""):
+        slurm.use(ProfileSettings(kind="slurm", conf=conf))
+        assert os.environ.get(slurm.CONF, "") == conf
+    monkeypatch.setenv(slurm.CONF, "/mine")
+    slurm.use(ProfileSettings(kind="slurm", conf=str(tmp_path)))
+    assert os.environ[slurm.CONF] == "/mine"
+
+
+def test_cancel_reaches_jobs_of_earlier_settings(tmp_path):
+    plan = plan_of(tmp_path, "final.kimg=1")
+    everything = chooser(plan, None, None, shared=True)
+    assert all(map(everything, ["prepare", "search-gone", "ablate-head-best-fold-0"]))
+    df = chooser(plan, ["df"], None, shared=False)
+    names = ["search-df", "search-df-0001", "generate-df-fold-0", "final-df", "folds-df"]
+    assert all(map(df, names)) and not any(map(df, ["search-nv", "select", "ablate-head-df-fold-0"]))
+    assert [*filter(chooser(plan, ["df"], "search", shared=False), names)] == names[:2]
+
+
+def test_a_sweep_with_jobs_in_a_queue_is_not_launched_elsewhere(tmp_path, monkeypatch):
+    fake, plan = Fake(monkeypatch), plan_of(tmp_path)
+    submit(plan)
+    save(plan.experiment, plan.run.settings)
+    here = plan_of(tmp_path, "cluster=local")
+    assert here.run == plan.run
+    with pytest.raises(SkinGanError, match="5 jobs of this sweep are in the queue of cluster=one_gpu"):
+        check_place(here)
+    fake.alive.clear()
+    check_place(here)
+
+
+def test_a_refusal_of_sbatch_is_one_clear_error(tmp_path, monkeypatch):
+    bin = tmp_path / "bin"
+    bin.mkdir()
+    for name, line in (
+        ("sbatch", 'echo "sbatch: error: Batch job submission failed: Invalid account" >&2; exit 1'),
+        ("srun", "true"),
+        ("scontrol", "true"),
+    ):
+        (bin / name).write_text(f"#!/bin/sh\n{line}\n")
+        (bin / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin}:{os.environ['PATH']}")
+    monkeypatch.setattr(slurm, "max_array", lambda: None)
+    plan = plan_of(tmp_path)
+    with pytest.raises(
+        SkinGanError, match=r"refused the jobs of stage prepare: .*Invalid account; correct"
+    ) as e:
+        cluster.submit_stage(plan, plan.stages[0], list(plan.stages[0].jobs), Path("/code"), [])
+    assert "\n" not in str(e.value) and not submissions.every(plan.run)
 
 
 # What a job died of
@@ -275,7 +385,7 @@ def test_an_error_with_brackets_is_shown_as_it_is(capsys):
 def test_no_slurm_here_is_one_clear_error(monkeypatch):
     monkeypatch.setitem(os.environ, "PATH", "/nonexistent")
     with pytest.raises(SkinGanError, match="there is no squeue here"):
-        slurm.queue()
+        slurm.queue(Path("/"))
 
 
 def test_published_tables_are_not_taken_for_runs(tmp_path):
