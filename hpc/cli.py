@@ -187,14 +187,14 @@ def check_classes(plan: Plan, store: Any) -> None:
 
 def carry_out(console: Console, plan: Plan, code: Path, names: Container[str] | None = None) -> int:
     """Run what is left of the plan, or of its jobs of these names, here or on the cluster."""
-    from hpc import cluster
+    from hpc import cluster, reconcile
 
     jobs = [job for stage in plan.stages for job in stage.jobs if names is None or job.name in names]
     failures: list[str] = []
     if all(complete(plan, job) for job in jobs):
         console.print("every trial of this sweep has ended: nothing left to do")
     elif plan.experiment.profile.kind == "slurm":
-        queued, new = cluster.submit(plan, jobs, code)
+        queued, new = reconcile.submit(plan, jobs, code)
         print_submitted(console, plan, queued, new)
         print(f"results: {plan.run.path}")
         return 0

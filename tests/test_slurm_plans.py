@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc import cluster, slurm, submissions
+from hpc import cluster, reconcile, slurm, submissions
 from hpc.cli import check_place, make_console
 from hpc.config import CHOICES, CLUSTER, compose, save
 from hpc.jobstates import JobState, buried, cause_of, job_states
@@ -191,7 +191,7 @@ class Fake:
 
 def submit(plan) -> list[str]:
     jobs = [job for stage in plan.stages for job in stage.jobs]
-    return [s.job for s in cluster.submit(plan, jobs, Path("/code"))[1]]
+    return [s.job for s in reconcile.submit(plan, jobs, Path("/code"))[1]]
 
 
 def test_the_first_launch_submits_all_and_the_second_nothing(tmp_path, monkeypatch):
@@ -234,7 +234,7 @@ def test_what_a_retry_of_one_class_takes_from_the_queue_it_gives_back(tmp_path, 
     known = submissions.latest(plan.run)
     del fake.alive[known["search-df"].id], fake.alive[known["prepare"].id]
     of_df = [job for stage in plan.stages for job in stage.jobs if job.label in ("df", "")]
-    again = [s.job for s in cluster.submit(plan, of_df, Path("/code"))[1]]
+    again = [s.job for s in reconcile.submit(plan, of_df, Path("/code"))[1]]
     assert again == ["search-df", "select", "final-df", "final-nv", "final-vasc"]
     cancelled = {s.job for s in known.values() if s.id in fake.cancelled}
     assert cancelled == {"select", "final-df", "final-nv", "final-vasc"}
