@@ -89,7 +89,7 @@ def test_two_searches_share_a_node_and_launching_again_attaches(slurm: Testbed, 
     assert [row["trial"] for row in rows_of(first.run)] != [row["trial"] for row in rows_of(second.run)]
 
 
-def test_cancelling_leaves_no_process_on_any_node(slurm: Testbed, sweep) -> None:
+def test_cancelling_leaves_no_process_on_any_node_and_launching_again_goes_on(slurm: Testbed, sweep) -> None:
     s = sweep(*SLOW, "seed=4")
     s.wait_for_trial()
     assert processes(s.run)
@@ -97,6 +97,12 @@ def test_cancelling_leaves_no_process_on_any_node(slurm: Testbed, sweep) -> None
     s.wait()
     slurm.wait_until("no process", lambda: not processes(s.run), 60)
     assert "cancelled" in s.status() and "failed" not in s.states
+    s.launch()
+    s.wait_for_run("search-df", 1)
+    s.steer("cancel")
+    assert "submitted: search-df" in s.launch()  # while Slurm is ending the one before
+    s.wait()
+    s.check_finished()
 
 
 def test_set_up_scratch_and_constraint_reach_the_job(slurm: Testbed, sweep, tmp_path, monkeypatch) -> None:
