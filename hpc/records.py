@@ -46,6 +46,8 @@ def record(run: RunFolder, name: str) -> Iterator[Callable[..., None]]:
         stopped = isinstance(e, KeyboardInterrupt | SystemExit)
         tell(state="stopped" if stopped else "failed", error=f"{type(e).__name__}: {e}", ended=time.time())
         raise
+    if "total" in entry:
+        entry["done"] = entry["total"]  # the last of it, and what was there before, nobody told
     tell(state="done", ended=time.time())
 
 
