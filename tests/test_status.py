@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpc import config, slurm, submissions
+from hpc import config, monitor, slurm, submissions
 from hpc.completion import complete
 from hpc.config import compose
 from hpc.monitor import status
@@ -46,6 +46,19 @@ def test_a_job_that_ended_well_has_done_all(tmp_path):
     entry = read_json(run.jobs / "generate-df.json")
     assert (entry["state"], entry["done"], entry["total"]) == ("done", 6, 6)
     assert "done" not in read_json(run.jobs / "select.json")
+
+
+def test_a_sweep_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypatch, capsys):
+    damaged, whole = sweep(tmp_path, "seed=1").run, sweep(tmp_path, "seed=2").run
+    (damaged.jobs / "prepare.json").write_text('{"state": "do')
+    monkeypatch.setattr(monitor, "find_runs", lambda _: [damaged, whole])
+    assert status([]) == 2
+    said = capsys.readouterr().out
+    assert f"{damaged.path}: error: {damaged.jobs / 'prepare.json'} is not valid JSON" in said
+    assert f"{whole.path} (stage prepare" in said
+    assert status([str(whole.path)]) == 0
+    with pytest.raises(SkinGanError, match=r"prepare\.json is not valid JSON"):
+        status([str(damaged.path)])
 
 
 @pytest.mark.parametrize("content", ["", "{}", "null", "[1]", '{"kimg": 1', '{"kimg": 1.0}'])
