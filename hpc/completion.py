@@ -12,23 +12,22 @@ from skin_gan.run import read_json
 
 def complete(plan: Plan, job: Job) -> bool:
     """Whether the job has nothing left to do, judged by what is on disk."""
-    record = read_json(plan.run.jobs / f"{job.name}.json") or {"state": "none"}
+    record = read_json(plan.run.jobs / f"{job.name}.json") or {}
     if job.stage == SEARCH:
         last = plan.experiment.search.rungs[-1]
         return not any(unfinished(folder.state(), last) for _, folder in plan.trials_of(job))
     if job.stage == FINAL:
         return finished(plan, job.label)
-    if record["state"] != "done":
+    if record.get("state") != "done":
         return False
     if job.stage == PREPARE:
         return set(plan.experiment.classes) <= set(record.get("classes", []))
     if job.stage in AFTER_SELECTION:
-        return record.get("target") == target(plan, job.stage) and record["started"] >= ended_before(
-            plan, job
-        )
+        of_now = record.get("target") == target(plan, job.stage)
+        return of_now and record.get("started", 0.0) >= ended_before(plan, job)
     changed = [plan.run.settings.stat().st_mtime]
     changed += [f.state().get("updated", 0.0) for c in plan.experiment.classes for _, f in plan.trials(c)]
-    return plan.run.leaderboard.exists() and record["ended"] > max(changed)
+    return plan.run.leaderboard.exists() and record.get("ended", 0.0) > max(changed)
 
 
 def ended_before(plan: Plan, job: Job) -> float:

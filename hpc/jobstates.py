@@ -14,17 +14,22 @@ from hpc.profiles import ProfileSettings
 from hpc.records import KILLED, error_of
 from hpc.submissions import Submission
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder
+from skin_gan.run import RunFolder, read_json
 
 DONE, FAILED, LOST, CANCELLED, UNKNOWN = "done", "failed", "lost", "cancelled", "unknown"
-# What a job died of: Slurm's final state, and what the job's log says where Slurm keeps no accounts.
+# What a job died of, by Slurm's final state; of other states by their own words.
 CAUSES = {
-    "out of memory": ("OUT_OF_MEMORY", r"oom.kill|[Oo]ut [Oo]f [Mm]emory"),
-    "time limit": ("TIMEOUT", r"DUE TO TIME LIMIT|timed-out too many times"),
-    "preemption": ("PREEMPTED", r"DUE TO PREEMPTION"),
-    "lost node": ("NODE_FAIL", r"DUE TO NODE FAILURE"),
-    "cancelled": ("CANCELLED", r"CANCELLED AT \S+ \*\*\*"),
-}
+    "OUT_OF_MEMORY": "out of memory", "TIMEOUT": "time limit", "PREEMPTED": "preemption",
+    "NODE_FAIL": "lost node", "CANCELLED": CANCELLED, "COMPLETED": "",
+}  # fmt: skip
+LATE = ("PENDING", "RUNNING", "REQUEUED", "SUSPENDED", "COMPLETING")  # accounts may be behind the queue
+# What the job's log says: of how it failed by itself, and of how Slurm ended it. When one of a job's
+# processes fails, Slurm cancels the STEP, not the JOB.
+INSIDE = {r"oom.kill|[Oo]ut [Oo]f [Mm]emory": "out of memory", r"timed-out too many times": "time limit"}
+OUTSIDE = {
+    r"DUE TO TIME LIMIT": "time limit", r"DUE TO PREEMPTION": "preemption",
+    r"DUE TO NODE FAILURE": "lost node", r"JOB \S+ ON \S+ CANCELLED AT \S+ \*\*\*": CANCELLED,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,11 @@ def job_states(
         if s.id in alive:
             states.append(living(s, alive[s.id]))
         else:
-            states.append(buried(run, s, records.get(name, {}), ended.get(s.id, ""), asked=not trouble))
+            record = records.get(name, {})
+            if record.get("state") != DONE or record.get("slurm") != s.id:
+                # It may have ended after the records were read, and before Slurm was asked.
+                record = read_json(run.jobs / f"{name}.json") or record
+            states.append(buried(run, s, record, ended.get(s.id, ""), asked=not trouble))
     return states, trouble
 
 
@@ -83,12 +92,15 @@ def buried(run: RunFolder, s: Submission, record: dict[str, Any], ended: str, as
         record = {}  # of an earlier job: this one has not started
     state, error = record.get("state", UNKNOWN), error_of(run, s.job, record)
     node, restarts = record.get("node") or "", record.get("restarts", 0)
+    if ended == "COMPLETED" and state != FAILED:
+        state, error = DONE, ""  # over NFS the record may be seen later than that
     if state == DONE or not asked:
         return JobState(s, state, error, restarts, node=node)
     # The log is the first process's, and of one that was requeued tells of its earlier runs too: an error
     # of its own was the last, and what another process died of the first sees as a lost connection.
     size = 0 if error != record.get("error", "") else 2000 if state == FAILED else 20_000
-    cause = cause_of(ended, error + tail(s.log(run), size))
+    by_itself = state == FAILED and not re.search(KILLED, error)
+    cause = cause_of(ended, error + tail(s.log(run), size), by_itself)
     if cause == CANCELLED:
         return JobState(s, CANCELLED, "", restarts, node=node)
     if state == FAILED:
@@ -97,16 +109,16 @@ def buried(run: RunFolder, s: Submission, record: dict[str, Any], ended: str, as
     return JobState(s, LOST, why, restarts, node=node)
 
 
-def cause_of(ended: str, log: str) -> str:
-    """One of CAUSES, or "" where neither Slurm nor the log names one. The log's last mention counts."""
-    for cause, (state, _) in CAUSES.items():
-        if ended == state:
-            return cause
-    if ended and ended != "FAILED":
-        return ""
-    said = [
-        (match.start(), cause) for cause, (_, words) in CAUSES.items() for match in re.finditer(words, log)
-    ]
+def cause_of(ended: str, log: str, by_itself: bool = False) -> str:
+    """What a job died of, or "" where neither Slurm nor the log names it. The log's last mention counts.
+
+    What Slurm ended is no cause where the job failed by itself, as its record or sacct says: the log tells of
+    an earlier run, or of processes that Slurm ended thereafter.
+    """
+    if ended and ended not in ("FAILED", *LATE):
+        return CAUSES.get(ended, ended.replace("_", " ").lower())
+    words = INSIDE if by_itself or ended == "FAILED" else INSIDE | OUTSIDE
+    said = [(match.start(), cause) for word, cause in words.items() for match in re.finditer(word, log)]
     # Last, since what Slurm ends for any of these causes is killed too.
     return max(said)[1] if said else "a killed process" if re.search(KILLED, log) else ""
 

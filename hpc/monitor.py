@@ -36,17 +36,18 @@ def status(arguments: list[str]) -> int:
         raise SkinGanError(f"no sweep under {ROOT / 'results'}: name a sweep's folder, or launch one")
     console = make_console()
     if not options.watch:
-        console.print(page(runs, options))
-    elif not console.is_terminal:
+        shown, code = page(runs, options)
+        console.print(shown)
+        return code
+    if not console.is_terminal:
         while True:
-            console.print(time.strftime("%H:%M:%S"), page(runs, options))
+            console.print(time.strftime("%H:%M:%S"), page(runs, options)[0])
             time.sleep(15.0)
     else:
         with Live(console=console, auto_refresh=False) as live:
             while True:
-                live.update(page(runs, options), refresh=True)
+                live.update(page(runs, options)[0], refresh=True)
                 time.sleep(5.0)
-    return 0
 
 
 def find_runs(results: Path) -> list[RunFolder]:
@@ -56,8 +57,19 @@ def find_runs(results: Path) -> list[RunFolder]:
     return [run for run in runs if run.provenance.exists()]  # results/published/ has tables, and no runs
 
 
-def page(runs: list[RunFolder], options: argparse.Namespace) -> RenderableType:
-    return Group(*(part for run in runs for part in describe(run, options)))
+def page(runs: list[RunFolder], options: argparse.Namespace) -> tuple[Group, int]:
+    """What is shown, and the exit code. Of several sweeps, a damaged one does not hide the others."""
+    parts: list[RenderableType] = []
+    code = 0
+    for run in runs:
+        try:
+            parts += describe(run, options)
+        except SkinGanError as e:
+            if len(runs) == 1:
+                raise
+            parts.append(Text(f"{run.path}: error: {e}", style="bold red"))
+            code = 2
+    return Group(*parts), code
 
 
 def describe(run: RunFolder, options: argparse.Namespace) -> list[RenderableType]:

@@ -171,10 +171,13 @@ def check_processes(e: Experiment) -> None:
 def reopen(run: RunFolder) -> Plan:
     """The plan of a sweep that was launched before, from its folder alone."""
     e = config.load(run.settings)
-    record = read_json(run.provenance)
-    if record is None:
-        raise SkinGanError(f"{run.path} is not a sweep's folder: it has no {run.provenance.name}")
-    return Plan(e, record["data"]["fingerprint"], run, stages_of(e))
+    match read_json(run.provenance):
+        case {"data": {"fingerprint": str(data)}}:
+            return Plan(e, data, run, stages_of(e))
+    raise SkinGanError(
+        f"{run.path} is not a sweep's folder: it has no {run.provenance.name} that names its data; launching "
+        "the sweep again writes one"
+    )
 
 
 def unfinished(state: dict[str, Any], last: float) -> bool:
@@ -183,7 +186,7 @@ def unfinished(state: dict[str, Any], last: float) -> bool:
     A failed trial is tried again; a diverged one would diverge again; a pruned one stays pruned.
     """
     if state["state"] == COMPLETED:
-        return state["kimg"] < last
+        return state.get("kimg", 0.0) < last
     return state["state"] not in (PRUNED, DIVERGED)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +16,19 @@ from rich.text import Text
 from hpc import config
 from hpc.config import Experiment
 from hpc.plan import PREPARE, SEARCH, Job, Stage, expected_kimg, stages_of
-from skin_gan.run import COMPLETED, DIVERGED, FAILED, PENDING, PRUNED, RUNNING, RunFolder, locked, read_json
+from skin_gan.errors import SkinGanError
+from skin_gan.run import (
+    COMPLETED,
+    DIVERGED,
+    FAILED,
+    PENDING,
+    PRUNED,
+    RUNNING,
+    RunFolder,
+    TrialFolder,
+    locked,
+    read_json,
+)
 
 ENDED = (COMPLETED, PRUNED, DIVERGED, FAILED)
 STYLES = {RUNNING: "cyan", COMPLETED: "green", PRUNED: "yellow", DIVERGED: "red", FAILED: "bold red"}
@@ -106,11 +118,11 @@ def snapshot(run: RunFolder) -> Snapshot:
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    try:
-        state = json.loads((folder / "state.json").read_bytes())
-    except (FileNotFoundError, ValueError):
-        state = {"state": PENDING}
-    return {**state, "name": folder.name}
+    """Of a trial whose state is damaged, nothing: the others are worth showing."""
+    state = {}
+    with contextlib.suppress(SkinGanError):
+        state = TrialFolder(folder).state()
+    return {"state": PENDING, "reason": "", **state, "name": folder.name}
 
 
 @dataclass
@@ -173,7 +185,7 @@ def stage_line(s: Snapshot) -> list[str]:
 
 def share(record: dict[str, Any]) -> str:
     """How much of its work a job has done, where it says so."""
-    return f" {record['done']}/{record['total']}" if record.get("total") else ""
+    return f" {record.get('done', 0)}/{record['total']}" if record.get("total") else ""
 
 
 def table(s: Snapshot) -> Table:

@@ -46,6 +46,8 @@ def record(run: RunFolder, name: str) -> Iterator[Callable[..., None]]:
         stopped = isinstance(e, KeyboardInterrupt | SystemExit)
         tell(state="stopped" if stopped else "failed", error=f"{type(e).__name__}: {e}", ended=time.time())
         raise
+    if "total" in entry:
+        entry["done"] = entry["total"]  # the last of it, and what was there before, nobody told
     tell(state="done", ended=time.time())
 
 
@@ -67,9 +69,9 @@ def error_of(run: RunFolder, name: str, entry: dict[str, Any]) -> str:
     That a connection was lost is what one process says of another's end.
     """
     others = [read_json(path) or {} for path in (run.jobs / name).glob("rank-*.json")]
-    of_this_run = [row for row in others if row.get("attempt") == entry.get("attempt")]
-    causes = [row for row in of_this_run if not re.search(KILLED, row["error"])]
-    return str(min(causes, key=lambda row: row["time"], default=entry).get("error", ""))
+    told = [row for row in others if row.get("error") and row.get("attempt") == entry.get("attempt")]
+    causes = [row for row in told if not re.search(KILLED, row["error"])]
+    return str(min(causes, key=lambda row: row.get("time", 0.0), default=entry).get("error", ""))
 
 
 def slurm_id() -> str:
@@ -88,9 +90,9 @@ def attempt() -> str:
 def ended(run: RunFolder, name: str) -> bool:
     """Whether the first process of this run of the job has ended, as its record says."""
     said = read_json(run.jobs / f"{name}.json") or {}
-    return said.get("attempt") == attempt() and said["state"] != "running"
+    return said.get("attempt") == attempt() and said.get("state") != "running"
 
 
 def restarts(path: Path) -> int:
     before = read_json(path)
-    return before["restarts"] + 1 if before else 0
+    return before.get("restarts", 0) + 1 if before else 0

@@ -38,7 +38,8 @@ def add(run: RunFolder, submission: Submission) -> None:
 
 def every(run: RunFolder) -> list[Submission]:
     """All submissions, in their order."""
-    return [Submission(row["job"], row["id"]) for row in read_jsonl(run.jobs / "slurm.jsonl")]
+    rows = read_jsonl(run.jobs / "slurm.jsonl")
+    return [Submission(str(row["job"]), str(row["id"])) for row in rows if row.get("job") and row.get("id")]
 
 
 def latest(run: RunFolder) -> dict[str, Submission]:

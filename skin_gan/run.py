@@ -44,6 +44,10 @@ def unwritable(path: Path, error: OSError) -> SkinGanError:
     return SkinGanError(f"cannot write {path}: {cause}; free space or choose another folder")
 
 
+def unreadable(path: Path, error: OSError) -> SkinGanError:
+    return SkinGanError(f"cannot read {path}: {error.strerror or error}; check the disk and who may read it")
+
+
 def write_atomic(path: Path, content: bytes | str | Callable[[IO[bytes]], Any]) -> None:
     """Replace `path` as a whole or not at all: a reader, or a run after a kill, sees old or new, never half.
 
@@ -93,6 +97,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         lines = Path(path).read_bytes().splitlines()
     except FileNotFoundError:
         return []
+    except OSError as e:
+        raise unreadable(path, e) from e
     rows = []
     for line in lines:
         with contextlib.suppress(ValueError):  # a line cut by a kill; its work is done again
@@ -105,11 +111,18 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in the file, or None where there is no file. Files are replaced atomically: no half ones."""
     try:
-        return json.loads(Path(path).read_bytes())
+        value = json.loads(Path(path).read_bytes())
     except FileNotFoundError:
         return None
+    except OSError as e:
+        raise unreadable(path, e) from e
     except ValueError as e:
         raise SkinGanError(f"{path} is not valid JSON ({e}): remove it and run the same command again") from e
+    if not isinstance(value, dict):
+        raise SkinGanError(
+            f"{path}: expected an object, came {value!r:.40}: remove it and run the same command again"
+        )
+    return value
 
 
 @contextlib.contextmanager
@@ -182,7 +195,7 @@ class TrialFolder:
 
     def state(self) -> dict[str, Any]:
         """What is known of the trial; `{"state": "pending"}` before it starts."""
-        return read_json(self.state_file) or {"state": PENDING}
+        return {"state": PENDING, **(read_json(self.state_file) or {})}
 
     def update(self, **changes: Any) -> dict[str, Any]:
         """Merge `changes` into the state and write it."""

@@ -24,6 +24,7 @@ from skin_gan.errors import SkinGanError
 from skin_gan.run import RunFolder, read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
+STEP = "slurmstepd: error: *** STEP 103.0 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***"
 PREPARED = {"state": "done", "ended": 1.0, "classes": ["df", "nv", "vasc"]}
 WORDS = ("sweep=aegan_lr", "data=demo", "budget=micro", "classes=[df,nv,vasc]")
 
@@ -338,6 +339,14 @@ def test_a_refusal_of_sbatch_is_one_clear_error(tmp_path, monkeypatch):
         ("FAILED", "srun: error: node2: task 3: Killed", "a killed process"),
         ("FAILED", "RuntimeError: [pair.cc:561] Connection closed by peer [10.0.0.2]", "a killed process"),
         ("", "CANCELLED AT 2026 DUE TO TIME LIMIT ***\nsrun: error: n1: task 0: Killed", "time limit"),
+        ("", f"srun: error: n2: task 1: Killed\n{STEP}", "a killed process"),
+        ("FAILED", STEP, ""),
+        ("FAILED", "*** JOB 5 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO PREEMPTION ***\nValueError", ""),
+        ("FAILED", f"slurmstepd: error: Detected 1 oom-kill event(s)\n{STEP}", "out of memory"),
+        ("FAILED", "UncompletedJobError: Job not requeued because: timed-out too many times.", "time limit"),
+        ("RUNNING", "*** JOB 5 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***", "cancelled"),
+        ("BOOT_FAIL", "", "boot fail"),
+        ("DEADLINE", "DUE TO PREEMPTION", "deadline"),
     ],
 )
 def test_a_cause_is_named_with_and_without_accounts(ended, log, cause):
@@ -374,6 +383,50 @@ def test_what_ended_another_process_of_a_job_comes_before_what_the_first_saw_of_
     entry = read_json(run.jobs / "final-df.json")
     why = buried(run, s, entry, "FAILED", asked=True).why
     assert why == "a killed process: RuntimeError: Connection reset by peer"
+
+
+@pytest.mark.parametrize("ended", ["FAILED", ""])
+@pytest.mark.parametrize(
+    "said", [STEP, "*** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO PREEMPTION ***"]
+)
+def test_an_error_of_a_jobs_own_is_its_cause_whatever_slurm_ended(tmp_path, ended, said):
+    run, s = RunFolder(tmp_path), Submission("final-df", "7")
+    s.log(run).parent.mkdir(parents=True)
+    s.log(run).write_text(f"{said}\nRuntimeError: device-side assert\n{STEP}\n")
+    entry = {"slurm": "7", "state": "failed", "error": "RuntimeError: device-side assert"}
+    state = buried(run, s, entry, ended, asked=True)
+    assert (state.state, state.why) == ("failed", "RuntimeError: device-side assert")
+
+
+def test_without_accounts_a_job_cancelled_in_the_middle_is_known_by_its_log(tmp_path):
+    run, s = RunFolder(tmp_path), Submission("search-df", "7")
+    s.log(run).parent.mkdir(parents=True)
+    s.log(run).write_text(
+        f"{STEP}\nslurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***\n"
+    )
+    record = {"slurm": "7", "state": "running", "error": ""}
+    assert buried(run, s, record, "", asked=True).state == "cancelled"
+    lost = {**record, "state": "failed", "error": "RuntimeError: Connection closed by peer"}
+    assert buried(run, s, lost, "", asked=True).state == "cancelled"
+
+
+def test_a_job_that_ends_while_status_looks_is_done(tmp_path, monkeypatch):
+    plan = plan_of(tmp_path)
+    s = Submission("search-df", "7")
+    submissions.add(plan.run, s)
+    monkeypatch.setattr(slurm, "ended", lambda ids: {})
+    before = {"search-df": {"slurm": "7", "state": "running"}}
+
+    def queue(*_: object) -> dict[str, Queued]:
+        write_json(plan.run.jobs / "search-df.json", {"slurm": "7", "state": "done"})
+        return {}
+
+    monkeypatch.setattr(slurm, "queue", queue)
+    (state,), _ = job_states(plan.run, plan.experiment.profile, before)
+    assert state.state == "done"
+    assert buried(plan.run, s, before["search-df"], "COMPLETED", asked=True).state == "done"
+    failed = {"slurm": "7", "state": "failed", "error": "ValueError"}
+    assert buried(plan.run, s, failed, "COMPLETED", asked=True).why == "ValueError"
 
 
 def test_an_error_with_brackets_is_shown_as_it_is(capsys):

@@ -1,0 +1,118 @@
+"""What status reads: jobs' records and sweeps' folders, damaged ones too."""
+
+import pytest
+
+from hpc import config, monitor, slurm, submissions
+from hpc.completion import complete
+from hpc.config import compose
+from hpc.monitor import status
+from hpc.plan import make_plan, reopen
+from hpc.progress import snapshot
+from hpc.records import error_of, record
+from hpc.steering import steer
+from hpc.submissions import Submission
+from skin_gan.data.resolve import describe
+from skin_gan.errors import SkinGanError
+from skin_gan.run import RunFolder, read_json, read_jsonl, write_json
+
+WORDS = ("sweep=aegan_lr", "data=demo", "budget=micro", "classes=[df]", "search.trials=2", "cluster=one_gpu")
+
+
+def sweep(results, *words):
+    """A sweep that was launched, and a trial of it that failed."""
+    e = compose([*WORDS, f"results={results}", *words])
+    plan = make_plan(e, describe(e.data, results))
+    plan.run.jobs.mkdir(parents=True)
+    config.save(plan.experiment, plan.run.settings)
+    write_json(plan.run.provenance, {"data": {"fingerprint": plan.data}})
+    plan.trials("df")[0][1].update(state="failed", reason="a bad batch", kimg=0.5)
+    return plan
+
+
+@pytest.fixture(autouse=True)
+def empty_queue(monkeypatch):
+    monkeypatch.setattr(slurm, "use", lambda *_: None)
+    monkeypatch.setattr(slurm, "queue", lambda *_: {})
+    monkeypatch.setattr(slurm, "ended", lambda ids: {})
+
+
+def test_a_job_that_ended_well_has_done_all(tmp_path):
+    run = RunFolder(tmp_path)
+    with record(run, "generate-df") as tell:
+        for done in range(6):
+            tell(done=done, total=6)
+    with record(run, "select"):
+        pass
+    entry = read_json(run.jobs / "generate-df.json")
+    assert (entry["state"], entry["done"], entry["total"]) == ("done", 6, 6)
+    assert "done" not in read_json(run.jobs / "select.json")
+
+
+def test_a_sweep_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypatch, capsys):
+    damaged, whole = sweep(tmp_path, "seed=1").run, sweep(tmp_path, "seed=2").run
+    (damaged.jobs / "prepare.json").write_text('{"state": "do')
+    monkeypatch.setattr(monitor, "find_runs", lambda _: [damaged, whole])
+    assert status([]) == 2
+    said = capsys.readouterr().out
+    assert f"{damaged.path}: error: {damaged.jobs / 'prepare.json'} is not valid JSON" in said
+    assert f"{whole.path} (stage prepare" in said
+    assert status([str(whole.path)]) == 0
+    with pytest.raises(SkinGanError, match=r"prepare\.json is not valid JSON"):
+        status([str(damaged.path)])
+
+
+@pytest.mark.parametrize("content", ["", "{}", "null", "[1]", '{"kimg": 1', '{"kimg": 1.0}'])
+def test_of_a_damaged_trial_only_its_name_is_shown(tmp_path, content, capsys):
+    plan = sweep(tmp_path)
+    folder = plan.trials("df")[0][1]
+    folder.state_file.write_text(content)
+    assert snapshot(plan.run).classes[0].count("pending") == 1
+    assert status([str(plan.run.path), "--trials"]) == 0
+    assert folder.path.name in capsys.readouterr().out
+
+
+def test_damaged_rows_of_submissions_are_passed_over(tmp_path):
+    run = sweep(tmp_path).run
+    submissions.add(run, Submission("prepare", "1"))
+    rows = ['{"job": "search-df"}', '{"id": "2"}', "null", "{}", '{"job": "sea']
+    (run.jobs / "slurm.jsonl").write_text("\n".join([*rows, (run.jobs / "slurm.jsonl").read_text()]))
+    assert submissions.every(run) == [Submission("prepare", "1")]
+    assert status([str(run.path)]) == 0
+    assert steer(["cancel", str(run.path)]) == 0
+
+
+@pytest.mark.parametrize("content", ["null", "[1]", '"x"', "{}", '{"data": null}', '{"data": {}}'])
+def test_a_damaged_provenance_is_one_clear_error(tmp_path, content):
+    run = sweep(tmp_path).run
+    run.provenance.write_text(content)
+    assert status([str(run.path)]) == 0  # which does not need it
+    with pytest.raises(SkinGanError, match=r"provenance\.json"):
+        reopen(run)
+
+
+def test_a_record_without_what_it_should_say_is_of_a_job_that_is_not_done(tmp_path):
+    plan = sweep(tmp_path)
+    for stage in plan.stages:
+        for job in stage.jobs:
+            for entry in ({"total": 3}, {"state": "done"}, {"state": "running", "total": 3}):
+                write_json(plan.run.jobs / f"{job.name}.json", entry)
+                plan.run.leaderboard.touch()
+                assert not complete(plan, job)
+                assert status([str(plan.run.path)]) == 0
+    write_json(plan.run.jobs / "search-df" / "rank-1.json", {})
+    assert error_of(plan.run, "search-df", {"error": "ValueError"}) == "ValueError"
+    with record(plan.run, "search-df"):
+        assert read_json(plan.run.jobs / "search-df.json")["restarts"] == 1
+
+
+def test_retry_names_a_failed_trial_that_does_not_say_why(tmp_path):
+    plan = sweep(tmp_path)
+    plan.trials("df")[0][1].state_file.write_text('{"state": "failed"}')
+    assert snapshot(plan.run).classes[0].trials[0]["reason"] == ""
+
+
+def test_what_cannot_be_read_is_one_clear_error(tmp_path):
+    with pytest.raises(SkinGanError, match="cannot read"):
+        read_json(tmp_path)
+    with pytest.raises(SkinGanError, match="cannot read"):
+        read_jsonl(tmp_path)
