@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hpc import config
 from hpc.leaderboard import write_leaderboard
 from hpc.plan import Plan
+from hpc.trees import read_yaml
 from skin_gan.run import content_hash, read_json, read_jsonl, write_atomic
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def publish(plan: Plan, out: Path) -> None:
         if (best / "generator.yaml").exists():
             shutil.copyfile(best / "samples.png", out / f"{label}.png")
             shutil.copyfile(best / "generator.yaml", out / f"{label}.yaml")
-            cards.append(config.read_yaml(best / "generator.yaml"))
+            cards.append(read_yaml(best / "generator.yaml"))
     notes = ["", f"[What is seen in them]({NOTES})"] if (out / NOTES).exists() else []
     said = ablation(plan, made, out) if (plan.run.path / "report" / "arms.csv").exists() else []
     write_atomic(
