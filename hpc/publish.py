@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hpc import config
 from hpc.leaderboard import write_leaderboard
 from hpc.plan import Plan
+from hpc.provenance import code_of
 from hpc.trees import read_yaml
 from skin_gan.run import content_hash, read_json, read_jsonl, write_atomic
 
@@ -67,7 +68,7 @@ def provenance(plan: Plan, made: dict[str, Any]) -> list[str]:
         f"{data['fingerprint']}; split by {data['unit']}, fold {e.fold}",
         f"- settings: `sweep.yaml`, hash {settings}; seed {e.seed}; {e.search.trials} trials per class, "
         f"rungs at {rungs} kimg",
-        f"- code: commit {made['commit']}{' with local changes' if made.get('modified') else ''}; {packages}",
+        f"- code: {code_of(made)}; {packages}",
         f"- machine: {made['machine']['cores']} cores; {cost(plan)}",
     ]
 
