@@ -110,7 +110,7 @@ def reach(console: Console, e: Experiment) -> None:
     slurm.queue(Path(e.results))
     slurm.check_limits(e.profile)
     e.profile.conf = os.environ.get(slurm.CONF, "")  # for later shells
-    for warning in slurm.warnings(e.profile, Path(e.results)):
+    for warning in slurm.warnings(e):
         console.print(f"warning: {warning}", style="yellow")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import re
 import shlex
 import signal
 import sys
@@ -35,6 +34,7 @@ from hpc.plan import (
     nodes_of,
     processes,
 )
+from hpc.profiles import MEMORY, extra_options
 from hpc.provenance import exports, job_environment
 from hpc.records import error_of
 from hpc.submissions import Submission
@@ -43,7 +43,7 @@ from skin_gan.run import locked, read_json
 
 # Submitit's local jobs must have a time limit; this machine has none.
 A_YEAR = 365 * 24 * 60
-MEGABYTES = {"K": 2**-10, "": 1, "M": 1, "G": 2**10, "T": 2**20}  # in sbatch's units
+MEGABYTES = {"K": 2**-10, "M": 1, "G": 2**10, "T": 2**20}  # in sbatch's units
 
 
 def cores() -> int:
@@ -195,6 +195,8 @@ def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1
     if stage not in (PREPARE, FINAL) and not (stage == SEARCH and e.backend == "ray"):
         cpus, gpus = max(e.operations.threads, cpus // slots(e)), min(gpus, ranks)
         mem = part_of(p.mem, slots(e))
+    extra = extra_options(p)
+    cpus = extra.get("cpus_per_task", cpus)
     chosen = {
         "partition": p.partition, "account": p.account, "qos": p.qos, "constraint": p.constraint,
         "gpus_per_node": gpus,
@@ -214,16 +216,16 @@ def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1
         "signal_delay_s": p.signal_delay,
         "wckey": None,
         "setup": [*p.setup, *exports(code)],
-        "additional_parameters": {"requeue": True} | {k: v for k, v in more.items() if v} | p.extra,
+        "additional_parameters": {"requeue": True} | {k: v for k, v in more.items() if v} | extra,
     }
 
 
 def part_of(mem: str, parts: int) -> str:
     """Of an amount of memory in sbatch's words, such as 16G, an equal part; 0, all of a node's, stays."""
-    size = re.fullmatch(r"(\d+)([KMGT]?)", mem.upper())
+    size = MEMORY.fullmatch(mem)
     if size is None or parts == 1 or not int(size[1]):
         return mem
-    return f"{math.ceil(int(size[1]) * MEGABYTES[size[2]] / parts)}M"
+    return f"{math.ceil(int(size[1]) * MEGABYTES[(size[2] or 'M').upper()] / parts)}M"
 
 
 def scripts(plan: Plan, stage: Stage, code: Path) -> dict[str, str]:

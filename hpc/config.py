@@ -12,21 +12,22 @@ import itertools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_origin, get_type_hints
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hpc.ablation import AblateSettings, check_ablate
 from hpc.profiles import ProfileSettings, check_profile
 from hpc.space import check_space, leaves
+from hpc.trees import first_line, read_words, read_yaml
 from skin_gan.config import EvalSettings, Operations, TrialSettings, check
 from skin_gan.errors import SkinGanError
 from skin_gan.presets import PRESETS
 from skin_gan.run import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
+WRITTEN = {list: "a list such as [a, b]", dict: "keys and values such as {a: b}"}
 CLUSTER = "SKIN_GAN_CLUSTER"  # environment variable: the profile that is meant where no cluster= is given
 
 
@@ -142,17 +143,8 @@ def compose(words: list[str]) -> Experiment:
     e = fix_searched(merge(layers), given)
     if "results" not in given and e.profile.results:
         e.results = e.profile.results
+    check_profile(e.profile)  # not in `load`: what was launched can be asked after in any later version
     return checked(e)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The tree in a YAML file, read by OmegaConf's rules (where 1e-4 is a number)."""
-    try:
-        return OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[return-value]
-    except FileNotFoundError as e:
-        raise SkinGanError(f"{path.parent} is not a sweep's folder: it has no {path.name}") from e
-    except (OmegaConfBaseException, yaml.YAMLError, OSError, ValueError) as e:
-        raise SkinGanError(f"cannot read {path}: {first_line(e)}") from e
 
 
 def parse(words: list[str]) -> dict[str, Any]:
@@ -161,22 +153,18 @@ def parse(words: list[str]) -> dict[str, Any]:
         key, equals, _ = word.partition("=")
         if not equals or not key.replace("_", "a").replace(".", "a").isalnum():
             raise SkinGanError(f"expected key=value, came {word!r}: write for example seed=1 or classes=df")
-    try:
-        tree = OmegaConf.to_container(OmegaConf.from_dotlist(words))
-    except (OmegaConfBaseException, yaml.YAMLError) as e:
-        raise SkinGanError(
-            f"cannot read {' '.join(words)!r} as YAML: {first_line(e)}; "
-            "quote lists and mappings, with a space after each colon: 'search.rungs=[4,12]'"
-        ) from e
-    if isinstance(tree.get("classes"), str):  # type: ignore[union-attr]
-        tree["classes"] = tree["classes"].split(",")  # type: ignore[index, call-overload]
-    assert isinstance(tree, dict)
-    check_keys(tree, "on the command line")  # type: ignore[arg-type]
-    return tree  # type: ignore[return-value]
+    tree = read_words(words)
+    if isinstance(tree.get("classes"), str):
+        tree["classes"] = tree["classes"].split(",")
+    check_keys(tree, "on the command line")
+    return tree
 
 
 def check_keys(tree: dict[str, Any], where: str, schema: type = Experiment, prefix: str = "") -> None:
-    """Every key of the tree is a field of the schema, or one error that lists the fields there are."""
+    """Every key of the tree is a field of the schema, or one error that lists the fields there are.
+
+    So is a list where keys and values belong, or the other way round, which OmegaConf does not tell well.
+    """
     if not isinstance(tree, dict):
         raise SkinGanError(
             f"{prefix.rstrip('.') or 'settings'} {where}: expected keys and values, came {tree!r}"
@@ -189,12 +177,15 @@ def check_keys(tree: dict[str, Any], where: str, schema: type = Experiment, pref
             raise SkinGanError(f"unknown key {prefix}{key} {where}: choose one of {', '.join(hints)}{hint}")
         if dataclasses.is_dataclass(hints[key]):
             check_keys(value, where, hints[key], f"{prefix}{key}.")  # type: ignore[arg-type]
+        elif (kind := get_origin(hints[key])) in WRITTEN and not isinstance(value, kind):
+            raise SkinGanError(f"{prefix}{key} {where}: expected {WRITTEN[kind]}, came {value!r}")
 
 
 def merge(layers: list[dict[str, Any]]) -> Experiment:
     try:
         config = OmegaConf.merge(OmegaConf.structured(Experiment), *layers)
-        return OmegaConf.to_object(config)  # type: ignore[return-value]
+        # Merging passes over what is in lists: only new ones are checked.
+        return OmegaConf.to_object(OmegaConf.structured(OmegaConf.to_object(config)))  # type: ignore[return-value]
     except OmegaConfBaseException as e:
         key = getattr(e, "full_key", None)
         raise SkinGanError(f"{key}: {first_line(e)}" if key else first_line(e)) from e
@@ -238,7 +229,6 @@ def checked(e: Experiment) -> Experiment:
         raise SkinGanError(f"evaluate.images={e.evaluate.images}: expected at least 16")
     if e.operations.threads < 1:
         raise SkinGanError(f"operations.threads={e.operations.threads}: expected at least 1")
-    check_profile(e.profile)
     check_ablate(e.ablate, e.trial.model.family)
     check_backend(e)
     e.results = str(Path(os.path.expandvars(e.results)).expanduser().absolute())
@@ -273,7 +263,3 @@ def load(path: Path) -> Experiment:
     tree = read_yaml(path)
     check_keys(tree, f"in {path}")
     return checked(merge([tree]))
-
-
-def first_line(e: Exception) -> str:
-    return str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__

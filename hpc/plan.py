@@ -152,13 +152,19 @@ def processes(e: Experiment, stage: str) -> int:
 
 
 def check_processes(e: Experiment) -> None:
-    """SkinGanError if the processes that train together cannot share the batches equally."""
+    """SkinGanError if processes that train together cannot share batches equally, or have no core each."""
     sizes = [e.trial.train.batch]
     if drawn := e.search.space.get("train", {}).get("batch"):
         sizes += drawn.get("choice", [])
     together = {"a trial": (e.profile.nodes if e.backend == "array" else 1, e.profile.devices_per_trial)}
     if e.final.kimg:
         together["a final training"] = e.profile.nodes, processes(e, FINAL)
+        cores = e.profile.cpus_per_task
+        if e.profile.kind == "slurm" and cores < processes(e, FINAL):
+            raise SkinGanError(
+                f"profile.cpus_per_task={cores}: a final training has {processes(e, FINAL)} processes on "
+                "each node, one per GPU; expected at least a core for each"
+            )
     for what, (nodes, each) in together.items():
         if math.gcd(*sizes) % (nodes * each):
             raise SkinGanError(

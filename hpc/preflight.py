@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 from contextlib import suppress
@@ -13,6 +14,7 @@ from hpc import slurm
 from hpc.config import ROOT
 from hpc.plan import Plan
 from hpc.provenance import CODE
+from hpc.staging import check_scratch
 from skin_gan.errors import SkinGanError
 
 
@@ -28,8 +30,14 @@ def preflight(plan: Plan) -> None:
             f"{sys.executable} on {socket.gethostname()} has no {', '.join(missing)}: see profile.setup"
         )
     if e.profile.kind == "slurm":
-        with suppress(slurm.Unreachable):  # a container may have no scontrol: launching has asked too
+        if shutil.which("scontrol") is None:
+            raise SkinGanError(
+                f"there is no scontrol for {sys.executable} on {socket.gethostname()}, by which a search is "
+                "requeued at its time limit: make Slurm's clients visible there, see profile.setup and python"
+            )
+        with suppress(slurm.Unreachable):  # Slurm is busy: launching has asked too
             slurm.check_limits(e.profile)
+    check_scratch(plan)
     wanted, found = e.profile.gpus_per_node, torch.cuda.device_count()
     if e.operations.device != "cpu" and found < wanted:
         raise SkinGanError(

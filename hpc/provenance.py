@@ -23,7 +23,14 @@ from skin_gan.data.store import Store
 from skin_gan.run import RunFolder, append_jsonl, unwritable, write_atomic, write_json
 
 PACKAGES = ("hpc", "skin_gan")
+TIMEOUT = 10.0  # seconds for git: checkouts on busy shared disks are slow
 CODE = "SKIN_GAN_CODE"  # environment variable of jobs: the copy they are to run from
+# Files beside the copy, and what git writes into them; options keep a user's own from changing the format.
+FROM_GIT = {
+    "changes.diff": ("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/",
+                     "--dst-prefix=b/", "HEAD"),
+    "untracked.txt": ("-c", "core.quotePath=false", "ls-files", "--others", "--exclude-standard"),
+}  # fmt: skip
 
 
 def record_launch(plan: Plan, store: Store, words: list[str]) -> Path:
@@ -42,7 +49,8 @@ def record_launch(plan: Plan, store: Store, words: list[str]) -> Path:
 def freeze(run: RunFolder) -> Path:
     """Copy the packages into code/HASH/ of the sweep, where jobs run from: edits do not reach queued jobs.
 
-    Beside them: packages.txt, all that is installed; changes.diff, what differs from the git commit.
+    Beside them: packages.txt, all that is installed; changes.diff, what differs from the git commit, for
+    `git apply`; untracked.txt, names of files that git neither knows nor ignores. The last two only from git.
     """
     code = frozen(run)
     if not code.exists():
@@ -77,7 +85,9 @@ def _copy_code(folder: Path) -> None:
         shutil.copyfile(path, copy)
     installed = sorted({f"{d.metadata['Name']}=={d.version}" for d in metadata.distributions()})
     write_atomic(folder / "packages.txt", "\n".join([*installed, ""]))
-    write_atomic(folder / "changes.diff", git("diff", "HEAD") or "")
+    for name, words in FROM_GIT.items():
+        if (said := git(*words)) is not None:
+            write_atomic(folder / name, said)
 
 
 def job_environment(code: Path, now: Mapping[str, str]) -> dict[str, str]:
@@ -109,15 +119,26 @@ def provenance(plan: Plan, store: Store) -> dict[str, Any]:
 
 
 def commit() -> dict[str, Any]:
-    """The checkout's git commit, and whether files differ from it; empty outside git."""
-    head = git("rev-parse", "HEAD")
-    return {"commit": head, "modified": bool(git("status", "--porcelain"))} if head else {"commit": None}
+    """The checkout's git commit, and whether files differ from it, None where git does not say in time.
+
+    Outside git there is no commit.
+    """
+    if (head := git("rev-parse", "HEAD")) is None:
+        return {"commit": None}
+    changes = git("status", "--porcelain")
+    return {"commit": head.decode().strip(), "modified": None if changes is None else bool(changes)}
 
 
-def git(*words: str) -> str | None:
-    """What git says of the checkout, or None outside git."""
+def code_of(made: Mapping[str, Any]) -> str:
+    """What `commit` has found, in words."""
+    changed = {True: " with local changes", False: "", None: ", perhaps with local changes"}
+    return f"commit {made['commit']}{changed[made.get('modified', False)]}"
+
+
+def git(*words: str) -> bytes | None:
+    """What git says of the checkout, or None outside git, or if it takes too long."""
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, timeout=TIMEOUT)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout if done.returncode == 0 else None

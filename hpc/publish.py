@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from hpc import config
 from hpc.leaderboard import write_leaderboard
 from hpc.plan import Plan
+from hpc.provenance import code_of
+from hpc.trees import read_yaml
 from skin_gan.run import content_hash, read_json, read_jsonl, write_atomic
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def publish(plan: Plan, out: Path) -> None:
         if (best / "generator.yaml").exists():
             shutil.copyfile(best / "samples.png", out / f"{label}.png")
             shutil.copyfile(best / "generator.yaml", out / f"{label}.yaml")
-            cards.append(config.read_yaml(best / "generator.yaml"))
+            cards.append(read_yaml(best / "generator.yaml"))
     notes = ["", f"[What is seen in them]({NOTES})"] if (out / NOTES).exists() else []
     said = ablation(plan, made, out) if (plan.run.path / "report" / "arms.csv").exists() else []
     write_atomic(
@@ -66,7 +68,7 @@ def provenance(plan: Plan, made: dict[str, Any]) -> list[str]:
         f"{data['fingerprint']}; split by {data['unit']}, fold {e.fold}",
         f"- settings: `sweep.yaml`, hash {settings}; seed {e.seed}; {e.search.trials} trials per class, "
         f"rungs at {rungs} kimg",
-        f"- code: commit {made['commit']}{' with local changes' if made.get('modified') else ''}; {packages}",
+        f"- code: {code_of(made)}; {packages}",
         f"- machine: {made['machine']['cores']} cores; {cost(plan)}",
     ]
 

@@ -63,12 +63,13 @@ def search(plan: Plan, label: str, slots: int, nodes: int, meeting: Meeting, tem
     space = {"index": tune.grid_search(todo), "run": str(plan.run.path), "label": label}
     gpus = plan.experiment.profile.gpus_per_node
     address = own_address() if nodes > 1 else None
+    per_trial = gpus // slots or gpus / slots  # Ray gives whole ones, or a part of one
     at_once = slots * nodes
     # Processes that train together cannot leave their group for another one.
     alone = plan.experiment.profile.devices_per_trial == 1
     with ray_cluster(slots, gpus, temporary, address), joined_by(nodes, meeting):
         tuner = tune.Tuner(
-            tune.with_resources(Trial, {"cpu": 1, "gpu": gpus / slots}),
+            tune.with_resources(Trial, {"cpu": 1, "gpu": per_trial}),
             param_space=space,
             tune_config=tune.TuneConfig(scheduler=rungs, reuse_actors=alone, max_concurrent_trials=at_once),
             run_config=tune.RunConfig(

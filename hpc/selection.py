@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpc import config
 from hpc.config import SelectSettings
 from hpc.plan import Plan
+from hpc.trees import read_yaml
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def choose(rows: list[dict[str, Any]], s: SelectSettings) -> Selected | None:
 def read_card(folder: Path) -> dict[str, Any] | None:
     """What is known of the generator in a folder; None where there is none."""
     path = folder / "generator.yaml"
-    return config.read_yaml(path) if path.exists() else None
+    return read_yaml(path) if path.exists() else None
 
 
 def export_best(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Selected]:

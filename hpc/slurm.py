@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from hpc.config import Experiment
 from hpc.profiles import ProfileSettings
 from skin_gan.errors import SkinGanError
 
@@ -171,14 +173,25 @@ def _fields(text: str) -> dict[str, str]:
     }
 
 
-def warnings(p: ProfileSettings, results: Path) -> list[str]:
+def warnings(e: Experiment) -> list[str]:
     """What can be seen from here that jobs may stumble over."""
-    found = []
-    kind = filesystem(results)
-    if kind in LOCAL_FILESYSTEMS:
-        found.append(f"results={results} is on a disk of this machine ({kind}): every node must see it")
-    if p.minutes <= 10:
+    found, kinds = [], {what: filesystem(path) for what, path in places(e).items()}
+    if unseen := [f"{what} ({kind})" for what, kind in kinds.items() if kind in LOCAL_FILESYSTEMS]:
+        found.append(f"on a disk of this machine, which every node must see: {', '.join(unseen)}")
+    if e.profile.minutes <= 10:
         found.append("with profile.minutes of 10 or less, each preemption counts as one of profile.requeues")
+    return found
+
+
+def places(e: Experiment) -> dict[str, Path]:
+    """What jobs read or write, links resolved, by what to call it; of the code they have a copy there."""
+    python = e.profile.python.split() or [sys.executable]
+    # Not what the last link leads to: of an environment's Python that is the system's, which each node has.
+    files = [Path(word).parent.resolve() / Path(word).name for word in python if word.startswith("/")]
+    found = {f"results={e.results}": Path(e.results).resolve()}
+    found |= {f"Python: {file}": file for file in files if not file.is_relative_to("/usr")}
+    if e.data not in ("auto", "demo"):  # those are among the results
+        found[f"data={e.data}"] = Path(e.data).expanduser().resolve()
     return found
 
 

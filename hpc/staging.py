@@ -18,19 +18,36 @@ STORE = "SKIN_GAN_STORE"  # environment variable of a search: the store's copy o
 
 def stage_data(plan: Plan) -> dict[str, str]:
     """Copy the store into profile.scratch, where it is not yet; returns the variable that says where."""
-    e = plan.experiment
-    if not e.profile.scratch:
+    e, scratch = plan.experiment, _scratch(plan)
+    if not scratch:
         return {}
-    scratch = Path(os.path.expandvars(e.profile.scratch))
-    if "$" in str(scratch):
-        raise SkinGanError(f"profile.scratch={e.profile.scratch}: a variable in it is not set on this node")
     size = e.trial.model.size
     store = resolve(e.data, [size], Path(e.results))
-    copy = scratch / f"skin-gan-{store.fingerprint[:12]}-{size}"
+    # Of each user one: what another has made there can be read, but neither locked nor trusted.
+    copy = scratch / f"skin-gan-{os.getuid()}-{store.fingerprint[:12]}-{size}"
     with lock(copy.with_suffix(".lock"), wait=float("inf")):  # two jobs of one node come here at once
         if not copy.exists():
             _copy_store(store, size, copy)
     return {STORE: str(copy)}
+
+
+def check_scratch(plan: Plan) -> None:
+    """SkinGanError if this node has no profile.scratch that can be written and locked; copies nothing."""
+    if scratch := _scratch(plan):
+        try:
+            scratch.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=scratch) as temporary, lock(Path(temporary, "lock")):
+                pass
+        except OSError as e:
+            raise unwritable(scratch, e) from e
+
+
+def _scratch(plan: Plan) -> Path | None:
+    """The folder that profile.scratch names on this node, if it names one."""
+    word = plan.experiment.profile.scratch
+    if "$" in (path := os.path.expandvars(word)):
+        raise SkinGanError(f"profile.scratch={word}: a variable in it is not set on this node")
+    return Path(path) if path else None
 
 
 def _copy_store(store: Store, size: int, copy: Path) -> None:

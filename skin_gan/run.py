@@ -130,6 +130,7 @@ def lock(path: Path, wait: float = 0.0) -> Iterator[IO[bytes] | None]:
     """Hold an exclusive lock for as long as the block lasts; yields None if another process keeps it.
 
     The kernel frees it when its last holder dies, however it dies, so there is no stale lock to clean up.
+    SkinGanError where the file system has no locks.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,6 +148,11 @@ def lock(path: Path, wait: float = 0.0) -> Iterator[IO[bytes] | None]:
                     continue
                 yield None
                 return
+            except OSError as e:  # ENOSYS, ENOLCK or EOPNOTSUPP
+                raise SkinGanError(
+                    f"no file locks in {path.parent}: {e.strerror or e}; mount its file system with flock, "
+                    "or choose another folder (results=, profile.scratch=)"
+                ) from e
             yield file
             return
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from hpc.config import Experiment
+from hpc.provenance import code_of
 from hpc.report import plots
 from skin_gan.errors import SkinGanError
 from skin_gan.portable import CARD, read_card
@@ -83,7 +84,7 @@ def provenance(run: RunFolder, e: Experiment, made: Mapping[str, Any]) -> list[t
                  f"{sum(data['counts'].values())} images, fingerprint {data['fingerprint']}"),
         ("split", f"by {data['unit']}; settings searched on fold {e.fold}"),
         ("settings", f"hash {settings}, seed {e.seed}, budget {e.budget}"),
-        ("code", f"commit {made['commit']}{' with local changes' if made.get('modified') else ''}; frozen as "
+        ("code", f"{code_of(made)}; frozen as "
                  f"{', '.join(dict.fromkeys(row['code'] for row in launches)) or 'unknown'}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in made["packages"].items())),
         ("machine", f"{made['machine']['cores']} cores, {made['machine']['system']}"),
