@@ -98,7 +98,7 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
     from hpc.report.words import arm_title
 
     report = plan.run.path / "report"
-    for name in ("arms.csv", "gains.csv", "published.csv", "leakage.csv", "costs.csv"):
+    for name in ("arms.csv", "gains.csv", "images.csv", "published.csv", "leakage.csv", "costs.csv"):
         if (report / name).exists():
             shutil.copyfile(report / name, out / name)
     found = tables(plan.run)

@@ -13,7 +13,8 @@ import pytest
 from report_samples import CLASSES, COMBINED, damage, folder_of, make_run, origin, write_choices
 from test_browser import FLAGS
 
-from hpc.report.compared import GainRow
+from hpc import config
+from hpc.report.compared import NOTHING, GainRow
 from hpc.report.costs import Cost
 from hpc.report.evidence import data_uri
 from hpc.report.leaks import LeakRow
@@ -147,7 +148,7 @@ def test_links_lead_to_files_that_are_there_and_pictures_have_a_text(report):
     html = (report[0] / "index.html").read_text()
     page = Page(html)
     files = {link for link in page.links if not link.startswith("#")}
-    tables = {"arms.csv", "gains.csv", "leakage.csv", "costs.csv", "../leaderboard.csv"}
+    tables = {"arms.csv", "gains.csv", "images.csv", "leakage.csv", "costs.csv", "../leaderboard.csv"}
     assert files == {*tables, "quiz.html"}
     assert all((report[0] / link).exists() for link in files)
     assert all(f'id="{link[1:]}"' in html for link in {*page.links} - files)
@@ -236,7 +237,8 @@ def test_images_that_leak_take_the_verdict_away(report):
 )
 def test_every_verdict_has_its_sentence(report, monkeypatch, verdict, sentence):
     _, found = report
-    numbers = {"gain": 0.01, "low": -0.02, "high": 0.04, "p": 0.5, "p_adjusted": 1.0, "mde": 0.05}
+    numbers = {"gain": 0.01, "low": -0.02, "high": 0.04, "p": 0.5, "comparisons": 1, "p_adjusted": 0.5,
+               "mde": 0.05}  # fmt: skip
     names = ("head", "pooled", COMBINED, "class_weights", "balanced_accuracy")
     row = GainRow(*names, **numbers, verdict=verdict, why="why")
     monkeypatch.setattr(type(found), "headline", row)
@@ -263,6 +265,7 @@ const parts = [".sentence", "nav", "details table td", ".tabs.classifiers > .pan
 const paper = page => {
   for (const details of page.querySelectorAll("details")) details.open = false;
   const rules = [...page.styleSheets[0].cssRules];
+        (NOTHING, "No verdict: nothing was added"),
   for (const rule of rules) if (rule.media?.mediaText === "print") rule.media.mediaText = "all";
   return parts.map(part => page.querySelector(part).checkVisibility() ? "shown" : "hidden");
 };

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpc.report.compared import GainRow
+from hpc.report.compared import NOTHING, GainRow
 from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, Tables
 from hpc.report.words import arm_title, gain, span
 from skin_gan.ablation.arms import CONTROLS
-from skin_gan.ablation.stats import WORTHWHILE
+from skin_gan.ablation.verdict import WORTHWHILE
 
 FEW_IMAGES, FEW_LESIONS = 50, 20  # in test, below which a class's recall is hardly known
 LEAK = "leak"
@@ -51,6 +51,7 @@ def _sentence(row: GainRow) -> str:
         "no benefit shown": f"No benefit shown: {change}, which excludes a gain of {100 * WORTHWHILE:g} "
                             "points.",
         "cannot be resolved": f"No benefit shown, and none ruled out: {change}.",
+        NOTHING: "No verdict: nothing was added, no generated image was left to train with.",
     }[row.verdict]  # fmt: skip
 
 
@@ -107,6 +108,11 @@ def _warnings(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[
     if caught := [c for c in caught if c["source"] not in CONTROLS]:
         sets = ", ".join(sorted({f"{c['source']}/{c['label']} (fold {c['fold']})" for c in caught}))
         said.append(f"Caught leaking: {sets}. Arms with these images are not to be believed.")
+    empty = sorted({g.arm for g in found.gains if g.verdict == NOTHING})
+    if empty:
+        said.append(
+            f"No generated image was left for {', '.join(map(arm_title, empty))}: no verdict on these."
+        )
     if found.missing:
         said.append(f"{len(found.missing)} classifier runs are missing, see below: the same command goes on.")
     said += found.problems

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from skin_gan.ablation.measures import SPECIFICITY
+import math
+
+from hpc.report.compared import CONTROL, NOTHING
+from skin_gan.ablation.measures import REALISED, SENSITIVITY, SPECIFICITY
 
 ARMS = {
     "real": "real images only", "strong": "strong augmentation", "class_weights": "class weights",
@@ -14,7 +17,9 @@ ARMS = {
 MEASURES = {
     "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_auc": "macro AUC",
     "ece": "calibration error",
-    "mel_sensitivity": f"melanoma sensitivity at specificity {SPECIFICITY:g}",
+    # the threshold is that of specificity SPECIFICITY on validation images
+    SENSITIVITY: f"melanoma sensitivity, threshold fixed on validation at specificity {SPECIFICITY:g}",
+    REALISED: "melanoma specificity at that threshold",
 }  # fmt: skip
 # Classes of HAM10000 and the ISIC challenges (Tschandl 2018, doi:10.1038/sdata.2018.161)
 CLASSES = {
@@ -27,7 +32,7 @@ CLASSES = {
 # A verdict on any arm against any base; "helps" and "harms" are said of generated images alone
 COMPARED = {
     "helps": "better", "harms": "worse", "no benefit shown": "no better", "cannot be resolved": "unresolved",
-    "leakage": "images leak",
+    "leakage": "images leak", NOTHING: "nothing added", CONTROL: "control",
 }  # fmt: skip
 
 
@@ -75,6 +80,8 @@ def gain(share: float, measure: str = "accuracy") -> str:
 
 
 def span(low: float, high: float, measure: str = "accuracy", signed: bool = True) -> str:
-    """An interval of differences, or of shares."""
+    """An interval of differences, or of shares; NaN where it is not known."""
+    if math.isnan(low):
+        return "[not known]"
     show = gain if signed else value
     return f"[{show(low, measure)}, {show(high, measure)}]"
