@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import threading
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,13 +18,15 @@ from hpc import config
 from hpc.report.compared import NOTHING, GainRow
 from hpc.report.costs import Cost
 from hpc.report.evidence import data_uri
-from hpc.report.leaks import LeakRow
+from hpc.report.leaks import LeakRow, judge
 from hpc.report.page import write_report
 from hpc.report.quiz import write_quiz
+from hpc.report.sampled import Sampled, used
 from hpc.report.tables import tables, write_csv, write_tables
 from hpc.report.verdicts import statement
 from hpc.report.words import arm_title, gain
 from skin_gan import grids
+from skin_gan.ablation.samples import read_samples
 from skin_gan.portable import CARD
 from skin_gan.portable import FORMAT as CARD_FORMAT
 from skin_gan.run import append_jsonl, write_atomic, write_json
@@ -64,7 +67,7 @@ def make_report(place, photographs: bool = True, **changes):
     head = "class,trial,state,trained_kimg,kid,coverage,copies,optim.lr_g\n"
     write_atomic(run.leaderboard, head + "".join(rows))
     write_json(folder / "sheets.json", {"sheets": entries})
-    leaks = [LeakRow(0, "best", c, 64, 1, 1 / 64, 0.01, 0, 0.5, False, "") for c in CLASSES]
+    leaks = [LeakRow(0, "best", c, 640, 64, 1, 1 / 64, 0.01, 0, 0.5, False, "") for c in CLASSES]
     write_csv(folder / "leakage.csv", leaks, LeakRow)
     if photographs:
         images = {c: (colours(100 + k, 12), colours(200 + k, 12)) for k, c in enumerate(CLASSES)}
@@ -227,12 +230,41 @@ def test_images_that_leak_take_the_verdict_away(report):
     assert other.word == "helps" and "shuffled/mel" in other.warnings[0]
 
 
+def test_sources_of_finished_runs_are_judged_and_what_cannot_be_is_named_without_its_place(tmp_path):
+    run = make_run(tmp_path)
+    e = config.load(run.settings)
+    place = tmp_path / "disk" / "images"
+    e.ablate.sources = {"mine": str(place)}
+    sampled = object.__new__(Sampled)
+    sampled.run, sampled.e, sampled.a, sampled.sources = run, e, e.ablate, ["mine"]
+    sampled.used, sampled.read = used(run, e), sampled._read
+    sampled.there = SimpleNamespace(made_here=lambda name: False, read=lambda *_: read_samples(place, 32))
+    assert sampled.used == {(0, source, label) for source in ("best", "shuffled") for label in CLASSES}
+    assert set(sampled.sets()) == sampled.used | {(0, "mine", label) for label in CLASSES}
+    said = {source: judge(sampled, 0, source, "df", None).why for source in ("mine", "shuffled")}
+    assert "the source mine does not exist" in said["mine"]
+    assert "runs have used the images of shuffled" in said["shuffled"]
+    assert not any(str(tmp_path) in why for why in said.values())
+
+
+def test_what_is_judged_by_features_is_all_that_a_head_has_left_or_a_fixed_random_part():
+    sample = SimpleNamespace(images=np.arange(7000))
+    for unknown, n in ((0, 7000), (256, 7000), (257, 256)):
+        sampled = object.__new__(Sampled)
+        frozen = SimpleNamespace(unknown=lambda images, u=unknown: u, of=lambda images: images)
+        sampled.there = SimpleNamespace(frozen=frozen)
+        rows, features = sampled.judged(sample)
+        assert len(rows) == len(set(rows.tolist())) == n and np.array_equal(rows, features)
+    assert rows.max() > 6000 and np.array_equal(rows, sampled.judged(sample)[0])
+
+
 @pytest.mark.parametrize(
     ("verdict", "sentence"),
     [
         ("harms", "Generated images harm: +1.0 points"),
         ("no benefit shown", "No benefit shown: +1.0 points"),
         ("cannot be resolved", "No benefit shown, and none ruled out: +1.0 points"),
+        (NOTHING, "No verdict: nothing was added"),
     ],
 )
 def test_every_verdict_has_its_sentence(report, monkeypatch, verdict, sentence):
@@ -265,7 +297,6 @@ const parts = [".sentence", "nav", "details table td", ".tabs.classifiers > .pan
 const paper = page => {
   for (const details of page.querySelectorAll("details")) details.open = false;
   const rules = [...page.styleSheets[0].cssRules];
-        (NOTHING, "No verdict: nothing was added"),
   for (const rule of rules) if (rule.media?.mediaText === "print") rule.media.mediaText = "all";
   return parts.map(part => page.querySelector(part).checkVisibility() ? "shown" : "hidden");
 };
