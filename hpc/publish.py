@@ -173,10 +173,16 @@ def percent(value: float, low: float, high: float) -> str:
 
 
 def cost(plan: Plan) -> str:
-    """Hours of training over all trials, and hours from the first launch to the last job's end."""
+    """Hours of training in the search, and from the first launch to the last end of a job of any stage.
+
+    The latter hold all stages and launches, and what was waited between: the two are no ratio.
+    """
     folders = [folder for label in plan.experiment.classes for _, folder in plan.trials(label)]
     seconds = sum(row["seconds"] for folder in folders for row in read_jsonl(folder.metrics)[-1:])
     launches = read_jsonl(plan.run.path / "launches.jsonl")
     ended = [(read_json(path) or {}).get("ended", 0.0) for path in plan.run.jobs.glob("*.json")]
     wall = max(ended) - launches[0]["time"]
-    return f"{seconds / 3600:.1f} hours of training in {wall / 3600:.1f} hours of wall time"
+    return (
+        f"{seconds / 3600:.1f} hours of training in the search; {wall / 3600:.1f} hours from the first "
+        "launch to the end of the last job, of all stages and launches"
+    )
