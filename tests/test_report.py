@@ -237,7 +237,7 @@ def test_sources_of_finished_runs_are_judged_and_what_cannot_be_is_named_without
     e.ablate.sources = {"mine": str(place)}
     sampled = object.__new__(Sampled)
     sampled.run, sampled.e, sampled.a, sampled.sources = run, e, e.ablate, ["mine"]
-    sampled.used, sampled.read = used(run, e), sampled._read
+    sampled.used, sampled.read, sampled.whole = used(run, e), sampled._read, sampled._whole
     sampled.there = SimpleNamespace(made_here=lambda name: False, read=lambda *_: read_samples(place, 32))
     assert sampled.used == {(0, source, label) for source in ("best", "shuffled") for label in CLASSES}
     assert set(sampled.sets()) == sampled.used | {(0, "mine", label) for label in CLASSES}

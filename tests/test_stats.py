@@ -268,7 +268,7 @@ class TestVerdict:
         alone, among = (verdict.verdict(gain, 0.9, n) for n in (1, 20))
         assert alone.mde == pytest.approx(2.80 * 0.02, rel=0.01)
         assert among.mde == pytest.approx((3.02 + 0.84) * 0.02, rel=0.01)  # two-sided at 0.05 / 20
-        assert "7.7 points" in among.why and "(20 comparisons)" in among.why
+        assert "7.7 points" in among.why and "p = 0.900 adjusted for 20" in among.why
         needed = [int(v.why.split("about ")[1].split()[0]) for v in (alone, among)]
         assert needed[1] == pytest.approx(needed[0] * (among.mde / alone.mde) ** 2, rel=0.01)
 

@@ -32,7 +32,7 @@ class Sampled:
         self.size, self.there = self.inputs.size, SampleSets(plan, self.inputs)
         self.sources = ablation.sources(self.a)
         self.used = used(self.run, self.e)
-        self.read = cache(self._read)
+        self.read, self.whole = cache(self._read), cache(self._whole)
 
     @property
     def main(self) -> str:
@@ -50,10 +50,17 @@ class Sampled:
         if not self.there.made_here(source) and source not in self.a.sources:
             return gone
         try:
-            found = self.there.read(source, fold, [label]).get(label)
+            found = self.whole(fold, source).get(label) or self.there.read(source, fold, [label]).get(label)
         except SkinGanError as error:
             return error
         return gone if found is None and (fold, source, label) in self.used else found
+
+    def _whole(self, fold: int, source: str) -> dict[str, SampleSet]:
+        """All classes in one look at the folder; none if one of them is damaged, so that each is asked."""
+        try:
+            return self.there.read(source, fold)
+        except SkinGanError:
+            return {}
 
     def features(self, sample: SampleSet) -> tuple[Any, Any]:
         """The first `JUDGED` images, uint8 [N,3,S,S], and their features [N,d]."""

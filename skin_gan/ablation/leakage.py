@@ -48,12 +48,11 @@ class Leakage:
     @property
     def why(self) -> str:
         """One sentence."""
-        judged = f"{len(self.near):,}" + (
-            f" judged of {self.images:,}" if len(self.near) < self.images else ""
-        )
-        found = f"{int(self.near.sum())} of {judged} generated images are near copies of held-out images"
-        same = f"; {self.identical} of {self.images:,} are identical to one" if self.identical else ""
-        return f"{found}, {100 * self.expected:.1f}% would be expected (p = {self.p:.2g}){same}"
+        judged, same = len(self.near), self.identical
+        of = f"{judged:,} judged of {self.images:,}" if judged < self.images else f"{judged:,}"
+        found = f"{int(self.near.sum()):,} of {of} generated images are near copies of held-out images"
+        exact = f"; {same:,} of {self.images:,} are identical to one" if same else ""
+        return f"{found}, {100 * self.expected:.1f}% would be expected (p = {self.p:.2g}){exact}"
 
 
 def leakage(

@@ -73,8 +73,7 @@ def verdict(
         why = f"{points} on every resample, so its uncertainty is not known; {tested}"
         return Verdict("cannot be resolved", why, p_adjusted, mde)
     points += f" [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
-    p = f"{'adjusted ' if comparisons > 1 else ''}p {_p(p_adjusted)}"
-    p += f" ({comparisons} comparisons)" if comparisons > 1 else ""
+    p = f"p {_p(p_adjusted)}" if comparisons == 1 else f"p {_p(p_adjusted)} adjusted for {comparisons}"
     if p_adjusted < alpha:
         word: Literal["helps", "harms"] = "helps" if gain.estimate > 0 else "harms"
         return Verdict(word, f"{points}, {p}; {tested}", p_adjusted, mde)
