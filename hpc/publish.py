@@ -95,7 +95,7 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
     from hpc.report import plots
     from hpc.report.tables import LEAKS, PLAIN, read_csv, tables
     from hpc.report.verdicts import limits, statement
-    from hpc.report.words import arm_title
+    from hpc.report.words import ADJUSTED, arm_title
 
     report = plan.run.path / "report"
     for name in ("arms.csv", "gains.csv", "images.csv", "published.csv", "leakage.csv", "costs.csv"):
@@ -112,6 +112,7 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
             f"- Split by image: {100 * leak['share']:.1f}% of {leak['test_images']} test images show a "
             "lesion that is also in training; by lesion none do."
         )
+    lines += [f"- {ADJUSTED}"]
     for classifier in found.classifiers:
         for scope in dict.fromkeys(a.scope for a in found.arms if a.classifier == classifier):
             strongest = found.choices[classifier].get("strongest") or PLAIN
@@ -169,7 +170,8 @@ def arm_table(found: Any, rows: list[Any], bases: list[str]) -> list[str]:
 
 
 def percent(value: float, low: float, high: float) -> str:
-    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    known = f"[{100 * low:.1f}, {100 * high:.1f}]" if low <= high else "[not known]"
+    return f"{100 * value:.1f} {known}"
 
 
 def cost(plan: Plan) -> str:

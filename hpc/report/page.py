@@ -21,9 +21,18 @@ from hpc.report.compared import ArmRow, GainRow
 from hpc.report.costs import Cost
 from hpc.report.tables import BY_IMAGE, HEADLINE, LEAKS, PLAIN, Tables, read_csv
 from hpc.report.verdicts import controls, limits, statement
-from hpc.report.words import COMPARED, arm_title, class_title, gain, measure_title, number, span, value
+from hpc.report.words import (
+    ADJUSTED,
+    COMPARED,
+    arm_title,
+    class_title,
+    gain,
+    measure_title,
+    number,
+    span,
+    value,
+)
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
-from skin_gan.ablation.stats import FEWEST
 from skin_gan.portable import NOTICE
 from skin_gan.run import RunFolder, read_json, write_atomic
 
@@ -72,7 +81,7 @@ def context(
         "best": evidence.chosen(run, e), "trials": trials, "cost": cost,
         "searched": [name for name in next(iter(trials), {}) if "." in name],
         "quiz": (folder / "quiz.html").exists(),
-        "fewest": FEWEST, "hours": sum(c.device_hours for c in cost),
+        "adjusted": ADJUSTED, "hours": sum(c.device_hours for c in cost),
         "provenance": evidence.provenance(run, e, made),
         "settings": evidence.settings(e, data),
         "limits": limits(found, data, e.allow_rejected),

@@ -6,6 +6,7 @@ import math
 
 from hpc.report.compared import CONTROL, NOTHING
 from skin_gan.ablation.measures import REALISED, SENSITIVITY, SPECIFICITY
+from skin_gan.ablation.stats import FEWEST
 
 ARMS = {
     "real": "real images only", "strong": "strong augmentation", "class_weights": "class weights",
@@ -34,6 +35,17 @@ COMPARED = {
     "helps": "better", "harms": "worse", "no benefit shown": "no better", "cannot be resolved": "unresolved",
     "leakage": "images leak", NOTHING: "nothing added", CONTROL: "control",
 }  # fmt: skip
+
+
+# How a verdict was come to, beside every table of them
+ADJUSTED = (
+    "The headline's comparison was fixed beforehand, on balanced accuracy, and is not adjusted. The "
+    "other arms are explored: their p values are Holm-adjusted for each base and measure, over as many "
+    "comparisons as gains.csv says, each run counted once under whatever names. Real images only stand "
+    "beside that, unadjusted, and random choices beside filters are controls without a verdict. What "
+    "could have been found is said at the level that a verdict used: 5%, or 5% over the number of "
+    f"comparisons. A class of fewer than {FEWEST} test lesions allows no verdict."
+)
 
 
 def arm_title(arm: str) -> str:
