@@ -164,6 +164,16 @@ def test_paper_gets_all_but_the_controls(report):
     assert [selector.strip() for selector in hidden] == ["nav, .tabs > label, .no-print"]
 
 
+def test_the_page_says_how_verdicts_were_adjusted_and_what_each_arm_was_given(report):
+    text = " ".join(Page((report[0] / "index.html").read_text()).text.split())
+    for said in ("was fixed beforehand, on balanced accuracy, and is not adjusted", "each run counted once",
+                 "fewer than 5 test lesions", "a specificity of 0.9 on validation images",
+                 "Generated images that each arm was given"):  # fmt: skip
+        assert said in text
+    row = re.search(r">\+ best generator</th>\s*<td>(.*?)</td>", (report[0] / "index.html").read_text())
+    assert row.group(1) == "240", "40 of each class in two folds"
+
+
 def test_the_page_names_no_machine_and_no_path(report):
     html = (report[0] / "index.html").read_text()
     assert "secret-host" not in html

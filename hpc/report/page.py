@@ -24,6 +24,7 @@ from hpc.report.verdicts import controls, limits, statement
 from hpc.report.words import (
     ADJUSTED,
     COMPARED,
+    THRESHOLD,
     arm_title,
     class_title,
     gain,
@@ -81,7 +82,7 @@ def context(
         "best": evidence.chosen(run, e), "trials": trials, "cost": cost,
         "searched": [name for name in next(iter(trials), {}) if "." in name],
         "quiz": (folder / "quiz.html").exists(),
-        "adjusted": ADJUSTED, "hours": sum(c.device_hours for c in cost),
+        "adjusted": ADJUSTED, "threshold": THRESHOLD, "hours": sum(c.device_hours for c in cost),
         "provenance": evidence.provenance(run, e, made),
         "settings": evidence.settings(e, data),
         "limits": limits(found, data, e.allow_rejected),
