@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import threading
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -285,6 +286,10 @@ def test_every_verdict_has_its_sentence(report, monkeypatch, verdict, sentence):
     row = GainRow(*names, **numbers, verdict=verdict, why="why")
     monkeypatch.setattr(type(found), "headline", row)
     assert statement(found, [], {}).sentence.startswith(sentence)
+    unknown = replace(row, low=np.nan, high=np.nan, mde=np.nan)
+    monkeypatch.setattr(type(found), "headline", unknown)
+    said = statement(found, [], {})
+    assert "nan" not in " ".join([said.sentence, *said.support])
 
 
 def test_the_quiz_has_as_many_real_images_as_generated_ones_and_is_shuffled(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from hpc.report.compared import NOTHING, GainRow
@@ -79,9 +80,10 @@ def _support(found: Tables, row: GainRow) -> list[str]:
     why = row.why.replace("-", "−")
     lines = [
         f"Classifier {row.classifier}: {arm_title(row.arm)}, against {arm_title(row.base)}, the strongest "
-        f"arm without generated images on validation. {why[0].upper()}{why[1:]}. A true gain of "
-        f"{100 * row.mde:.1f} points would be found with a probability of 80%."
+        f"arm without generated images on validation. {why[0].upper()}{why[1:]}."
     ]
+    if isfinite(row.mde):
+        lines[0] += f" A true gain of {100 * row.mde:.1f} points would be found with a probability of 80%."
     plain = found.gain(row.classifier, row.scope, row.arm, PLAIN)
     base = found.gain(row.classifier, row.scope, row.base, PLAIN)
     if plain and base:

@@ -8,7 +8,7 @@ a training image, of any class, was not taken from a held-out one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from scipy.stats import binomtest
 from skin_gan.metrics import copies
 
 Array = NDArray[np.floating]
+CHUNK = 1000  # images held against others at a time: bounds memory
 SIGNIFICANT = 1e-3  # p value below which a share of near copies is no chance
 RATE = (
     0.02  # near copies that are expected at least: the checks' own false alarms, see `metrics.copies.judge`
@@ -96,7 +97,10 @@ def _near(
 
     `same` [N]: known to be identical to a held-out image.
     """
-    found = search.distances(features, images)
+    chunks = [slice(i, i + CHUNK) for i in range(0, len(images), CHUNK)]
+    parts = [search.distances(features[c], images[c]) for c in chunks]
+    columns = ([getattr(part, f.name) for part in parts] for f in fields(copies.Distances))
+    found = copies.Distances(*map(np.concatenate, columns))
     near = same | copies.judge(found, limits)
     suspect = np.flatnonzero(near & ~same)  # few: only these need be held against all training images
     if len(suspect):
