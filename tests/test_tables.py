@@ -3,13 +3,14 @@
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from report_samples import ASKED, COMBINED, STRONGEST, damage, folder_of, make_run, write_choices
+from report_samples import ASKED, CLASSES, COMBINED, STRONGEST, damage, folder_of, make_run, write_choices
 
-from hpc.ablation import choices_file, filter_file
+from hpc import config
+from hpc.ablation import arms, choices_file, filter_file
 from hpc.report import tables as module
 from hpc.report.compared import CONTROL, NOTHING
 from hpc.report.costs import costs
@@ -71,23 +72,28 @@ def test_the_headline_is_fixed_beforehand_and_is_not_adjusted_nor_is_the_plain_a
     assert of(found, COMBINED, measure="accuracy").comparisons == 4  # only its balanced accuracy was fixed
 
 
+def add_arms(run, like: dict[str, str], made: dict[str, int]) -> None:
+    """Arms beyond those of `make_run`, with another's predictions and so many generated images per class."""
+    e = config.load(run.settings)
+    plan = replace(e.ablate.classifiers["head"], ratios=[2.0], filters=["copies"])
+    e.ablate.classifiers["head"] = plan
+    config.save(e, run.settings)
+    for name, other in like.items():
+        for seed in range(2):
+            p = load(folder_of(run, other, 0, seed) / "test.npz")
+            record = {**p.record, "arm": asdict(arms(e.ablate, plan)[name])}
+            record["synthetic"] = dict.fromkeys(p.classes, made.get(name, 40))
+            replace(p, record=record).save(folder_of(run, name, 0, seed) / "test.npz")
+    write_choices(run, validation=dict.fromkeys([*ASKED, *like], 0.5))
+
+
 def test_a_run_of_two_names_counts_once_and_random_controls_and_empty_arms_not_at_all(tmp_path):
     run = make_run(tmp_path)
     twin, random, empty = "best@2", "best/random as copies", "best/copies"
-    for name, like in ((twin, COMBINED), (random, "best"), (empty, PLAIN)):
-        for seed in range(2):
-            p = load(folder_of(run, like, 0, seed) / "test.npz")
-            record = {
-                **p.record,
-                "arm": {**p.record["arm"], "name": name, "synthetic": "add", "source": "best"},
-            }
-            record["synthetic"] = dict.fromkeys(p.classes, 0 if name == empty else 40)
-            if name == random:
-                p.probabilities[:3] = 1 / 3
-            replace(p, record=record).save(folder_of(run, name, 0, seed) / "test.npz")
+    add_arms(run, {twin: COMBINED, random: "best", empty: PLAIN}, {empty: 0})
     found = tables(run, QUICK)
     assert of(found, twin).p_adjusted == found.headline.p and of(found, twin).comparisons == 1
-    assert (of(found, random).comparisons, of(found, random).verdict) == (1, CONTROL)
+    assert (of(found, random).verdict, of(found, "best").verdict) == (CONTROL, "harms")
     assert {of(found, arm).comparisons for arm in ("strong", "best", "shuffled")} == {3}
     assert {of(found, arm, PLAIN).comparisons for arm in ("strong", "best", twin, COMBINED)} == {len(ASKED)}
     assert of(found, empty).verdict == of(found, empty, PLAIN).verdict == NOTHING
@@ -96,11 +102,8 @@ def test_a_run_of_two_names_counts_once_and_random_controls_and_empty_arms_not_a
 
 def test_a_filter_says_what_it_kept(tmp_path):
     run = make_run(tmp_path)
-    for name in ("best/copies", "best/random as copies"):
-        p = load(folder_of(run, "best", 0, 0) / "test.npz")
-        record = {**p.record, "arm": {**p.record["arm"], "name": name, "filter": name.removeprefix("best/")}}
-        replace(p, record=record).save(folder_of(run, name, 0, 0) / "test.npz")
-    for label in p.classes:
+    add_arms(run, dict.fromkeys(["best/copies", "best/random as copies"], "best"), {})
+    for label in CLASSES:
         write_json(filter_file(run, 0, label), {"copies": {"share": 0.25, "kept": [0]}})
     kept = {g.arm: (g.generated, g.kept) for g in tables(run, QUICK).given if g.label == "df"}
     assert kept["best/copies"] == kept["best/random as copies"] == (40, 0.25)
@@ -116,11 +119,17 @@ def test_melanoma_s_threshold_is_that_of_validation_images_of_each_fold_and_seed
             sure = 0.1 + 0.8 * np.eye(3)[p.labels] if fold == 0 else np.full((len(p.labels), 3), 0.9)
             p = replace(p, probabilities=sure)  # fold 1 asks for more than any of its test images has
             p.save(folder_of(run, PLAIN, fold, seed) / "val.npz")
-    rows = {(a.scope, a.measure): a for a in tables(run, QUICK).arms if a.arm == PLAIN}
+    found = tables(run, QUICK)
+    rows = {(a.scope, a.measure): a for a in found.arms if a.arm == PLAIN}
     alone, both = (rows[scope, SENSITIVITY] for scope in (ALONE, POOLED))
     assert 0.5 < alone.value < 0.7 and both.value == pytest.approx(alone.value / 2, abs=0.01)
     assert alone.lesions == 80 and rows[ALONE, "accuracy"].lesions == 260
     assert rows[POOLED, REALISED].value > rows[ALONE, REALISED].value >= 0.8
+    assert not found.problems
+    replace(p, record={**p.record, "id": "another"}).save(folder_of(run, PLAIN, 1, 1) / "val.npz")
+    found = tables(run, QUICK)
+    assert any("val.npz is of another run" in problem for problem in found.problems)
+    assert (PLAIN, POOLED, SENSITIVITY) not in {(a.arm, a.scope, a.measure) for a in found.arms}
 
 
 def test_a_lower_calibration_error_is_a_gain(one_fold):

@@ -25,6 +25,8 @@ def with_alarms(run: RunFolder, classifier: str, runs: Runs) -> tuple[Runs, list
             return p
         try:
             val = load(file)
+            if val.record.get("id") != p.record.get("id"):
+                raise SkinGanError(f"{file} is of another run than {file.with_name('test.npz').name}")
         except SkinGanError as error:
             problems.append(str(error).replace(f"{run.path}/", ""))
             return p
