@@ -97,10 +97,10 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
     from hpc.report import plots
     from hpc.report.tables import LEAKS, PLAIN, read_csv, tables
     from hpc.report.verdicts import limits, statement
-    from hpc.report.words import arm_title
+    from hpc.report.words import ADJUSTED, arm_title
 
     report = plan.run.path / "report"
-    for name in ("arms.csv", "gains.csv", "published.csv", "leakage.csv", "costs.csv"):
+    for name in ("arms.csv", "gains.csv", "images.csv", "published.csv", "leakage.csv", "costs.csv"):
         if (report / name).exists():
             shutil.copyfile(report / name, out / name)
     found = tables(plan.run)
@@ -114,6 +114,7 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
             f"- Split by image: {100 * leak['share']:.1f}% of {leak['test_images']} test images show a "
             "lesion that is also in training; by lesion none do."
         )
+    lines += [f"- {ADJUSTED}"]
     for classifier in found.classifiers:
         for scope in dict.fromkeys(a.scope for a in found.arms if a.classifier == classifier):
             strongest = found.choices[classifier].get("strongest") or PLAIN
@@ -171,14 +172,21 @@ def arm_table(found: Any, rows: list[Any], bases: list[str]) -> list[str]:
 
 
 def percent(value: float, low: float, high: float) -> str:
-    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    known = f"[{100 * low:.1f}, {100 * high:.1f}]" if low <= high else "[not known]"
+    return f"{100 * value:.1f} {known}"
 
 
 def cost(plan: Plan) -> str:
-    """Hours of training over all trials, and hours from the first launch to the last job's end."""
+    """Hours of training in the search, and from the first launch to the last end of a job of any stage.
+
+    The latter hold all stages and launches, and what was waited between: the two are no ratio.
+    """
     folders = [folder for label in plan.experiment.classes for _, folder in plan.trials(label)]
     seconds = sum(row["seconds"] for folder in folders for row in read_jsonl(folder.metrics)[-1:])
     launches = read_jsonl(plan.run.path / "launches.jsonl")
     ended = [(read_json(path) or {}).get("ended", 0.0) for path in plan.run.jobs.glob("*.json")]
     wall = max(ended) - launches[0]["time"]
-    return f"{seconds / 3600:.1f} hours of training in {wall / 3600:.1f} hours of wall time"
+    return (
+        f"{seconds / 3600:.1f} hours of training in the search; {wall / 3600:.1f} hours from the first "
+        "launch to the end of the last job, of all stages and launches"
+    )

@@ -47,6 +47,8 @@ def outcome(name: str, fold: int, seed: int, skill: float, unverified: Sequence[
     p[np.arange(len(y)), guess] = 0.8
     run = ArmRun(CLASSIFIERS["head"], arm(name), seed, f"fold{fold}")
     record = {"id": run.id, "arm": vars(arm(name)), "seed": seed, "seconds": 36.0, "honest": True}
+    made = 0 if arm(name).synthetic == "none" else 40
+    record["real"], record["synthetic"] = dict.fromkeys(CLASSES, 30), dict.fromkeys(CLASSES, made)
     record["unverified"], record["loss"] = list(unverified), [(10, 2.0), (20, 1.0 - skill)]
     return predictions(CLASSES, np.array(photos), np.array(lesions), y, p, record)
 

@@ -20,7 +20,7 @@ from hpc.plan import ABLATE, COMBINE, GENERATE, PREPARE, REPORT, SEARCH, Plan, m
 from hpc.provenance import record_launch
 from hpc.publish import publish, published
 from hpc.report.page import write_report
-from hpc.report.tables import BY_IMAGE, HEADLINE, POOLED, read_csv, tables
+from hpc.report.tables import BY_IMAGE, HEADLINE, read_csv, tables
 from hpc.report.verdicts import controls
 from skin_gan.ablation.arms import ARMS, CONTROLS
 from skin_gan.ablation.parts import image_split, leak, lesion_split
@@ -191,9 +191,9 @@ def controlled(tmp_path_factory) -> Plan:
 
 def test_the_bench_can_tell_what_leaks_and_what_harms(controlled):
     found = tables(controlled.run)
-    verdicts = {g.arm: g.verdict for g in found.gains if (g.scope, g.measure) == (POOLED, HEADLINE)}
+    verdicts = {g.arm: g.verdict for g in found.gains if (g.scope, g.measure) == ("fold 0", HEADLINE)}
     assert verdicts == {"test_copies": "leakage", "shuffled_labels": "harms", "noise": "harms"}
-    leaked = found.gain("head", POOLED, "test_copies", "real")
+    leaked = found.gain("head", "fold 0", "test_copies", "real")
     assert leaked.low > 0, "by number it helps"
     assert found.leaking == {"test_copies"}
 

@@ -181,6 +181,15 @@ class TestLeakage:
             found = leakage(images, features(images), held_out, train, seen)
             assert not found.caught, found.why
 
+    @pytest.mark.parametrize("turns", [0, 3])
+    def test_copies_behind_the_judged_images_are_found_also_turned(self, store: Store, turns: int) -> None:
+        held_out, train, seen = self.sides(store)
+        copied = np.rot90(held_out.images[:9], turns, (2, 3))[..., ::-1]
+        images, rows = np.concatenate([new_images("nv", 100), copied]), np.arange(64)
+        found = leakage(images, features(images[rows]), held_out, train, seen, rows)
+        assert found.caught and (found.identical, found.images, len(found.near)) == (9, 109, 64)
+        assert "of 64 judged of 109" in found.why and "9 of 109 are identical" in found.why
+
     def test_one_identical_image_is_enough(self, store: Store) -> None:
         held_out, train, seen = self.sides(store)
         images = np.concatenate([new_images("nv", 200), held_out.images[:1]])

@@ -6,23 +6,28 @@ import re
 import shutil
 import subprocess
 import threading
+from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from report_samples import CLASSES, COMBINED, damage, folder_of, make_run, origin, write_choices
 from test_browser import FLAGS
 
-from hpc.report.compared import GainRow
+from hpc import config
+from hpc.report.compared import NOTHING, GainRow
 from hpc.report.costs import Cost
 from hpc.report.evidence import data_uri
-from hpc.report.leaks import LeakRow
+from hpc.report.leaks import LeakRow, judge
 from hpc.report.page import write_report
 from hpc.report.quiz import write_quiz
+from hpc.report.sampled import Sampled, used
 from hpc.report.tables import tables, write_csv, write_tables
 from hpc.report.verdicts import statement
 from hpc.report.words import arm_title, gain
 from skin_gan import grids
+from skin_gan.ablation.samples import read_samples
 from skin_gan.portable import CARD
 from skin_gan.portable import FORMAT as CARD_FORMAT
 from skin_gan.run import append_jsonl, write_atomic, write_json
@@ -63,7 +68,7 @@ def make_report(place, photographs: bool = True, **changes):
     head = "class,trial,state,trained_kimg,kid,coverage,copies,optim.lr_g\n"
     write_atomic(run.leaderboard, head + "".join(rows))
     write_json(folder / "sheets.json", {"sheets": entries})
-    leaks = [LeakRow(0, "best", c, 64, 1, 1 / 64, 0.01, 0, 0.5, False, "") for c in CLASSES]
+    leaks = [LeakRow(0, "best", c, 640, 64, 1, 1 / 64, 0.01, 0, 0.5, False, "") for c in CLASSES]
     write_csv(folder / "leakage.csv", leaks, LeakRow)
     if photographs:
         images = {c: (colours(100 + k, 12), colours(200 + k, 12)) for k, c in enumerate(CLASSES)}
@@ -147,7 +152,7 @@ def test_links_lead_to_files_that_are_there_and_pictures_have_a_text(report):
     html = (report[0] / "index.html").read_text()
     page = Page(html)
     files = {link for link in page.links if not link.startswith("#")}
-    tables = {"arms.csv", "gains.csv", "leakage.csv", "costs.csv", "../leaderboard.csv"}
+    tables = {"arms.csv", "gains.csv", "images.csv", "leakage.csv", "costs.csv", "../leaderboard.csv"}
     assert files == {*tables, "quiz.html"}
     assert all((report[0] / link).exists() for link in files)
     assert all(f'id="{link[1:]}"' in html for link in {*page.links} - files)
@@ -158,6 +163,16 @@ def test_paper_gets_all_but_the_controls(report):
     css = (report[0] / "index.html").read_text().partition("@media print {")[2].partition("</style>")[0]
     hidden = re.findall(r"([^{};]+){ *display: none;? *}", css.partition("\n}\n")[0])
     assert [selector.strip() for selector in hidden] == ["nav, .tabs > label, .no-print"]
+
+
+def test_the_page_says_how_verdicts_were_adjusted_and_what_each_arm_was_given(report):
+    text = " ".join(Page((report[0] / "index.html").read_text()).text.split())
+    for said in ("was fixed beforehand, on balanced accuracy, and is not adjusted", "each run counted once",
+                 "fewer than 5 test lesions", "a specificity of 0.9 on validation images",
+                 "Generated images that each arm was given"):  # fmt: skip
+        assert said in text
+    row = re.search(r">\+ best generator</th>\s*<td>(.*?)</td>", (report[0] / "index.html").read_text())
+    assert row.group(1) == "240", "40 of each class in two folds"
 
 
 def test_the_page_names_no_machine_and_no_path(report):
@@ -226,21 +241,55 @@ def test_images_that_leak_take_the_verdict_away(report):
     assert other.word == "helps" and "shuffled/mel" in other.warnings[0]
 
 
+def test_sources_of_finished_runs_are_judged_and_what_cannot_be_is_named_without_its_place(tmp_path):
+    run = make_run(tmp_path)
+    e = config.load(run.settings)
+    place = tmp_path / "disk" / "images"
+    e.ablate.sources = {"mine": str(place)}
+    sampled = object.__new__(Sampled)
+    sampled.run, sampled.e, sampled.a, sampled.sources = run, e, e.ablate, ["mine"]
+    sampled.used, sampled.read, sampled.whole = used(run, e), sampled._read, sampled._whole
+    sampled.there = SimpleNamespace(made_here=lambda name: False, read=lambda *_: read_samples(place, 32))
+    assert sampled.used == {(0, source, label) for source in ("best", "shuffled") for label in CLASSES}
+    assert set(sampled.sets()) == sampled.used | {(0, "mine", label) for label in CLASSES}
+    said = {source: judge(sampled, 0, source, "df", None).why for source in ("mine", "shuffled")}
+    assert "the source mine does not exist" in said["mine"]
+    assert "runs have used the images of shuffled" in said["shuffled"]
+    assert not any(str(tmp_path) in why for why in said.values())
+
+
+def test_what_is_judged_by_features_is_all_that_a_head_has_left_or_a_fixed_random_part():
+    sample = SimpleNamespace(images=np.arange(7000))
+    for unknown, n in ((0, 7000), (256, 7000), (257, 256)):
+        sampled = object.__new__(Sampled)
+        frozen = SimpleNamespace(unknown=lambda images, u=unknown: u, of=lambda images: images)
+        sampled.there = SimpleNamespace(frozen=frozen)
+        rows, features = sampled.judged(sample)
+        assert len(rows) == len(set(rows.tolist())) == n and np.array_equal(rows, features)
+    assert rows.max() > 6000 and np.array_equal(rows, sampled.judged(sample)[0])
+
+
 @pytest.mark.parametrize(
     ("verdict", "sentence"),
     [
         ("harms", "Generated images harm: +1.0 points"),
         ("no benefit shown", "No benefit shown: +1.0 points"),
         ("cannot be resolved", "No benefit shown, and none ruled out: +1.0 points"),
+        (NOTHING, "No verdict: nothing was added"),
     ],
 )
 def test_every_verdict_has_its_sentence(report, monkeypatch, verdict, sentence):
     _, found = report
-    numbers = {"gain": 0.01, "low": -0.02, "high": 0.04, "p": 0.5, "p_adjusted": 1.0, "mde": 0.05}
+    numbers = {"gain": 0.01, "low": -0.02, "high": 0.04, "p": 0.5, "comparisons": 1, "p_adjusted": 0.5,
+               "mde": 0.05}  # fmt: skip
     names = ("head", "pooled", COMBINED, "class_weights", "balanced_accuracy")
     row = GainRow(*names, **numbers, verdict=verdict, why="why")
     monkeypatch.setattr(type(found), "headline", row)
     assert statement(found, [], {}).sentence.startswith(sentence)
+    unknown = replace(row, low=np.nan, high=np.nan, mde=np.nan)
+    monkeypatch.setattr(type(found), "headline", unknown)
+    said = statement(found, [], {})
+    assert "nan" not in " ".join([said.sentence, *said.support])
 
 
 def test_the_quiz_has_as_many_real_images_as_generated_ones_and_is_shuffled(tmp_path):

@@ -1,5 +1,7 @@
 """The statistics may be believed: measures are scikit-learn's, intervals hold the truth, alarms are real."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn import metrics
 
-from skin_gan.ablation import measures, stats
+from skin_gan.ablation import measures, stats, verdict
 from skin_gan.ablation.predictions import Predictions, load, pooled, predictions
 from skin_gan.errors import SkinGanError
 
@@ -49,12 +51,15 @@ class TestMeasures:
             np.testing.assert_allclose(found[name](y, p, w), values, atol=1e-9, err_msg=name)
 
     @pytest.mark.parametrize("ties", [False, True])
-    def test_sensitivity_is_the_best_point_of_the_roc_curve_at_that_specificity(self, ties: bool) -> None:
+    def test_a_threshold_is_the_lowest_that_keeps_the_specificity_on_its_images(self, ties: bool) -> None:
         y, p = example(ties=ties)
         false, true, _ = metrics.roc_curve(y == 1, p[:, 1], drop_intermediate=False)
-        expected = true[false <= 0.1 + 1e-9].max()
-        assert measures.sensitivity_at(y, p, ONE, label=1)[0] == pytest.approx(expected)
-        assert 0 < expected < 1
+        alarms = p[:, 1] > measures.cutoff(y, p, label=1)
+        sensitivity = measures.share(alarms, y == 1, ONE)[0]
+        assert 0 < sensitivity < 1
+        assert sensitivity == pytest.approx(true[false <= 0.1 + 1e-9].max())
+        assert measures.share(~alarms, y != 1, ONE)[0] >= 0.9
+        assert np.isnan(measures.cutoff(np.ones(200, int), p, label=1))
 
     def test_calibration_error_of_known_cases(self) -> None:
         y = np.repeat([0, 1], [160, 40])
@@ -69,10 +74,6 @@ class TestMeasures:
         expected = metrics.recall_score(y, p.argmax(1), labels=[0, 1, 2], average="macro", zero_division=0)
         assert measures.balanced_accuracy(y, p, ONE)[0] == pytest.approx(expected)
         assert np.isfinite(measures.macro_auc(y, p, ONE)[0])
-
-    def test_melanoma_sensitivity_where_there_is_melanoma(self) -> None:
-        assert "mel_sensitivity" in measures.measures(["df", "mel"])
-        assert "mel_sensitivity" not in measures.measures(["df", "nv"])
 
 
 class TestPairedBootstrap:
@@ -119,7 +120,7 @@ class TestPairedBootstrap:
         if effect == 0:
             assert 0.01 <= found <= 0.09
         else:
-            power = np.mean([stats.power(truth, r.se, freedom=r.freedom) for r in results])
+            power = np.mean([verdict.power(truth, r.se, freedom=r.freedom) for r in results])
             assert found == pytest.approx(power, abs=0.12)
 
     def test_photographs_of_one_lesion_count_once(self) -> None:
@@ -146,8 +147,37 @@ class TestPairedBootstrap:
         y, p = example()
         d = stats.draws({0: of(y, p), 1: of(y, np.roll(p, 1, 0))}, measures.balanced_accuracy, 100)
         gain = stats.compare(d, d)
-        assert (gain.estimate, gain.low, gain.high, gain.p) == (0, 0, 0, 1)
-        assert stats.verdict(gain, 1.0).word == "no benefit shown"
+        assert (gain.estimate, gain.p, gain.known) == (0, 1, False)
+        assert verdict.verdict(gain, gain.p).word == "cannot be resolved"
+
+    @staticmethod
+    def of_sizes(sizes: tuple[int, ...]) -> stats.Interval:
+        """The gain of an arm that is right everywhere over one that is wrong in the last class."""
+        y = np.repeat(np.arange(len(sizes)), sizes)
+        base = np.eye(len(sizes))[np.where(y == len(sizes) - 1, 0, y)]
+        base[0] = np.roll(base[0], 1)
+        runs = [{0: of(y, x)} for x in (np.eye(len(sizes))[y], base)]
+        return stats.compare(*(stats.draws(r, measures.balanced_accuracy, 200) for r in runs))
+
+    def test_a_class_of_one_lesion_has_no_variance_that_could_be_known(self) -> None:
+        gain = self.of_sizes((100, 100, 1))
+        assert gain.estimate > 0.33 and not gain.known and gain.p == 1
+        found = verdict.verdict(gain, gain.p)
+        assert found.word == "cannot be resolved" and "c2 has 1 test lesion" in found.why
+
+    def test_a_class_of_few_lesions_takes_the_verdict_and_is_named(self) -> None:
+        few, enough = (self.of_sizes((100, 100, n)) for n in (stats.FEWEST - 1, stats.FEWEST))
+        assert few.known and few.p < 0.001
+        assert "c2 has 4 test lesions: fewer than 5" in verdict.verdict(few, few.p).why
+        assert verdict.verdict(enough, enough.p).word == "helps"
+
+    def test_a_measure_rests_on_the_lesions_of_its_classes(self) -> None:
+        y, p = example()
+        drawn = stats.draws({0: of(y, p)}, measures.accuracy, 50)
+        of_one = replace(drawn, rests_on=measures.rests_on("recall_c2", ["c0", "c1", "c2", "c3"]))
+        assert (drawn.lesions, of_one.lesions) == (200, (y == 2).sum())
+        assert measures.rests_on("accuracy", ["mel"]) == () and measures.rests_on("ece", ["mel"]) == ()
+        assert measures.rests_on("mel_sensitivity", ["df", "mel"]) == ("mel",)
 
     def test_one_seed_says_that_it_does_not_know_the_seeds_part(self) -> None:
         y, p = example()
@@ -190,14 +220,14 @@ class TestPairedBootstrap:
 
 class TestManyComparisons:
     def test_holm_by_hand(self) -> None:
-        assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-        assert stats.holm([0.9, 0.8]) == [1, 1]
-        assert stats.holm([]) == []
+        assert verdict.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+        assert verdict.holm([0.9, 0.8]) == [1, 1]
+        assert verdict.holm([]) == []
 
     @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
     @settings(max_examples=50, deadline=None)
     def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(self, p: list[float]) -> None:
-        adjusted = np.array(stats.holm(p))
+        adjusted = np.array(verdict.holm(p))
         assert (adjusted >= np.array(p) - 1e-12).all()
         assert (adjusted <= np.minimum(1, len(p) * np.array(p)) + 1e-12).all()
         assert (np.diff(adjusted[np.argsort(p)]) >= 0).all()
@@ -207,7 +237,7 @@ class TestManyComparisons:
         z = 0.7 * rng.normal(size=(4000, 1)) + np.sqrt(1 - 0.49) * rng.normal(size=(4000, 10))
         p = 2 * norm.sf(np.abs(z))
         assert (p.min(1) < 0.05).mean() > 0.2  # unadjusted
-        assert 0.01 < np.mean([min(stats.holm(row.tolist())) < 0.05 for row in p]) < 0.055
+        assert 0.01 < np.mean([min(verdict.holm(row.tolist())) < 0.05 for row in p]) < 0.055
 
 
 class TestVerdict:
@@ -229,19 +259,32 @@ class TestVerdict:
         ],
     )
     def test_words(self, estimate: float, se: float, p: float, word: str) -> None:
-        verdict = stats.verdict(self.gain(estimate, se), p)
-        assert verdict.word == word
-        assert f"{100 * estimate:+.1f} points" in verdict.why and "1000 lesions" in verdict.why
+        found = verdict.verdict(self.gain(estimate, se), p)
+        assert found.word == word
+        assert f"{100 * estimate:+.1f} points" in found.why and "1000 lesions" in found.why
+
+    def test_what_could_be_found_is_said_at_the_level_that_was_used(self) -> None:
+        gain = self.gain(0.01, 0.02)
+        alone, among = (verdict.verdict(gain, 0.9, n) for n in (1, 20))
+        assert alone.mde == pytest.approx(2.80 * 0.02, rel=0.01)
+        assert among.mde == pytest.approx((3.02 + 0.84) * 0.02, rel=0.01)  # two-sided at 0.05 / 20
+        assert "7.7 points" in among.why and "p = 0.900 adjusted for 20" in among.why
+        needed = [int(v.why.split("about ")[1].split()[0]) for v in (alone, among)]
+        assert needed[1] == pytest.approx(needed[0] * (among.mde / alone.mde) ** 2, rel=0.01)
+
+    def test_what_only_the_correction_takes_away_is_said_so(self) -> None:
+        why = verdict.verdict(self.gain(0.05, 0.02), 0.2, 16).why
+        assert "excludes 0, but not after correction for 16 comparisons" in why and "cannot tell 0" not in why
 
     def test_detectable_difference_and_power_agree(self) -> None:
-        assert stats.power(stats.minimum_detectable(0.01), 0.01) == pytest.approx(0.8, abs=1e-3)
-        assert stats.power(0.0, 0.01) == pytest.approx(0.05)
+        assert verdict.power(stats.minimum_detectable(0.01), 0.01) == pytest.approx(0.8, abs=1e-3)
+        assert verdict.power(0.0, 0.01) == pytest.approx(0.05)
 
     def test_lesions_needed_grow_with_the_square_until_seeds_are_the_limit(self) -> None:
-        few = stats.lesions_needed(0.04, self.gain(0.0, 0.02))
-        many = stats.lesions_needed(0.02, self.gain(0.0, 0.02))
+        few = verdict.lesions_needed(0.04, self.gain(0.0, 0.02))
+        many = verdict.lesions_needed(0.02, self.gain(0.0, 0.02))
         assert few is not None and many == pytest.approx(4 * few, abs=4)
-        assert stats.lesions_needed(0.02, self.gain(0.0, 0.02, seeds=0.02)) is None
+        assert verdict.lesions_needed(0.02, self.gain(0.0, 0.02, seeds=0.02)) is None
 
 
 class TestPredictions:

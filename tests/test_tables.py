@@ -3,22 +3,28 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
-from report_samples import ASKED, COMBINED, STRONGEST, damage, folder_of, make_run, write_choices
+from report_samples import ASKED, CLASSES, COMBINED, STRONGEST, damage, folder_of, make_run, write_choices
 
-from hpc.ablation import choices_file
+from hpc import config
+from hpc.ablation import arms, choices_file, filter_file
 from hpc.report import tables as module
+from hpc.report.compared import CONTROL, NOTHING
 from hpc.report.costs import costs
 from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, read_csv, tables, write_tables
+from skin_gan.ablation.measures import REALISED, SENSITIVITY
 from skin_gan.ablation.predictions import load
-from skin_gan.ablation.stats import holm
+from skin_gan.ablation.verdict import holm
 from skin_gan.run import append_jsonl, write_json
 
 QUICK = 300  # resamples
+ALONE = "fold 0"  # the scope of a sweep that was tested on one fold
 
 
-def of(found: module.Tables, arm: str, base: str = STRONGEST, scope: str = POOLED, measure: str = HEADLINE):
+def of(found: module.Tables, arm: str, base: str = STRONGEST, scope: str = ALONE, measure: str = HEADLINE):
     return found.gain("head", scope, arm, base, measure)
 
 
@@ -41,8 +47,8 @@ def test_an_arm_that_helps_one_that_harms_and_one_that_changes_nothing(one_fold)
 
 def test_the_headline_is_the_combined_arm_against_the_strongest_conventional_one(one_fold):
     _, found = one_fold
-    assert found.headline == of(found, COMBINED, STRONGEST, POOLED, HEADLINE)
-    assert found.scopes == [POOLED]
+    assert found.headline == of(found, COMBINED, STRONGEST, ALONE, HEADLINE)
+    assert found.scopes == [ALONE]
     assert not found.missing
     assert not found.problems
 
@@ -53,6 +59,77 @@ def test_p_values_are_adjusted_over_the_arms_of_one_base_and_measure(one_fold):
         family = [g for g in found.gains if (g.base, g.measure) == (PLAIN, measure)]
         assert len(family) == len(ASKED)  # the combined arm too, and not the base itself
         assert [g.p_adjusted for g in family] == pytest.approx(holm([g.p for g in family]))
+        assert {g.comparisons for g in family} == {len(ASKED)}
+
+
+def test_the_headline_is_fixed_beforehand_and_is_not_adjusted_nor_is_the_plain_arm(one_fold):
+    _, found = one_fold
+    row = found.headline
+    assert (row.comparisons, row.p_adjusted) == (1, row.p)
+    assert of(found, PLAIN).comparisons == 1
+    family = [of(found, arm) for arm in ("strong", "best", "shuffled")]
+    assert [g.p_adjusted for g in family] == pytest.approx(holm([g.p for g in family]))
+    assert of(found, COMBINED, measure="accuracy").comparisons == 4  # only its balanced accuracy was fixed
+
+
+def add_arms(run, like: dict[str, str], made: dict[str, int]) -> None:
+    """Arms beyond those of `make_run`, with another's predictions and so many generated images per class."""
+    e = config.load(run.settings)
+    plan = replace(e.ablate.classifiers["head"], ratios=[2.0], filters=["copies"])
+    e.ablate.classifiers["head"] = plan
+    config.save(e, run.settings)
+    for name, other in like.items():
+        for seed in range(2):
+            p = load(folder_of(run, other, 0, seed) / "test.npz")
+            record = {**p.record, "arm": asdict(arms(e.ablate, plan)[name])}
+            record["synthetic"] = dict.fromkeys(p.classes, made.get(name, 40))
+            replace(p, record=record).save(folder_of(run, name, 0, seed) / "test.npz")
+    write_choices(run, validation=dict.fromkeys([*ASKED, *like], 0.5))
+
+
+def test_a_run_of_two_names_counts_once_and_random_controls_and_empty_arms_not_at_all(tmp_path):
+    run = make_run(tmp_path)
+    twin, random, empty = "best@2", "best/random as copies", "best/copies"
+    add_arms(run, {twin: COMBINED, random: "best", empty: PLAIN}, {empty: 0})
+    found = tables(run, QUICK)
+    assert of(found, twin).p_adjusted == found.headline.p and of(found, twin).comparisons == 1
+    assert (of(found, random).verdict, of(found, "best").verdict) == (CONTROL, "harms")
+    assert {of(found, arm).comparisons for arm in ("strong", "best", "shuffled")} == {3}
+    assert {of(found, arm, PLAIN).comparisons for arm in ("strong", "best", twin, COMBINED)} == {len(ASKED)}
+    assert of(found, empty).verdict == of(found, empty, PLAIN).verdict == NOTHING
+    assert {(g.generated, g.kept) for g in found.given if g.arm == empty} == {(0, None)}
+
+
+def test_a_filter_says_what_it_kept(tmp_path):
+    run = make_run(tmp_path)
+    add_arms(run, dict.fromkeys(["best/copies", "best/random as copies"], "best"), {})
+    for label in CLASSES:
+        write_json(filter_file(run, 0, label), {"copies": {"share": 0.25, "kept": [0]}})
+    kept = {g.arm: (g.generated, g.kept) for g in tables(run, QUICK).given if g.label == "df"}
+    assert kept["best/copies"] == kept["best/random as copies"] == (40, 0.25)
+    assert kept["best"] == (40, None) and kept[PLAIN] == (0, None)
+
+
+def test_melanoma_s_threshold_is_that_of_validation_images_of_each_fold_and_seed(tmp_path):
+    run = make_run(tmp_path, folds=(0, 1))
+    assert not [a for a in tables(run, QUICK).arms if a.measure == SENSITIVITY], "no validation images"
+    for fold in (0, 1):
+        for seed in range(2):
+            p = load(folder_of(run, PLAIN, fold, seed) / "test.npz")
+            sure = 0.1 + 0.8 * np.eye(3)[p.labels] if fold == 0 else np.full((len(p.labels), 3), 0.9)
+            p = replace(p, probabilities=sure)  # fold 1 asks for more than any of its test images has
+            p.save(folder_of(run, PLAIN, fold, seed) / "val.npz")
+    found = tables(run, QUICK)
+    rows = {(a.scope, a.measure): a for a in found.arms if a.arm == PLAIN}
+    alone, both = (rows[scope, SENSITIVITY] for scope in (ALONE, POOLED))
+    assert 0.5 < alone.value < 0.7 and both.value == pytest.approx(alone.value / 2, abs=0.01)
+    assert alone.lesions == 80 and rows[ALONE, "accuracy"].lesions == 260
+    assert rows[POOLED, REALISED].value > rows[ALONE, REALISED].value >= 0.8
+    assert not found.problems
+    replace(p, record={**p.record, "id": "another"}).save(folder_of(run, PLAIN, 1, 1) / "val.npz")
+    found = tables(run, QUICK)
+    assert any("val.npz is of another run" in problem for problem in found.problems)
+    assert (PLAIN, POOLED, SENSITIVITY) not in {(a.arm, a.scope, a.measure) for a in found.arms}
 
 
 def test_a_lower_calibration_error_is_a_gain(one_fold):
@@ -68,7 +145,9 @@ def test_the_files_hold_every_row_and_say_how_many_images_it_rests_on(one_fold, 
     arms, gains = (read_csv(tmp_path / f"{name}.csv") for name in ("arms", "gains"))
     assert len(arms) == len(found.arms) and len(gains) == len(found.gains)
     assert list(arms[0])[:6] == ["classifier", "arm", "scope", "seeds", "folds", "measure"]
-    assert {(a["seeds"], a["folds"], a["images"], a["lesions"]) for a in arms} == {("0 1", "0", "390", "260")}
+    assert {(a["seeds"], a["folds"], a["images"]) for a in arms} == {("0 1", "0", "390")}
+    lesions = {a["measure"]: a["lesions"] for a in arms}
+    assert (lesions[HEADLINE], lesions["recall_df"], lesions["recall_nv"]) == ("260", "60", "120")
     assert list(gains[0])[-4:] == ["p_adjusted", "mde", "verdict", "why"]
     assert all(float(a["low"]) <= float(a["value"]) <= float(a["high"]) for a in arms)
 
@@ -77,7 +156,7 @@ def test_two_folds_are_pooled_and_the_search_s_own_is_shown_alone(tmp_path):
     found = tables(make_run(tmp_path, folds=(0, 1)), QUICK)
     images = {a.scope: (a.folds, a.images) for a in found.arms if a.arm == PLAIN}
     assert images == {POOLED: ("0 1", 780), "fold 0": ("0", 390)}
-    assert of(found, COMBINED, scope="fold 0").verdict == "helps"
+    assert of(found, COMBINED, scope=ALONE).verdict == "helps"
     assert found.headline.scope == POOLED
     pooled, alone = (of(found, COMBINED, scope=scope) for scope in found.scopes)
     assert pooled.high - pooled.low < alone.high - alone.low
@@ -155,9 +234,9 @@ def test_a_split_by_image_is_a_scope_of_its_own_and_no_headline(tmp_path):
             source = load(folder_of(run, arm, 0, seed) / "test.npz")
             source.save(folder_of(run, arm, None, seed) / "test.npz")
     found = tables(run, QUICK)
-    assert {a.scope for a in found.arms} == {POOLED, BY_IMAGE}
+    assert {a.scope for a in found.arms} == {ALONE, BY_IMAGE}
     assert {(g.arm, g.base) for g in found.gains if g.scope == BY_IMAGE} == {("best", PLAIN)}
-    assert found.scopes == [POOLED] and found.headline.scope == POOLED
+    assert found.scopes == [ALONE] and found.headline.scope == ALONE
 
 
 def test_a_sweep_without_any_run_gives_empty_tables(tmp_path):

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
+from hpc.ablation import PLAIN, RANDOM
 from skin_gan.ablation.arms import CONTROLS
-from skin_gan.ablation.measures import LOWER_IS_BETTER, Array, Labels, Measure, measures
+from skin_gan.ablation.measures import (
+    LOWER_IS_BETTER,
+    MELANOMA,
+    REALISED,
+    SENSITIVITY,
+    Array,
+    measures,
+    rests_on,
+    share,
+)
 from skin_gan.ablation.predictions import Predictions, pooled
-from skin_gan.ablation.stats import Draws, compare, draws, holm, interval, verdict
+from skin_gan.ablation.stats import Draws, compare, draws_of, interval, test_images
+from skin_gan.ablation.verdict import holm, verdict
 from skin_gan.errors import SkinGanError
+from skin_gan.run import content_hash
+
+# In place of a verdict on an arm for which no generated image was left, or that was given them at random
+NOTHING, CONTROL = "nothing was added", "control"
 
 
 @dataclass(frozen=True)
@@ -28,7 +44,7 @@ class ArmRow:
     low: float
     high: float
     images: int
-    lesions: int
+    lesions: int  # that the measure is of: a recall's are of its class
 
 
 @dataclass(frozen=True)
@@ -44,8 +60,9 @@ class GainRow:
     low: float
     high: float
     p: float
-    p_adjusted: float  # Holm, over the arms that are compared with this base in this measure; controls apart
-    mde: float  # gain that would be found with probability 0.8
+    comparisons: int  # that p is adjusted for, see `adjusted`; 1: it is not
+    p_adjusted: float  # Holm
+    mde: float  # gain that would be found with probability 0.8 at 0.05 / comparisons
     verdict: str
     why: str
 
@@ -58,6 +75,23 @@ class Scope:
     name: str
     splits: Sequence[str]  # such as fold-0
     arms: Mapping[str, Mapping[int, Predictions]]  # by arm and seed
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Of each arm's predictions: equal for two names of one run."""
+        return {
+            arm: content_hash([[seed, p.probabilities.tobytes().hex()] for seed, p in runs.items()])
+            for arm, runs in self.arms.items()
+        }
+
+    def empty(self, arm: str) -> bool:
+        """Whether it was to be given generated images and got none, in any fold."""
+        found = [fold for p in self.arms[arm].values() for fold in p.record["folds"]]
+        return found[0]["arm"]["synthetic"] != "none" and not any(sum(f["synthetic"].values()) for f in found)
+
+    def no_verdict(self, arm: str) -> str:
+        """What is said in place of a verdict; "" where there is to be one."""
+        return NOTHING if self.empty(arm) else CONTROL if f"/{RANDOM}" in arm else ""
 
 
 @dataclass(frozen=True)
@@ -86,25 +120,40 @@ def scope(
 
 def measure(of: Scope, resamples: int) -> Measured:
     """All measures of all arms. What cannot be measured is named and left out."""
-    found, problems = {}, []
+    problems: list[str] = []
+    by_test: dict[str, dict[str, Mapping[int, Predictions]]] = {}
     for arm, runs in of.arms.items():
-        by_name = measures(next(iter(runs.values())).classes)
         try:
-            both = draws(runs, _all(by_name), resamples)
+            by_test.setdefault(test_images(runs), {})[arm] = runs
         except SkinGanError as e:
             problems.append(f"{of.classifier}, {arm}, {of.name}: {e}")
-            continue
-        found[arm] = {m: replace(both, values=both.values[..., i]) for i, m in enumerate(by_name)}
+    drawn: dict[str, Draws] = {}
+    for arms in by_test.values():
+        drawn |= draws_of(arms, _all, resamples)
+    found = {
+        arm: _by_measure(drawn[arm], next(iter(of.arms[arm].values()))) for arm in of.arms if arm in drawn
+    }
     return Measured(of, found, problems)
 
 
-def _all(by_name: Mapping[str, Measure]) -> Measure:
-    """Every measure as one with values [B,M]: resampling the lesions takes longest, and is done once."""
+def _by_measure(both: Draws, run: Predictions) -> dict[str, Draws]:
+    names = [*measures(run.classes), *([SENSITIVITY, REALISED] if MELANOMA in run.classes else [])]
+    return {
+        name: replace(both, values=both.values[..., i], rests_on=rests_on(name, run.classes))
+        for i, name in enumerate(names)
+    }
 
-    def stacked(y: Labels, p: Array, w: Array) -> Array:
-        return np.stack([measure(y, p, w) for measure in by_name.values()], axis=1)
 
-    return stacked
+def _all(run: Predictions, w: Array) -> Array:
+    """Every measure [B,M] of a run: resampling the lesions takes longest, and is done once."""
+    found = [measure(run.labels, run.probabilities, w) for measure in measures(run.classes).values()]
+    if MELANOMA in run.classes:
+        positive = run.labels == run.classes.index(MELANOMA)
+        unknown = np.full(len(w), np.nan)
+        found += [unknown] * 2 if run.alarms is None else [
+            share(run.alarms, positive, w), share(~run.alarms, ~positive, w)
+        ]  # fmt: skip
+    return np.stack(found, axis=1)
 
 
 def arm_rows(m: Measured) -> list[ArmRow]:
@@ -126,8 +175,13 @@ def arm_rows(m: Measured) -> list[ArmRow]:
     return rows
 
 
-def gain_rows(m: Measured, base: str) -> tuple[list[GainRow], list[str]]:
-    """Every other arm minus `base`, a measure at a time; and what could not be compared."""
+def gain_rows(
+    m: Measured, base: str, primary: tuple[str, str] | None = None
+) -> tuple[list[GainRow], list[str]]:
+    """Every other arm minus `base`, a measure at a time; and what could not be compared.
+
+    `primary`: arm and measure of the one comparison that was fixed beforehand.
+    """
     rows: list[GainRow] = []
     problems: dict[str, None] = {}
     for name in m.draws.get(base, {}):
@@ -140,18 +194,39 @@ def gain_rows(m: Measured, base: str) -> tuple[list[GainRow], list[str]]:
             except SkinGanError as e:
                 if "not defined" not in str(e):
                     problems[f"{m.scope.classifier}, {arm} against {base}, {m.scope.name}: {e}"] = None
-        p_adjusted = adjusted({arm: x.p for arm, x in found.items()})
+        first = primary[0] if primary and primary[1] == name else None
+        tested = adjusted(m.scope, {arm: x.p for arm, x in found.items()}, base, first)
         for arm, x in found.items():
-            p = p_adjusted[arm]
-            v = verdict(x, p)
+            p, n = tested[arm]
+            v = verdict(x, p, n)
+            said = m.scope.no_verdict(arm)
             rows.append(
-                GainRow(m.scope.classifier, m.scope.name, arm, base, name, x.estimate, x.low, x.high, x.p, p,
-                        x.mde, v.word, v.why)
+                GainRow(m.scope.classifier, m.scope.name, arm, base, name, x.estimate, x.low, x.high, x.p, n,
+                        p, v.mde, said or v.word, "" if said == NOTHING else v.why)
             )  # fmt: skip
     return rows, list(problems)
 
 
-def adjusted(p: Mapping[str, float]) -> dict[str, float]:
-    """p values by arm, adjusted over all arms but the controls, which ask nothing; those among themselves."""
-    families = [[arm for arm in p if (arm in CONTROLS) == control] for control in (False, True)]
-    return {arm: x for arms in families for arm, x in zip(arms, holm([p[a] for a in arms]), strict=True)}
+def adjusted(
+    of: Scope, p: Mapping[str, float], base: str, primary: str | None = None
+) -> dict[str, tuple[float, int]]:
+    """By arm its adjusted p value, and for how many comparisons.
+
+    Holm is over what is explored, each run once, whatever arms it is called. Not explored, and with p as it
+    is: the primary comparison, fixed beforehand; the plain arm, itself a base; random controls of filters;
+    what equals the base or was given nothing. The bench's controls are a family of their own.
+    """
+    runs = of.fingerprints
+    first: dict[str, str] = {}  # arm that stands for a run
+    for arm in sorted(p, key=lambda arm: arm != primary):
+        first.setdefault(runs[arm], arm)
+    found: dict[str, tuple[float, int]] = {}
+    for controls in (True, False):
+        family = [
+            arm
+            for arm in first.values()
+            if (arm in CONTROLS) == controls
+            and not (arm in (primary, PLAIN) or of.no_verdict(arm) or runs[arm] == runs[base])
+        ]
+        found |= {a: (x, len(family)) for a, x in zip(family, holm([p[a] for a in family]), strict=True)}
+    return {arm: found.get(first[runs[arm]], (x, 1)) for arm, x in p.items()}

@@ -29,11 +29,12 @@ class LeakRow:
     fold: int
     source: str
     label: str
-    images: int
+    images: int  # in the set, all looked through for identical ones
+    judged: int  # of these, by their features too
     near: int  # judged near copies of test images
-    share: float | None  # of `images`, 0..1; None where the set could not be judged
+    share: float | None  # of `judged`, 0..1; None where the set could not be judged
     expected: float | None  # the share among training images, 0..1
-    identical: int
+    identical: int  # to a test image, turned or mirrored
     p: float | None
     caught: bool
     why: str
@@ -58,18 +59,26 @@ def judge(sampled: Sampled, fold: int, source: str, label: str, seen: Seen) -> L
             raise found
         return _judge(sampled, fold, source, label, found, seen)
     except SkinGanError as error:
-        why = str(error).replace(f"{sampled.run.path}/", "")
-        return LeakRow(fold, source, label, 0, 0, None, None, 0, None, False, f"not judged: {why}")
+        why = nameless(str(error), sampled.run.path, source, sampled.a.sources.get(source))
+        return LeakRow(fold, source, label, 0, 0, 0, None, None, 0, None, False, f"not judged: {why}")
+
+
+def nameless(message: str, run: Path, source: str, place: str | None) -> str:
+    """Without where on this machine the sweep and the source's images are: the table is published."""
+    message = message.replace(f"{run}/", "")
+    for path in (Path(place).resolve(), Path(place), place) if place else ():
+        message = message.replace(str(path), f"the source {source}")
+    return message
 
 
 def _judge(sampled: Sampled, fold: int, source: str, label: str, sample: SampleSet, seen: Seen) -> LeakRow:
-    images, features = sampled.features(sample)
+    rows, features = sampled.judged(sample)
     with one_thread():
         held_out, train = (real_images(sampled, fold, label, part) for part in ("test", "train"))
-        found = leakage(images, features, held_out, train, seen(fold))
+        found = leakage(sample.images, features, held_out, train, seen(fold), rows)
     return LeakRow(
-        fold, source, label, len(images), int(found.near.sum()), found.share, found.expected, found.identical,
-        found.p, found.caught, found.why,
+        fold, source, label, found.images, len(rows), int(found.near.sum()), found.share, found.expected,
+        found.identical, found.p, found.caught, found.why,
     )  # fmt: skip
 
 

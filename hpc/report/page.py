@@ -19,15 +19,27 @@ from hpc.publish import SOURCES
 from hpc.report import evidence, plots
 from hpc.report.compared import ArmRow, GainRow
 from hpc.report.costs import Cost
-from hpc.report.tables import BY_IMAGE, HEADLINE, LEAKS, PLAIN, POOLED, Tables, read_csv
+from hpc.report.tables import BY_IMAGE, HEADLINE, LEAKS, PLAIN, Tables, read_csv
 from hpc.report.verdicts import controls, limits, statement
-from hpc.report.words import COMPARED, arm_title, class_title, gain, measure_title, number, span, value
+from hpc.report.words import (
+    ADJUSTED,
+    COMPARED,
+    THRESHOLD,
+    arm_title,
+    class_title,
+    gain,
+    measure_title,
+    number,
+    span,
+    value,
+)
+from skin_gan.ablation.measures import REALISED, SENSITIVITY
 from skin_gan.portable import NOTICE
 from skin_gan.run import RunFolder, read_json, write_atomic
 
 TEMPLATES = Path(__file__).parent / "templates"
 SPLIT = "split.json"  # how much a split by image leaks: skin_gan.ablation.parts.Leak
-COLUMNS = ("accuracy", "macro_auc", "ece", "mel_sensitivity")  # beside balanced accuracy
+COLUMNS = ("accuracy", "macro_auc", "ece", SENSITIVITY, REALISED)  # beside balanced accuracy
 
 
 def write_report(
@@ -70,7 +82,8 @@ def context(
         "best": evidence.chosen(run, e), "trials": trials, "cost": cost,
         "searched": [name for name in next(iter(trials), {}) if "." in name],
         "quiz": (folder / "quiz.html").exists(),
-        "hours": sum(c.device_hours for c in cost), "provenance": evidence.provenance(run, e, made),
+        "adjusted": ADJUSTED, "threshold": THRESHOLD, "hours": sum(c.device_hours for c in cost),
+        "provenance": evidence.provenance(run, e, made),
         "settings": evidence.settings(e, data),
         "limits": limits(found, data, e.allow_rejected),
     }  # fmt: skip
@@ -91,6 +104,7 @@ def panel(found: Tables, classifier: str, place: int) -> dict[str, Any]:
         "tables": [table(found, classifier, scope, bases) for scope in scopes],
         "forests": forests(found, classifier, scopes[0], bases, place) if scopes else [],
         "recalls": recall_plot(found, classifier, scopes[0], place) if scopes else None,
+        "images": images(found, classifier),
         "losses": loss_plot(found, classifier, place),
         "classes": found.classes.get(scopes[0], {}) if scopes else {},
         "controls": [said for name, said, _ in controls(found) if name == classifier],
@@ -108,13 +122,14 @@ def table(found: Tables, classifier: str, scope: str, bases: Sequence[str]) -> d
         rows.append(
             {
                 "arm": arm, "role": role(found, classifier, arm), "source": found.sources.get(arm, ""),
+                "generated": generated(found, classifier, scope, arm),
                 "seeds": len(by[HEADLINE].seeds.split()), "verdict": against[0].verdict if against[0] else "",
                 "cells": [cell(by[HEADLINE]), *map(gain_cell, against), *others],
             }
         )  # fmt: skip
     heads = [measure_title(HEADLINE), *(f"over {arm_title(b)}" for b in bases), *map(measure_title, COLUMNS)]
     return {
-        "scope": scope, "pooled": scope == POOLED, "folds": mine[0].folds.split(), "heads": heads,
+        "scope": scope, "whole": scope == found.scopes[0], "folds": mine[0].folds.split(), "heads": heads,
         "rows": rows, "extent": f"{mine[0].images} test images of {mine[0].lesions} lesions",
     }  # fmt: skip
 
@@ -123,6 +138,25 @@ def role(found: Tables, classifier: str, arm: str) -> str:
     chosen = found.choices.get(classifier, {})
     named = {chosen.get("strongest"): "strongest conventional", chosen.get("combined"): "headline"}
     return named.get(arm, "")
+
+
+def generated(found: Tables, classifier: str, scope: str, arm: str) -> int | None:
+    """Generated images that the arm was given, over the scope's folds; None for an arm without a source."""
+    splits = [f"fold-{fold}" for a in found.arms if (a.classifier, a.scope, a.arm, a.measure)
+              == (classifier, scope, arm, HEADLINE) for fold in a.folds.split()]  # fmt: skip
+    counts = [g.generated for g in found.given if (g.classifier, g.arm) == (classifier, arm)
+              and g.split in splits]  # fmt: skip
+    return sum(counts) if arm in found.sources else None
+
+
+def images(found: Tables, classifier: str) -> list[dict[str, Any]]:
+    """For each arm with generated images, and each split: those of each class, and the share kept."""
+    out = []
+    mine = [g for g in found.given if g.classifier == classifier and g.arm in found.sources]
+    for (arm, split), rows in groupby(mine, key=lambda g: (g.arm, g.split)):
+        cells = [(g.label, g.generated, "" if g.kept is None else f"{value(g.kept)}% kept") for g in rows]
+        out.append({"arm": arm, "split": split.replace("-", " "), "cells": cells})
+    return out
 
 
 def cell(row: ArmRow | None) -> dict[str, Any]:

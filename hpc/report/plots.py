@@ -16,7 +16,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hpc.report.compared import ArmRow, GainRow
+from hpc.report.compared import CONTROL, NOTHING, ArmRow, GainRow
 from hpc.report.words import arm_title, gain, measure_title, span, unit
 from skin_gan.ablation.arms import CONTROLS
 
@@ -26,8 +26,9 @@ LABEL = 22  # letters of an arm's name in a line: the rest of the width is for w
 COLOURS = {"ink": "#1a1b1c", "soft": "#6a6b6c", "line": "#d0d1d2", "good": "#0a7b5c", "bad": "#b23a2a",
            "unsure": "#5a6b8c", "accent": "#1c5d99"}  # fmt: skip
 VERDICTS = {"helps": "good", "harms": "bad", "no benefit shown": "unsure", "cannot be resolved": "unsure",
-            "leakage": "bad"}  # fmt: skip
-MARKS = {"helps": "^", "harms": "v", "no benefit shown": "o", "cannot be resolved": "s", "leakage": "x"}
+            "leakage": "bad", NOTHING: "soft", CONTROL: "soft"}  # fmt: skip
+MARKS = {"helps": "^", "harms": "v", "no benefit shown": "o", "cannot be resolved": "s", "leakage": "x",
+         NOTHING: "_", CONTROL: "."}  # fmt: skip
 TOLD, LINES = ("soft", "accent", "good"), ("-", "--", "-")  # of up to three arms in one figure
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "skin-gan", "font.size": 9, "axes.edgecolor": COLOURS["line"],

@@ -2,10 +2,11 @@
 
     report/arms.csv    a row per classifier, arm, scope and measure: `hpc.report.compared.ArmRow`
     report/gains.csv   a row per classifier, scope, arm, base and measure: `hpc.report.compared.GainRow`
+    report/images.csv  a row per classifier, arm, split and class: `hpc.report.given.GivenRow`
     report/published.csv   a row per classifier and measure with published numbers: `hpc.report.published`
 
-A scope is which images were tested on: `pooled` over all folds; `fold F`, the search's own fold, where there
-are several; `by image`, the split that leaks. Bases are the plain arm, and the conventional arm that was
+A scope is which images were tested on: `pooled` over several folds; `fold F`, the only fold, or beside others
+the search's own; `by image`, the split that leaks. Bases are the plain arm, and the conventional arm that was
 strongest on validation images.
 """
 
@@ -22,7 +23,9 @@ from hpc import config
 from hpc.ablation import BEST, part
 from hpc.report.compared import ArmRow, GainRow, Scope, arm_rows, gain_rows, measure, scope
 from hpc.report.finished import Finished, Gap, classifiers, finished
+from hpc.report.given import GivenRow, given_rows
 from hpc.report.published import PublishedRow, published_rows
+from hpc.report.thresholds import with_alarms
 from skin_gan.ablation.stats import RESAMPLES
 from skin_gan.run import RunFolder, write_atomic
 
@@ -41,6 +44,7 @@ class Tables:
     fold: int  # the search's own
     arms: list[ArmRow] = field(default_factory=list)
     gains: list[GainRow] = field(default_factory=list)
+    given: list[GivenRow] = field(default_factory=list)
     published: list[PublishedRow] = field(default_factory=list)
     missing: list[Gap] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # choices and comparisons that could not be made
@@ -66,14 +70,18 @@ class Tables:
         return list(dict.fromkeys(a.scope for a in self.arms if a.scope != BY_IMAGE))
 
     @property
+    def pair(self) -> tuple[str, str]:
+        """Arm and base of the headline, as fixed on validation images."""
+        chosen = self.choices.get(next(iter(self.classifiers), ""), {})
+        return chosen.get("combined") or BEST, chosen.get("strongest") or ""
+
+    @property
     def headline(self) -> GainRow | None:
         """The combined arm minus the strongest conventional one; of the search's fold until others are there.
 
         Where no conventional arm beats the plain one there is nothing to combine, and `best` is meant.
         """
-        chosen = self.choices.get(next(iter(self.classifiers), ""), {})
-        pair = (chosen.get("combined") or BEST, chosen.get("strongest") or "")
-        found = (self.gain(self.classifiers[0], scope, *pair) for scope in self.scopes)
+        found = (self.gain(self.classifiers[0], scope, *self.pair) for scope in self.scopes)
         return next((g for g in found if g), None)
 
 
@@ -87,8 +95,11 @@ def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
         out.problems += there.problems
         out.choices[classifier] = there.choices
         _describe(out, classifier, there)
+        out.given += given_rows(run, classifier, there.runs)
+        runs, problems = with_alarms(run, classifier, there.runs)
+        out.problems += problems
         for name, splits in _scopes(there, e.fold).items():
-            of = scope(classifier, name, splits, there.runs)
+            of = scope(classifier, name, splits, runs)
             if not of.arms:
                 continue  # no arm has all folds yet
             out.classes.setdefault(name, _counts(of))
@@ -98,7 +109,7 @@ def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
             out.arms += rows
             out.published += published_rows(of, rows, PLAIN) if name == BY_IMAGE else []
             for base in _bases(out.choices[classifier], name):
-                gains, problems = gain_rows(measured, base)
+                gains, problems = gain_rows(measured, base, _primary(out, classifier, name, base))
                 out.gains += gains
                 out.problems += problems
     out.leaking = {row["source"] for row in read_csv(run.path / "report" / LEAKS) if row["caught"] == "True"}
@@ -112,9 +123,9 @@ def _leaked(row: GainRow) -> GainRow:
 
 
 def _scopes(there: Finished, own: int) -> dict[str, list[str]]:
-    found = {POOLED: there.folds} if there.folds else {}
-    if len(there.folds) > 1 and part(own) in there.folds:
-        found[f"fold {own}"] = [part(own)]
+    found = {POOLED: there.folds} if len(there.folds) > 1 else {}
+    for alone in {part(own)} & set(there.folds) if found else there.folds:
+        found[alone.replace("-", " ")] = [alone]
     if part(None) in there.splits:
         found[BY_IMAGE] = [part(None)]
     return found
@@ -123,6 +134,13 @@ def _scopes(there: Finished, own: int) -> dict[str, list[str]]:
 def _bases(chosen: dict[str, Any], name: str) -> list[str]:
     strongest = chosen.get("strongest") if name != BY_IMAGE else None
     return [PLAIN, strongest] if strongest not in (None, PLAIN) else [PLAIN]
+
+
+def _primary(out: Tables, classifier: str, name: str, base: str) -> tuple[str, str] | None:
+    """Arm and measure of the headline's comparison, if it is to be made in this scope with this base."""
+    arm, against = out.pair
+    here = classifier == out.classifiers[0] and name != BY_IMAGE and base == against
+    return (arm, HEADLINE) if here and out.headline is None else None
 
 
 def _describe(out: Tables, classifier: str, there: Finished) -> None:
@@ -145,9 +163,10 @@ def _counts(of: Scope) -> Classes:
 
 
 def write_tables(found: Tables, folder: Path) -> None:
-    """Write arms.csv, gains.csv and published.csv into `folder`."""
+    """Write arms.csv, gains.csv, images.csv and published.csv into `folder`."""
     write_csv(folder / "arms.csv", found.arms, ArmRow)
     write_csv(folder / "gains.csv", found.gains, GainRow)
+    write_csv(folder / "images.csv", found.given, GivenRow)
     write_csv(folder / "published.csv", found.published, PublishedRow)
 
 

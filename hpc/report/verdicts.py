@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
-from hpc.report.compared import GainRow
+from hpc.report.compared import NOTHING, GainRow
 from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, Tables
 from hpc.report.words import arm_title, gain, span
 from skin_gan.ablation.arms import CONTROLS
-from skin_gan.ablation.stats import WORTHWHILE
+from skin_gan.ablation.verdict import WORTHWHILE
 
 FEW_IMAGES, FEW_LESIONS = 50, 20  # in test, below which a class's recall is hardly known
 LEAK = "leak"
@@ -51,6 +52,7 @@ def _sentence(row: GainRow) -> str:
         "no benefit shown": f"No benefit shown: {change}, which excludes a gain of {100 * WORTHWHILE:g} "
                             "points.",
         "cannot be resolved": f"No benefit shown, and none ruled out: {change}.",
+        NOTHING: "No verdict: nothing was added, no generated image was left to train with.",
     }[row.verdict]  # fmt: skip
 
 
@@ -78,9 +80,10 @@ def _support(found: Tables, row: GainRow) -> list[str]:
     why = row.why.replace("-", "−")
     lines = [
         f"Classifier {row.classifier}: {arm_title(row.arm)}, against {arm_title(row.base)}, the strongest "
-        f"arm without generated images on validation. {why[0].upper()}{why[1:]}. A true gain of "
-        f"{100 * row.mde:.1f} points would be found with a probability of 80%."
+        f"arm without generated images on validation. {why[0].upper()}{why[1:]}."
     ]
+    if isfinite(row.mde):
+        lines[0] += f" A true gain of {100 * row.mde:.1f} points would be found with a probability of 80%."
     plain = found.gain(row.classifier, row.scope, row.arm, PLAIN)
     base = found.gain(row.classifier, row.scope, row.base, PLAIN)
     if plain and base:
@@ -107,6 +110,11 @@ def _warnings(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[
     if caught := [c for c in caught if c["source"] not in CONTROLS]:
         sets = ", ".join(sorted({f"{c['source']}/{c['label']} (fold {c['fold']})" for c in caught}))
         said.append(f"Caught leaking: {sets}. Arms with these images are not to be believed.")
+    empty = sorted({g.arm for g in found.gains if g.verdict == NOTHING})
+    if empty:
+        said.append(
+            f"No generated image was left for {', '.join(map(arm_title, empty))}: no verdict on these."
+        )
     if found.missing:
         said.append(f"{len(found.missing)} classifier runs are missing, see below: the same command goes on.")
     said += found.problems

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from skin_gan.ablation.measures import SPECIFICITY
+import math
+
+from hpc.report.compared import CONTROL, NOTHING
+from skin_gan.ablation.measures import REALISED, SENSITIVITY, SPECIFICITY
+from skin_gan.ablation.stats import FEWEST
 
 ARMS = {
     "real": "real images only", "strong": "strong augmentation", "class_weights": "class weights",
@@ -14,7 +18,7 @@ ARMS = {
 MEASURES = {
     "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_auc": "macro AUC",
     "ece": "calibration error",
-    "mel_sensitivity": f"melanoma sensitivity at specificity {SPECIFICITY:g}",
+    SENSITIVITY: "melanoma sensitivity", REALISED: "melanoma specificity",
 }  # fmt: skip
 # Classes of HAM10000 and the ISIC challenges (Tschandl 2018, doi:10.1038/sdata.2018.161)
 CLASSES = {
@@ -27,8 +31,23 @@ CLASSES = {
 # A verdict on any arm against any base; "helps" and "harms" are said of generated images alone
 COMPARED = {
     "helps": "better", "harms": "worse", "no benefit shown": "no better", "cannot be resolved": "unresolved",
-    "leakage": "images leak",
+    "leakage": "images leak", NOTHING: "nothing added", CONTROL: "control",
 }  # fmt: skip
+
+
+THRESHOLD = (
+    f"Melanoma's threshold is that of a specificity of {SPECIFICITY:g} on validation images, of each run by "
+    "itself; its sensitivity and its specificity are those that this threshold has on test images."
+)
+# How a verdict was come to, beside every table of them
+ADJUSTED = (
+    "The headline's comparison was fixed beforehand, on balanced accuracy, and is not adjusted. The "
+    "other arms are explored: their p values are Holm-adjusted for each base and measure, over as many "
+    "comparisons as gains.csv says, each run counted once under whatever names. Real images only stand "
+    "beside that, unadjusted, and random choices beside filters are controls without a verdict. What "
+    "could have been found is said at the level that a verdict used: 5%, or 5% over the number of "
+    f"comparisons. A class of fewer than {FEWEST} test lesions allows no verdict."
+)
 
 
 def arm_title(arm: str) -> str:
@@ -75,6 +94,8 @@ def gain(share: float, measure: str = "accuracy") -> str:
 
 
 def span(low: float, high: float, measure: str = "accuracy", signed: bool = True) -> str:
-    """An interval of differences, or of shares."""
+    """An interval of differences, or of shares; NaN where it is not known."""
+    if math.isnan(low):
+        return "[not known]"
     show = gain if signed else value
     return f"[{show(low, measure)}, {show(high, measure)}]"

@@ -52,6 +52,11 @@ class Frozen:
         parts = [self._kept("images", images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
         return np.concatenate([np.empty((0, self.extractor.dimensions), np.float32), *parts])
 
+    def unknown(self, images: NDArray[np.uint8]) -> int:
+        """How many of the images are in chunks whose features are not kept yet."""
+        chunks = (images[i : i + CHUNK] for i in range(0, len(images), CHUNK))
+        return sum(len(chunk) for chunk in chunks if not self._file("images", chunk).exists())
+
     def of_sample(self, sample: SampleSet, n: int) -> Features:
         """[n,d] of the first images of a sample set; of a part of one, rows of the whole set's features."""
         if sample.whole is None or sample.rows is None:
@@ -64,13 +69,16 @@ class Frozen:
         return self._kept(f"views{VIEWS_VERSION}", images).reshape(len(images), VIEWS, -1)
 
     def _kept(self, kind: str, images: NDArray[np.uint8]) -> Features:
-        content = hashlib.sha256(f"{images.shape}".encode() + images.tobytes()).hexdigest()[:16]
-        file = self.cache / "samples" / f"{kind}-{content}-{self.extractor.weights_sha}.npy"
+        file = self._file(kind, images)
         with lock(file.with_suffix(".lock"), wait=WAIT):
             if not file.exists():
                 wanted = images if kind == "images" else augmented(images)
                 write_atomic(file, lambda f: np.save(f, self.extractor(wanted), allow_pickle=False))
         return np.load(file, allow_pickle=False)
+
+    def _file(self, kind: str, images: NDArray[np.uint8]) -> Path:
+        content = hashlib.sha256(f"{images.shape}".encode() + images.tobytes()).hexdigest()[:16]
+        return self.cache / "samples" / f"{kind}-{content}-{self.extractor.weights_sha}.npy"
 
 
 def augmented(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

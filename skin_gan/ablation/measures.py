@@ -19,7 +19,8 @@ Labels = NDArray[np.integer]
 Measure = Callable[[Labels, Array, Array], Array]
 
 LOWER_IS_BETTER = frozenset({"ece"})
-SPECIFICITY = 0.9  # at which melanoma sensitivity is read off
+MELANOMA, SENSITIVITY, REALISED = "mel", "mel_sensitivity", "mel_specificity"
+SPECIFICITY = 0.9  # on validation images, which fixes the threshold of the two measures above
 BINS = 15  # of the calibration error
 
 
@@ -37,7 +38,7 @@ def recalls(y: Labels, p: Array, w: Array) -> Array:
 
 def recall(y: Labels, p: Array, w: Array, label: int) -> Array:
     """`recalls` of one class."""
-    return recalls(y, p, w)[:, label]
+    return share(p.argmax(1) == label, y == label, w)
 
 
 def balanced_accuracy(y: Labels, p: Array, w: Array) -> Array:
@@ -52,18 +53,31 @@ def macro_auc(y: Labels, p: Array, w: Array) -> Array:
 
 def auc(positive: NDArray[np.bool_], score: Array, w: Array) -> Array:
     """Probability that a positive image scores above a negative one; ties count half."""
-    above, below = _by_score(positive, score, w)
-    lower = np.cumsum(below, 1) - below / 2
-    return _ratio((above * lower).sum(1), above.sum(1) * below.sum(1))
+    negative = np.flatnonzero(~positive)
+    negative = negative[np.argsort(score[negative], kind="stable")]
+    columns = w.T  # [N,B]: rows are contiguous if `w` is by columns, as `stats` makes it
+    below = np.zeros((len(negative) + 1, len(w)))  # weight of the n lowest negative images
+    np.cumsum(columns[negative], axis=0, out=below[1:])
+    above, ranked = columns[positive], score[negative]
+    least, most = (np.searchsorted(ranked, score[positive], side) for side in ("left", "right"))
+    beaten = (below[least] + below[most]) / 2
+    return _ratio((above * beaten).sum(0), above.sum(0) * below[-1])
 
 
-def sensitivity_at(y: Labels, p: Array, w: Array, label: int, specificity: float = SPECIFICITY) -> Array:
-    """Largest share of a class's images found by a threshold that clears `specificity` of the others."""
-    positive, negative = _by_score(y == label, p[:, label], w)
-    found = _ratio(np.cumsum(positive[:, ::-1], 1), positive.sum(1)[:, None])
-    alarms = _ratio(np.cumsum(negative[:, ::-1], 1), negative.sum(1)[:, None])
-    best = np.where(alarms <= 1 - specificity + 1e-9, found, 0.0).max(1)
-    return np.where(np.isnan(found[:, 0]) | np.isnan(alarms[:, 0]), np.nan, best)
+def cutoff(y: Labels, p: Array, label: int, specificity: float = SPECIFICITY) -> float:
+    """The lowest threshold 0..1 that leaves `specificity` of the other classes' images at or below it.
+
+    To be read off validation images; an image whose probability is above it is taken for `label`. NaN where
+    there are no images of other classes.
+    """
+    others = np.sort(p[y != label, label])
+    alarms = int((1 - specificity) * len(others) + 1e-9)
+    return float(others[-1 - alarms]) if len(others) else float("nan")
+
+
+def share(chosen: NDArray[np.bool_], among: NDArray[np.bool_], w: Array) -> Array:
+    """Share of the images `among` [N] that are `chosen` [N]."""
+    return _ratio(w @ (chosen & among).astype(w.dtype), w @ among.astype(w.dtype))
 
 
 def ece(y: Labels, p: Array, w: Array) -> Array:
@@ -76,25 +90,22 @@ def ece(y: Labels, p: Array, w: Array) -> Array:
 
 
 def measures(classes: Sequence[str]) -> dict[str, Measure]:
-    """All measures for these classes by name, the headline first."""
+    """All measures for these classes that need no threshold by name, the headline first."""
     found: dict[str, Measure] = {
         "balanced_accuracy": balanced_accuracy,
         "accuracy": accuracy,
         "macro_auc": macro_auc,
         "ece": ece,
     }
-    if "mel" in classes:
-        found["mel_sensitivity"] = partial(sensitivity_at, label=list(classes).index("mel"))
     return found | {f"recall_{c}": partial(recall, label=k) for k, c in enumerate(classes)}
 
 
-def _by_score(positive: NDArray[np.bool_], score: Array, w: Array) -> tuple[Array, Array]:
-    """Weight of positive and of negative images at each different score, ascending: [B,scores] each."""
-    order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.diff(score[order], prepend=np.nan) != 0)
-    sides = (np.where(side[order], w[:, order], 0) for side in (positive, ~positive))
-    above, below = (np.add.reduceat(side, starts, axis=1) for side in sides)
-    return above, below
+def rests_on(measure: str, classes: Sequence[str]) -> tuple[str, ...]:
+    """The classes that count in a measure each by itself, however small; none where images count alike."""
+    if measure in ("balanced_accuracy", "macro_auc"):
+        return tuple(classes)
+    own = measure.removeprefix("recall_") if measure != SENSITIVITY else MELANOMA
+    return (own,) if own in classes else ()
 
 
 def _ratio(part: Array, whole: Array) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class Predictions:
     labels: NDArray[np.int64]  # [N] true class, 0..K-1
     probabilities: NDArray[np.float32]  # [N,K], rows sum to 1
     record: Mapping[str, Any] = field(default_factory=dict)  # settings, seed, fingerprints; JSON-able
+    # [N] taken for melanoma, by a threshold of the run's validation images; None: not known. Not saved.
+    alarms: NDArray[np.bool_] | None = None
 
     @cached_property
     def test(self) -> str:
@@ -100,4 +102,8 @@ def pooled(folds: Sequence[Predictions]) -> Predictions:
         raise SkinGanError("folds with different classes cannot be pooled: expected runs on one store")
     ids, lesions, labels, p = (np.concatenate([getattr(f, name) for f in folds]) for name in COLUMNS)
     record = {"folds": [dict(f.record) for f in folds]}
-    return predictions(folds[0].classes, ids, lesions, labels, p, record)
+    whole = predictions(folds[0].classes, ids, lesions, labels, p, record)
+    alarms = [f.alarms for f in folds if f.alarms is not None]
+    if len(alarms) < len(folds):
+        return whole
+    return replace(whole, alarms=np.concatenate(alarms)[np.argsort(ids, kind="stable")])
