@@ -18,7 +18,8 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hpc.ablation import AblateSettings, check_ablate
+from hpc.ablation import AblateSettings
+from hpc.ablation.checks import check_ablate
 from hpc.profiles import ProfileSettings, check_profile
 from hpc.space import check_space, leaves
 from skin_gan.config import EvalSettings, Operations, TrialSettings, check
