@@ -81,6 +81,11 @@ def _support(found: Tables, row: GainRow) -> list[str]:
         f"arm without generated images on validation. {why[0].upper()}{why[1:]}. A true gain of "
         f"{100 * row.mde:.1f} points would be found with a probability of 80%."
     ]
+    treatment = found.choices.get(row.classifier, {}).get("treatment", row.base)
+    if treatment != row.base:
+        lines[0] += (
+            f" The generated images are added to {arm_title(treatment)}, the strongest that adds none."
+        )
     plain = found.gain(row.classifier, row.scope, row.arm, PLAIN)
     base = found.gain(row.classifier, row.scope, row.base, PLAIN)
     if plain and base:
