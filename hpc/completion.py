@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import zipfile
+from dataclasses import replace
+from typing import Any
 
+from hpc import ablation
 from hpc.final import finished
 from hpc.jobs import target
-from hpc.plan import AFTER_SELECTION, FINAL, PREPARE, SEARCH, Job, Plan, unfinished
+from hpc.plan import (
+    ABLATE,
+    AFTER_SELECTION,
+    COMBINE,
+    FINAL,
+    GENERATE,
+    PREPARE,
+    REPORT,
+    SEARCH,
+    Job,
+    Plan,
+    unfinished,
+)
+from skin_gan.errors import SkinGanError
 from skin_gan.run import read_json
 
 
@@ -23,11 +40,41 @@ def complete(plan: Plan, job: Job) -> bool:
     if job.stage == PREPARE:
         return set(plan.experiment.classes) <= set(record.get("classes", []))
     if job.stage in AFTER_SELECTION:
-        of_now = record.get("target") == target(plan, job.stage)
-        return of_now and record.get("started", 0.0) >= ended_before(plan, job)
+        classes = plan.experiment.classes
+        # the records of an earlier version do not say for which classes
+        current = [record.get("target"), record.get("classes", classes)] == [target(plan, job.stage), classes]
+        return current and record.get("started", 0.0) >= ended_before(plan, job) and left(plan, job, record)
     changed = [plan.run.settings.stat().st_mtime]
     changed += [f.state().get("updated", 0.0) for c in plan.experiment.classes for _, f in plan.trials(c)]
     return plan.run.leaderboard.exists() and record.get("ended", 0.0) > max(changed)
+
+
+def left(plan: Plan, job: Job, record: dict[str, Any]) -> bool:
+    """Whether what the job has made is still there, as far as a look at files' ends tells."""
+    run, a = plan.run, plan.experiment.ablate
+    if job.stage == REPORT:
+        return (run.path / "report" / "index.html").exists()
+    if job.stage == GENERATE:
+        task = next(t for t in ablation.sample_tasks(a, plan.experiment.classes) if t.label == job.label)
+        sets = (ablation.sample_folder(run, task.fold, source) for source in record.get("sets", []))
+        return all((folder / task.lesion_class / "manifest.yaml").exists() for folder in sets)
+    if job.stage not in (ABLATE, COMBINE):
+        return True
+    tasks = ablation.arm_tasks(a) if job.stage == ABLATE else ablation.combined_tasks(a)
+    asked = next(t for t in tasks if t.label == job.label)
+    if job.stage == COMBINE:
+        try:
+            chosen = read_json(ablation.choices_file(run, asked.classifier)) or {}
+        except SkinGanError:  # damaged: written again
+            chosen = {}
+        if "treatment" not in chosen:  # missing, or of an earlier version
+            return False
+        if not chosen["combined"]:
+            return True
+        asked = replace(asked, arm=chosen["combined"])
+    folders = (ablation.arm_folder(run, asked, seed) for seed in range(a.classifiers[asked.classifier].seeds))
+    parts = ("test",) if asked.fold is None else ("val", "test")
+    return all(zipfile.is_zipfile(folder / f"{part}.npz") for folder in folders for part in parts)
 
 
 def ended_before(plan: Plan, job: Job) -> float:

@@ -17,7 +17,8 @@ from typing import Any, Literal, get_origin, get_type_hints
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hpc.ablation import AblateSettings, check_ablate
+from hpc.ablation import AblateSettings
+from hpc.ablation.checks import check_ablate
 from hpc.profiles import ProfileSettings, check_profile
 from hpc.space import check_space, leaves
 from hpc.trees import first_line, read_words, read_yaml

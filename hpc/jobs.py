@@ -59,7 +59,7 @@ class Task:
         with lock(run.jobs / f"{name}.lock", wait=float("inf")) as held, record(run, name) as tell:
             assert held is not None
             plan = reopen(run)
-            tell(target=target(plan, self.stage))
+            tell(target=target(plan, self.stage), classes=plan.experiment.classes)
             if self.stage == SEARCH and self.index is not None:
                 run_trial(plan, self.label, self.index)
             elif self.stage == SEARCH:
@@ -143,12 +143,12 @@ def await_trials(plan: Plan, label: str) -> None:
 
 def target(plan: Plan, stage: str) -> Any:
     """What a job works towards, which a launch may change: kimg, in a search trials per class too, and in the
-    ablation all of its settings."""
+    ablation all of its settings, and the files of images that others made."""
     e = plan.experiment
     if stage == FINAL:
         return [e.final.kimg]
     if stage in AFTER_SELECTION:
-        return content_hash([asdict(e.ablate), asdict(e.select), e.allow_rejected])
+        return content_hash([asdict(e.ablate), asdict(e.select), e.allow_rejected, *plan.stamps])
     return [e.search.trials, *e.search.rungs]
 
 

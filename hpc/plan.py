@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from hpc import config
 from hpc.ablation import arm_tasks, combined_tasks, sample_tasks, without_whole
+from hpc.ablation.checks import check_balance
 from hpc.config import Experiment, SearchSettings
 from hpc.space import draw
 from skin_gan.config import SCHEMA, TrialSpec
@@ -72,6 +74,15 @@ class Plan:
         trials = self.trials(job.label)
         return trials if job.index is None else [trials[job.index]]
 
+    @cached_property
+    def stamps(self) -> list[str]:
+        """Change when images that others made do; looked at once, when it is first asked for."""
+        if not self.experiment.ablate.sources:
+            return []
+        from hpc.ablation.origins import stamps  # it opens images, and planning does not
+
+        return stamps(self.experiment.ablate)
+
     @property
     def kimg(self) -> float:
         return sum(job.kimg for stage in self.stages for job in stage.jobs)
@@ -83,16 +94,15 @@ def make_plan(e: Experiment, data: Store) -> Plan:
     if unknown:
         raise SkinGanError(f"unknown class {', '.join(unknown)}: {data.name} has {', '.join(data.classes)}")
     labels = [label for label in data.classes if not e.classes or label in e.classes]
-    for name, path in e.ablate.sources.items():
-        if not Path(path).exists():
-            raise SkinGanError(
-                f"ablate.sources.{name}={path} does not exist: give a sweep's folder, or images (a folder "
-                "per class, a zip, a store)"
-            )
+    check_balance(e.ablate, labels)
     a, notes = e.ablate, []
+    if a.sources:
+        from hpc.ablation.origins import check_sources
+
+        notes = check_sources(a, data, labels, e.trial.model.size)
     if len(labels) < len(data.classes):
         a, left_out = without_whole(e.ablate)
-        notes = [f"left out: the arm {arm}, which needs generators of all classes" for arm in left_out]
+        notes += [f"left out: the arm {arm}, which needs generators of all classes" for arm in left_out]
     e = dataclasses.replace(e, classes=labels, ablate=a)
     check_processes(e)
     return Plan(e, data.fingerprint, run_folder(e, data), stages_of(e), tuple(notes))

@@ -24,6 +24,11 @@ def save(path: Path, identity: str, state: dict[str, Any]) -> None:
     write_atomic(path, lambda file: torch.save(content, file))
 
 
+def of(path: Path, identity: str) -> bool:
+    """Whether the file is a state of the trial `identity`. SkinGanError if it is cut or damaged."""
+    return bool(_read(path)["id"] == identity)
+
+
 def load(path: Path, identity: str) -> dict[str, Any]:
     """The state saved for the trial `identity`, its tensors on the CPU.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def outcome(name: str, fold: int, seed: int, skill: float, unverified: Sequence[
     p = np.full((len(y), len(CLASSES)), 0.1, np.float32)
     p[np.arange(len(y)), guess] = 0.8
     run = ArmRun(CLASSIFIERS["head"], arm(name), seed, f"fold{fold}")
-    record = {"id": run.id, "arm": vars(arm(name)), "seed": seed, "seconds": 36.0, "honest": True}
+    record = {"id": run.id, **asdict(run), "seconds": 36.0, "honest": True}
     made = 0 if arm(name).synthetic == "none" else 40
     record["real"], record["synthetic"] = dict.fromkeys(CLASSES, 30), dict.fromkeys(CLASSES, made)
     record["unverified"], record["loss"] = list(unverified), [(10, 2.0), (20, 1.0 - skill)]

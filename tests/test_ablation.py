@@ -1,22 +1,27 @@
 """The ablation's stages: what is asked for, what is made of it, on two folds of the built-in data."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_samples import make_store
+from bench_samples import make_store, new_images, write_set
+from data_samples import pack
 from test_classify import MeanColour
 
-from hpc import ablation
+from hpc import ablation, config
 from hpc.ablation import AblateSettings, ArmTask, ClassifierPlan
+from hpc.ablation.checks import check_ablate
 from hpc.cli import launch
 from hpc.completion import complete
 from hpc.config import ROOT, compose
 from hpc.inputs import Inputs
 from hpc.jobs import Task
-from hpc.plan import ABLATE, COMBINE, GENERATE, PREPARE, REPORT, SEARCH, Plan, make_plan
+from hpc.plan import ABLATE, COMBINE, GENERATE, PREPARE, REPORT, SEARCH, SELECT, Plan, make_plan
 from hpc.provenance import record_launch
 from hpc.publish import publish, published
 from hpc.report.page import write_report
@@ -31,7 +36,7 @@ from skin_gan.data.resolve import resolve
 from skin_gan.data.store import fold_fingerprint
 from skin_gan.errors import SkinGanError
 from skin_gan.portable import read_card
-from skin_gan.run import COMPLETED
+from skin_gan.run import COMPLETED, write_json
 from skin_gan.train import Session
 
 CLASSES = ["df", "vasc"]
@@ -124,11 +129,13 @@ def test_what_is_on_top_of_what_is_fixed_on_validation_images(plan):
     assert set(chosen["validation"]) == set(
         ablation.arms(plan.experiment.ablate, plan.experiment.ablate.classifiers["head"])
     )
-    assert chosen["strongest"] == max(("real", "class_weights"), key=lambda a: chosen["validation"][a])
+    value = chosen["validation"].__getitem__
+    assert chosen["strongest"] == max(("real", "class_weights", "duplicate"), key=value)
+    assert chosen["treatment"] == max(("real", "class_weights"), key=value)
     for fold in (0, 1):
         folder = ablation.arm_folder(plan.run, ArmTask("head", chosen["combined"], fold), 1)
         record = load(folder / "test.npz").record
-        assert record["arm"]["class_weights"] == (chosen["strongest"] == "class_weights")
+        assert record["arm"]["class_weights"] == (chosen["treatment"] == "class_weights")
 
 
 def test_a_published_setting_is_shown_beside_its_numbers(plan, tmp_path):
@@ -145,6 +152,41 @@ def test_a_published_setting_is_shown_beside_its_numbers(plan, tmp_path):
     page = write_report(plan.run, found, [], tmp_path).read_text()
     assert "Beside published numbers" in page and row.differs in page
     assert "| accuracy | 73.5 |" in "\n".join(published(found))
+
+
+@contextmanager
+def away(path: Path) -> Iterator[None]:
+    aside = path.with_name("aside")
+    path.rename(aside)
+    yield
+    aside.rename(path)
+
+
+def test_what_was_removed_is_made_again(plan):
+    a, done = plan.experiment.ablate, {job.name: job for stage in plan.stages for job in stage.jobs}
+    predicted = partial(ablation.arm_folder, plan.run)
+    made = {
+        "generate-df-fold-0": ablation.sample_folder(plan.run, 0, "best") / "df",
+        "ablate-head-best-fold-1": predicted(ArmTask("head", "best", 1), 1) / "test.npz",
+        "ablate-cnn-real-by-image": predicted(ArmTask("cnn", "real", None), 0) / "test.npz",
+        "combine-head-combined-fold-0": ablation.choices_file(plan.run, "head"),
+    }
+    for name, path in made.items():
+        assert complete(plan, done[name]), name
+        with away(path):
+            assert not complete(plan, done[name]), name
+    val = predicted(ArmTask("head", "real", 0), 0) / "val.npz"
+    content = val.read_bytes()
+    val.write_bytes(content[:-100])
+    assert not complete(plan, done["ablate-head-real-fold-0"]), "a cut file is no prediction"
+    val.write_bytes(content)
+    file = ablation.choices_file(plan.run, "head")
+    whole = file.read_text()
+    file.write_text(json.dumps({k: v for k, v in json.loads(whole).items() if k != "treatment"}))
+    assert not complete(plan, done["combine-head-combined-fold-0"]), "an earlier version chose otherwise"
+    file.write_text(whole)
+    other = replace(plan.experiment, ablate=replace(a, balance=2.0))
+    assert not complete(replace(plan, experiment=other), done["ablate-head-real-fold-0"])
 
 
 def test_jobs_that_ended_are_complete_and_do_nothing_again(plan):
@@ -223,6 +265,136 @@ def test_a_control_is_a_sample_set_as_any_other(controlled):
     assert file.stat().st_mtime_ns == before, "what is there is not made again"
 
 
+ALLOWED = "ablate.unverified=true"
+
+
+def of_others(place: Path, labels: list[str], size: int = 32, made_for: str | None = None) -> Path:
+    for label in labels:
+        write_set(place, label, new_images("mel", 80, size), made_for)
+    return place
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch) -> Plan:
+    """Images that somebody else made, judged without a generator of this sweep."""
+    folder = of_others(tmp_path / "images", ["df"])
+    words = ["sweep=aegan_lr", "budget=micro", "data=demo", f"results={tmp_path / 'results'}",
+             "ablate.unverified=true", f"ablate.sources.mine={folder}", "ablate.balance={df: 40}",
+             "ablate.classifiers={head: {arms: [real, class_weights, mine], seeds: 1, "
+             "steps: 20}}"]  # fmt: skip
+    monkeypatch.setattr(Inputs, "extractor", MeanColour())
+    e = compose(words)
+    store = resolve(e.data, [32], tmp_path / "results")
+    plan = make_plan(e, store)
+    record_launch(plan, store, words)
+    run_ablation(plan)
+    return plan
+
+
+def run_ablation(plan: Plan, *stages: str) -> None:
+    for stage in plan.stages:
+        for job in stage.jobs if stage.name in (stages or (SELECT, GENERATE, ABLATE, COMBINE)) else ():
+            if job.stage == SELECT:
+                write_json(plan.run.jobs / "select.json", {"state": "done", "started": 0.0, "ended": 0.0})
+            else:
+                Task(str(plan.run.path), job.stage, job.label, 1)()
+
+
+def test_images_that_others_made_may_be_the_headline(mine):
+    found = tables(mine.run, 20)
+    chosen = ablation.choices(mine.run, "head")
+    assert chosen["generated"] == "mine" and found.headline is not None
+    assert (found.headline.arm, found.headline.base) == (chosen["combined"], chosen["strongest"])
+    assert found.headline.arm.startswith("mine") and not found.missing and not found.problems
+
+
+def test_replaced_images_are_trained_on_again_in_place(mine):
+    jobs = [job for stage in mine.stages for job in stage.jobs if job.stage == ABLATE]
+    assert all(complete(mine, job) for job in jobs)
+    images = Path(mine.experiment.ablate.sources["mine"], "df")
+    for image in images.iterdir():
+        image.write_bytes((images / "00000.png").read_bytes())
+    now = replace(mine)
+    assert not any(complete(now, job) for job in jobs)
+    found = tables(mine.run, 2)
+    assert {(g.arm, g.why) for g in found.missing if g.arm == "mine"} == {
+        ("mine", "of earlier settings (other images of df): launch again")
+    }
+    assert {a.arm for a in found.arms} == {"real", "class_weights"}
+    run_ablation(now, ABLATE, COMBINE)
+    assert all(complete(now, job) for job in jobs) and not tables(mine.run, 2).missing
+
+
+def test_other_steps_train_again_in_place_and_nothing_is_mixed(mine):
+    changed = replace(mine.experiment.ablate.classifiers["head"], steps=40)
+    ablate = replace(mine.experiment.ablate, classifiers={"head": changed})
+    config.save(replace(mine.experiment, ablate=ablate), mine.run.settings)
+    Task(str(mine.run.path), ABLATE, "head-class_weights-fold-0", 1)()
+    found = tables(mine.run, 2)
+    assert {a.arm for a in found.arms} == {"class_weights"} and not found.gains
+    assert {g.why for g in found.missing if g.arm != "combined"} == {
+        "of earlier settings (steps is now 40): launch again"
+    }
+    with pytest.raises(SkinGanError, match="the arm real of head has not finished"):
+        Task(str(mine.run.path), COMBINE, "head-combined-fold-0", 1)()
+    run_ablation(mine, ABLATE, COMBINE)
+    found = tables(mine.run, 2)
+    assert found.headline is not None and not found.missing and not found.problems
+
+
+@pytest.mark.parametrize(
+    ("labels", "size", "words", "message"),
+    [
+        (["melanoma", "df"], 32, [], "mine=.* has images under melanoma, which is no class: .* akiec, bcc"),
+        (["df"], 32, [], "its images of df were made from .*: ablate.unverified=true uses them all the same"),
+        (["nv"], 32, ["classes=[df]"], "has no images of df: expected a folder per class"),
+        (["df"], 8, [ALLOWED], "images of df have 8x8 pixels: expected 32x32, or at least half"),
+        (["df"], 32, ["ablate.classifiers.head.arms=[real]"], "no arm uses it: add mine to the arms"),
+        (["df"], 32, [ALLOWED, "ablate.balance={foo: 3}"], "balance names foo: the classes are akiec"),
+        (["df"], 32, [ALLOWED, "ablate.balance={df: -3}"], "expected a whole number of images"),
+        (["df"], 32, [ALLOWED, "ablate.balance={df: 0}"], "no image would be added"),
+    ],
+)  # fmt: skip
+def test_images_that_cannot_be_used_are_an_error_before_any_work(tmp_path, labels, size, words, message):
+    folder = of_others(tmp_path / "images", labels, size)
+    given = ["ablate.classifiers={head: {arms: [real, mine]}}", f"ablate.sources.mine={folder}"]
+    with pytest.raises(SkinGanError, match=message):
+        planned(tmp_path, *given, *words)
+
+
+def test_sets_of_another_size_fold_or_kind_are_an_error_before_any_work(tmp_path):
+    store = resolve("demo", [32], tmp_path)
+    given = ["ablate.classifiers={head: {arms: [real, mine]}}"]
+    for name, size, fold, words, message in (
+        ("large", 64, 0, [], "images of df have 64x64 pixels, and this sweep's 32x32: generate them"),
+        ("other", 32, 1, [], "images of df were not made for fold 0 of this data"),
+        ("right", 32, 0, ["ablate.folds=[0,1]"], "images of df were not made for fold 1 of this data"),
+    ):  # fmt: skip
+        folder = of_others(tmp_path / name, ["df"], size, fold_fingerprint(store, fold))
+        with pytest.raises(SkinGanError, match=message):
+            planned(tmp_path, *given, *words, f"ablate.sources.mine={folder}")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    pack(inside / "df.zip", {"a.png": (folder / "df" / "00000.png").read_bytes()})
+    with pytest.raises(SkinGanError, match=r"has images under df\.zip, which is no class"):
+        planned(tmp_path, *given, f"ablate.sources.mine={inside}")
+
+
+def test_what_is_done_with_other_peoples_images_is_told_at_launch(tmp_path):
+    folder = of_others(tmp_path / "images", ["df", "nv"], 48)
+    plan = planned(tmp_path, "ablate.classifiers={head: {arms: [real, mine]}}", "classes=[df,vasc]",
+                   f"ablate.sources.mine={folder}", "ablate.unverified=true")  # fmt: skip
+    assert plan.notes == (
+        f"ablate.sources.mine={folder}: images of 48x48 pixels are cropped and scaled to 32x32",
+        f"ablate.sources.mine={folder} has no images of vasc: its arm adds none to these classes",
+    )
+
+
+def planned(results: Path, *words: str) -> Plan:
+    e = compose(["sweep=aegan_lr", "budget=micro", "data=demo", f"results={results}", *words])
+    return make_plan(e, resolve("demo", [32], results))
+
+
 def settings(**changes) -> AblateSettings:
     plan = ClassifierPlan(arms=changes.pop("arms", ["real", "best"]), **changes.pop("plan", {}))
     return AblateSettings(classifiers={changes.pop("classifier", "head"): plan}, **changes)
@@ -239,7 +411,14 @@ def settings(**changes) -> AblateSettings:
         ({"plan": {"ratios": [20.0]}}, "a ratio from 0.25 to 10"),
         ({"plan": {"seeds": 0}}, "at least 1 seed"),
         ({"classifier": "dermamnist"}, "best need generated images, and dermamnist has images of 28 pixels"),
-        ({"sources": {"noise": "/images"}}, "a control is called noise: choose another name"),
+        ({"sources": {"noise": "/images"}}, "ablate.sources.noise: noise is a control: choose another name"),
+        ({"sources": {"best": "/images"}}, "ablate.sources.best: best is the best of all generators"),
+        ({"sources": {"aegan": "/images"}}, "ablate.sources.aegan: aegan is what this sweep searches itself"),
+        ({"sources": {"strong": "/images"}}, "ablate.sources.strong: strong is an arm of its own"),
+        ({"sources": {"combined": "/images"}}, "combined is an arm of its own"),
+        ({"sources": {"../mine": "/images"}}, "is not made of letters, digits, - and _ alone"),
+        ({"balance": None}, "balance=None: expected equalise, a ratio"),
+        ({"balance": [1, 2]}, r"balance=\[1, 2\]: expected equalise, a ratio"),
         ({"plan": {"pretrained": "weights.pth"}}, "weights are for resnet18 and resnet50"),
         ({"classifier": "resnet18", "plan": {"pretrained": "no/w.pth"}}, "no/w.pth does not exist: download"),
         ({"plan": {"by_lesion": False}}, "by_lesion and by_image are false"),
@@ -249,12 +428,12 @@ def settings(**changes) -> AblateSettings:
 )
 def test_settings_that_mean_nothing_are_named(changes, message):
     with pytest.raises(SkinGanError, match=message):
-        ablation.check_ablate(settings(**changes), "aegan")
+        check_ablate(settings(**changes), "aegan")
 
 
 def test_an_arm_of_other_peoples_images_is_named_by_its_source():
     a = settings(arms=["real", "mine"], sources={"mine": "/images"})
-    ablation.check_ablate(a, "aegan")
+    check_ablate(a, "aegan")
     arm = ablation.arms(a, a.classifiers["head"])["mine"]
     assert (arm.synthetic, arm.source) == ("add", "mine")
 
@@ -294,15 +473,34 @@ def test_the_strongest_arm_is_conventional_and_a_filter_must_beat_chance():
         "best/random as distance": 0.5,
     }  # fmt: skip
     chosen = ablation.choose(measured, plan)
-    assert chosen["strongest"] == "class_weights", "repeating images is a control"
-    assert (chosen["ratio"], chosen["filter"]) == ("best@2", "best/distance")
+    assert chosen["strongest"] == "duplicate", "what costs nothing is what is to be beaten"
+    assert chosen["treatment"] == "class_weights", "repeated photographs fill the place of generated ones"
+    assert (chosen["generated"], chosen["ratio"], chosen["filter"]) == ("best", "best@2", "best/distance")
+    arm = ablation.combined(settings(), plan, chosen)
+    assert arm is not None and arm.name == "best/distance@2+class_weights"
+
+
+def test_without_the_best_generator_the_best_of_other_images_takes_its_place():
+    a = settings(
+        arms=["real", "class_weights", "mine", "theirs", "noise"], sources={"mine": "/", "theirs": "/"}
+    )
+    plan = a.classifiers["head"]
+    measured = {"real": 0.4, "class_weights": 0.6, "mine": 0.5, "theirs": 0.45, "noise": 0.9}
+    chosen = ablation.choose(measured, plan)
+    assert (chosen["strongest"], chosen["generated"]) == ("class_weights", "mine")
+    arm = ablation.combined(a, plan, chosen)
+    assert arm is not None and (arm.name, arm.source) == ("mine+class_weights", "mine")
+    del measured["mine"], measured["theirs"]
+    assert ablation.combined(a, plan, ablation.choose(measured, plan)) is None
 
 
 def test_images_are_wanted_for_the_hungriest_arm():
     a = settings(plan={"ratios": [2.0], "filters": ["copies"]})
     counts = {"df": 60, "nv": 100}
-    assert ablation.wanted(a, "best", counts, "df") == max(120, round(40 * ablation.POOL))
-    assert ablation.wanted(a, "best", counts, "nv") == 200
+    assert ablation.wanted(a, "best", counts, "df") == round(120 * ablation.POOL), "a filter may choose of it"
+    assert ablation.wanted(a, "best", counts, "nv") == round(200 * ablation.POOL)
+    unfiltered = settings(plan={"ratios": [2.0]})
+    assert ablation.wanted(unfiltered, "best", counts, "df") == 120
     assert ablation.wanted(a, "dcgan", counts, "df") == 0
 
 

@@ -16,7 +16,7 @@ from skin_gan.ablation.classify import Task, run_arm
 from skin_gan.ablation.frozen import VIEWS, Frozen
 from skin_gan.ablation.jitter import strong
 from skin_gan.ablation.parts import image_split, leak, lesion_split, seen_rows
-from skin_gan.ablation.predictions import restrict
+from skin_gan.ablation.predictions import load, restrict
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
 from skin_gan.models import classifier
@@ -116,11 +116,36 @@ class TestOnDisk:
         again = run_arm(task, ARMS["real"], 0, parts=("val", "test"), folder=tmp_path, progress=done.append)
         assert done == [] and not (tmp_path / "state.pt").exists()
         np.testing.assert_array_equal(first["test"].probabilities, again["test"].probabilities)
-        with pytest.raises(SkinGanError, match="give each run its own folder"):
-            run_arm(task, ARMS["focal"], 0, folder=tmp_path)
-        (tmp_path / "test.npz").unlink()
-        with pytest.raises(SkinGanError, match="give each run its own folder"):
-            run_arm(task, ARMS["focal"], 0, parts=("test",), folder=tmp_path)
+
+    def test_a_run_of_other_settings_takes_the_place_of_the_one_before(
+        self, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        parts = ("val", "test")
+        run_arm(task, ARMS["real"], 0, parts=parts, folder=tmp_path)
+        with pytest.raises(SkinGanError, match="at least 1"):
+            run_arm(replace(task, settings=replace(QUICK, steps=0)), ARMS["focal"], 0, folder=tmp_path)
+        assert {p.stem for p in tmp_path.glob("*.npz")} == set(parts), "nothing was begun in its place"
+        monkeypatch.setattr(fit, "SAVE_SECONDS", 0.0)
+
+        def kill(step: int) -> None:
+            if step == 12:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run_arm(task, ARMS["focal"], 0, parts=parts, folder=tmp_path, progress=kill)
+        assert not list(tmp_path.glob("*.npz")), "half done, nothing is there that might be taken for it"
+        done: list[int] = []
+        found = run_arm(task, ARMS["focal"], 0, parts=parts, folder=tmp_path, progress=done.append)
+        assert done[0] == 12
+        fresh = run_arm(task, ARMS["focal"], 0, parts=parts)
+        np.testing.assert_array_equal(found["test"].probabilities, fresh["test"].probabilities)
+
+    def test_a_cut_file_is_made_again(self, task: Task, tmp_path: Path) -> None:
+        first = run_arm(task, ARMS["real"], 0, parts=("val", "test"), folder=tmp_path)
+        (tmp_path / "test.npz").write_bytes((tmp_path / "test.npz").read_bytes()[:100])
+        again = run_arm(task, ARMS["real"], 0, parts=("val", "test"), folder=tmp_path)
+        np.testing.assert_array_equal(first["test"].probabilities, again["test"].probabilities)
+        assert load(tmp_path / "test.npz").record["id"] == first["test"].record["id"]
 
     def test_a_killed_run_goes_on_as_if_nothing_had_happened(
         self, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -148,8 +173,13 @@ class TestOnDisk:
         assert fit.loss_curve(torch.zeros(0)) == []
 
     def test_another_runs_state_is_not_taken(self, task: Task, tmp_path: Path) -> None:
-        checkpoint.save(tmp_path / "state.pt", "another", {})
-        with pytest.raises(SkinGanError, match="belongs to trial another"):
+        checkpoint.save(tmp_path / "state.pt", "another", {"step": 12})
+        done: list[int] = []
+        run_arm(task, ARMS["real"], 0, folder=tmp_path, progress=done.append)
+        assert done[0] == 1
+        (tmp_path / "val.npz").unlink()
+        (tmp_path / "state.pt").write_bytes(b"PK")
+        with pytest.raises(SkinGanError, match="is cut or damaged"):
             run_arm(task, ARMS["real"], 0, folder=tmp_path)
 
 

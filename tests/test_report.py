@@ -16,6 +16,7 @@ from report_samples import CLASSES, COMBINED, damage, folder_of, make_run, origi
 from test_browser import FLAGS
 
 from hpc import config
+from hpc.plan import reopen
 from hpc.report.compared import NOTHING, GainRow
 from hpc.report.costs import Cost
 from hpc.report.evidence import data_uri
@@ -248,7 +249,7 @@ def test_sources_of_finished_runs_are_judged_and_what_cannot_be_is_named_without
     e.ablate.sources = {"mine": str(place)}
     sampled = object.__new__(Sampled)
     sampled.run, sampled.e, sampled.a, sampled.sources = run, e, e.ablate, ["mine"]
-    sampled.used, sampled.read, sampled.whole = used(run, e), sampled._read, sampled._whole
+    sampled.used, sampled.read, sampled.whole = used(reopen(run)), sampled._read, sampled._whole
     sampled.there = SimpleNamespace(made_here=lambda name: False, read=lambda *_: read_samples(place, 32))
     assert sampled.used == {(0, source, label) for source in ("best", "shuffled") for label in CLASSES}
     assert set(sampled.sets()) == sampled.used | {(0, "mine", label) for label in CLASSES}

@@ -13,7 +13,7 @@ from skin_gan.ablation import controls
 from skin_gan.ablation.arms import Arm
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.ablation.parts import image_split, labelled_part, leak, lesion_split, test_part
-from skin_gan.ablation.samples import SampleSet, check_fold, read_samples, subset
+from skin_gan.ablation.samples import SampleSet, Survey, check_fold, read_samples, subset, survey
 from skin_gan.ablation.trainingset import training_set
 from skin_gan.data.store import Store, class_split, fold_fingerprint
 from skin_gan.errors import SkinGanError
@@ -88,6 +88,37 @@ class TestOtherPeoplesImages:
         with pytest.raises(SkinGanError, match="48x48 pixels, expected 32x32"):
             read_samples(tmp_path / "set", SIZE)
         assert read_samples(tmp_path / "set", SIZE, resize=True)["df"].images.shape == (3, 3, 32, 32)
+
+    def test_what_names_its_fold_is_never_scaled(self, tmp_path: Path, store: Store) -> None:
+        write_set(tmp_path / "set", "mel", new_images("mel", 3, 48), fold_fingerprint(store, 0))
+        with pytest.raises(SkinGanError, match="48x48 pixels, expected 32x32"):
+            read_samples(tmp_path / "set", SIZE, resize=True)
+
+    def test_hardly_any_pixels_and_transparent_ones_are_refused(self, tmp_path: Path) -> None:
+        write_set(tmp_path / "tiny", "df", new_images("mel", 1, 15), None)
+        with pytest.raises(SkinGanError, match="15x15 pixels, too few for 32x32"):
+            read_samples(tmp_path / "tiny", SIZE, resize=True)
+        clear = Image.new("RGBA", (SIZE, SIZE), (0, 0, 0, 255))
+        for name, alpha, said in (("opaque", 255, None), ("clear", 0, "transparent pixels: save it without")):
+            clear.putpixel((3, 3), (9, 9, 9, alpha))
+            archive = pack(tmp_path / f"{name}.zip", {"df/a.png": encode(clear, "PNG")})
+            if said:
+                with pytest.raises(SkinGanError, match=said):
+                    read_samples(archive, SIZE)
+            else:
+                assert read_samples(archive, SIZE)["df"].images.shape == (1, 3, SIZE, SIZE)
+
+    def test_a_survey_opens_one_image_of_each_class(self, folder: Path, tmp_path: Path, store: Store) -> None:
+        (folder / "bcc" / "00005.png").write_bytes(b"cut")
+        (folder / "notes").mkdir()
+        (folder / "notes" / "mine.txt").write_text("df")
+        write_set(folder, "df", new_images("mel", 1, 48), None)
+        known = Survey((SIZE, SIZE), fold_fingerprint(store, 0), True)
+        assert survey(folder, SIZE) == {"bcc": known, "df": Survey((48, 48), None, False), "mel": known}
+        assert survey(store.path, SIZE)["mel"] == Survey((SIZE, SIZE), None, True)
+        (folder / "df" / "00000.png").write_bytes(b"cut")
+        with pytest.raises(SkinGanError, match=r"df/00000.png is no usable image"):
+            survey(folder, SIZE)
 
     def test_jpegs_in_a_zip(self, tmp_path: Path) -> None:
         image = Image.fromarray(new_images("mel", 1)[0].transpose(1, 2, 0))
@@ -174,7 +205,8 @@ class TestBalance:
         assert images_to_add(COUNTS, "10") == {"df": 600, "mel": 6000, "nv": 30000}
         assert images_to_add(COUNTS, {"df": 40}) == {"df": 40, "mel": 0, "nv": 0}
 
-    @pytest.mark.parametrize("plan", ["equalize", 0.2, 11, "nan", True, {"bcc": 3}, {"df": -1}, {"df": 1.5}])
+    @pytest.mark.parametrize("plan", ["equalize", 0.2, 11, "nan", True, None, [1, 2], {"bcc": 3}, {"df": -1},
+                                      {"df": 1.5}, {1: 2, "x": 3}])  # fmt: skip
     def test_others_are_errors(self, plan) -> None:
         with pytest.raises(SkinGanError, match="balance"):
             images_to_add(COUNTS, plan)

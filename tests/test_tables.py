@@ -15,6 +15,7 @@ from hpc.report import tables as module
 from hpc.report.compared import CONTROL, NOTHING
 from hpc.report.costs import costs
 from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, read_csv, tables, write_tables
+from hpc.report.verdicts import statement
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
 from skin_gan.ablation.predictions import load
 from skin_gan.ablation.verdict import holm
@@ -227,8 +228,84 @@ def test_other_test_images_are_not_compared(tmp_path):
     assert of(found, COMBINED).verdict == "helps"
 
 
+def ask(run, **changes) -> None:
+    """Other settings of the classifier than those of the runs on disk."""
+    e = config.load(run.settings)
+    e.ablate.classifiers["head"] = replace(e.ablate.classifiers["head"], **changes)
+    config.save(e, run.settings)
+
+
+def test_runs_of_earlier_settings_are_gaps_and_are_never_compared(tmp_path):
+    run = make_run(tmp_path)
+    for arm in ("best", "strong"):
+        for seed in range(2):
+            file = folder_of(run, arm, 0, seed) / "test.npz"
+            old = load(file)
+            replace(old, record={**old.record, "classifier": {**old.record["classifier"], "steps": 20}}).save(
+                file
+            )
+    found = tables(run, QUICK)
+    assert {(g.arm, g.why) for g in found.missing} == {
+        (arm, "of earlier settings (steps is now 1500): launch again") for arm in ("best", "strong")
+    }
+    assert {a.arm for a in found.arms} == {PLAIN, STRONGEST, "shuffled", COMBINED}
+    ask(run, steps=40)
+    found = tables(run, QUICK)
+    assert not found.arms and len(found.missing) == 2 * (len(ASKED) + 1)
+
+
+def test_other_counts_or_images_make_a_run_one_of_earlier_settings(tmp_path):
+    run = make_run(tmp_path)
+    file = folder_of(run, "best", 0, 0) / "test.npz"
+    old = load(file)
+    real = {"df": 60, "mel": 80, "nv": 100}
+
+    def why(balance, samples) -> list[str]:
+        record = {**old.record, "real": real, "samples": samples}
+        replace(old, record={**record, "arm": {**record["arm"], "balance": balance}}).save(file)
+        return [g.why for g in tables(run, 2).missing]
+
+    assert why({"df": 40, "mel": 20, "nv": 0}, {}) == []
+    assert why({"df": 60, "mel": 80, "nv": 100}, {}) == [
+        "of earlier settings (balance is now equalise): launch again"
+    ]
+    gone = why({"df": 40, "mel": 20, "nv": 0}, {"df": "0123", "mel": "4567"})
+    assert gone == ["of earlier settings (other images of df, mel): launch again"]
+
+
+def test_what_is_not_asked_for_any_more_is_left_out_and_said(tmp_path):
+    run = make_run(tmp_path, seeds=3)
+    shutil.copytree(run.path / "ablation" / "head", run.path / "ablation" / "cnn")
+    ask(run, seeds=2, arms=[arm for arm in ASKED if arm != "strong"])
+    found = tables(run, QUICK)
+    assert found.classifiers == ["head"] and {a.seeds for a in found.arms} == {"0 1"}
+    assert "strong" not in {a.arm for a in found.arms}
+    assert any(p.startswith("head: runs of earlier settings are left out: ") and "strong" in p
+               for p in found.problems)  # fmt: skip
+    assert any(p.startswith("cnn: runs of earlier settings are left out: best, ") for p in found.problems)
+
+
+@pytest.mark.parametrize("changes", [{"validation": {PLAIN: 0.6, "gone": 0.7}}, {"runs": ["another"]}])
+def test_a_choice_from_other_runs_is_not_taken(tmp_path, changes):
+    run = make_run(tmp_path)
+    write_choices(run, **changes)
+    found = tables(run, QUICK)
+    assert found.headline is None and {g.base for g in found.gains} == {PLAIN}
+    assert any("choices.json was fixed on runs of earlier settings" in p for p in found.problems)
+
+
+def test_repeated_photographs_may_be_what_is_to_be_beaten(tmp_path):
+    run = make_run(tmp_path)
+    write_choices(run, strongest="strong", treatment=STRONGEST, generated="best")
+    found = tables(run, QUICK)
+    assert (found.headline.arm, found.headline.base) == (COMBINED, "strong")
+    said = statement(found, [], {}).support[0]
+    assert "added to class weights, the strongest that adds none" in said
+
+
 def test_a_split_by_image_is_a_scope_of_its_own_and_no_headline(tmp_path):
     run = make_run(tmp_path)
+    ask(run, by_image=True)
     for arm in (PLAIN, "best"):
         for seed in range(2):
             source = load(folder_of(run, arm, 0, seed) / "test.npz")

@@ -9,6 +9,7 @@ RUN/ablation/cnn/choices.json                       what was fixed on validation
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -21,9 +22,9 @@ from skin_gan.ablation.arms import (
     PUBLISHED,
     Arm,
     ClassifierSettings,
+    on_top,
 )
 from skin_gan.ablation.balance import images_to_add
-from skin_gan.data.splits import N_FOLDS
 from skin_gan.errors import SkinGanError
 from skin_gan.run import RunFolder, read_json
 
@@ -58,7 +59,8 @@ class AblateSettings:
     classifiers: dict[str, ClassifierPlan] = field(default_factory=dict)  # the first is the headline
     folds: list[int] = field(default_factory=lambda: [0])  # tested on; others than the search's cost training
     balance: Any = "equalise"  # how many images generated arms add; see skin_gan.ablation.balance
-    # More generators: another sweep's folder, or images of any origin (a folder per class, a zip, a store)
+    # More generators, each to be named as an arm: another sweep's folder, or images of any origin (a folder
+    # or zip of folders named like the classes, a store)
     sources: dict[str, str] = field(default_factory=dict)
     unverified: bool = False  # allow images that do not say which fold their generator has seen
 
@@ -195,7 +197,9 @@ def wanted(a: AblateSettings, source: str, counts: dict[str, int], label: str, f
         leaky = by_image(a, plan)
         for name, arm in arms(a, plan).items():
             if arm.source == source and (name in leaky if fold is None else plan.by_lesion):
-                most = max(most, images_to_add(counts, arm.balance)[label] * (POOL if arm.filter else 1.0))
+                # the best filter may come to choose for the best ratio
+                pool = POOL if arm.filter or (plan.filters and name not in plan.arms) else 1.0
+                most = max(most, images_to_add(counts, arm.balance)[label] * pool)
     return round(most)
 
 
@@ -216,6 +220,12 @@ def arm_folder(run: RunFolder, task: ArmTask, seed: int) -> Path:
     return run.path / "ablation" / task.classifier / slug(task.arm) / part(task.fold) / f"seed-{seed}"
 
 
+def foreign(a: AblateSettings) -> dict[str, Path]:
+    """The sources that are images which others have made, and where those are; all others are sweeps."""
+    places = {name: Path(path) for name, path in a.sources.items()}
+    return {name: path for name, path in places.items() if not RunFolder(path).settings.exists()}
+
+
 def choices_file(run: RunFolder, classifier: str) -> Path:
     return run.path / "ablation" / classifier / "choices.json"
 
@@ -225,17 +235,20 @@ def choices(run: RunFolder, classifier: str) -> dict[str, Any]:
     found = read_json(choices_file(run, classifier))
     if found is None:
         raise SkinGanError(f"{choices_file(run, classifier)} is missing: launch the sweep again")
-    return found
+    return {"treatment": found["strongest"], "generated": BEST, **found}  # an earlier version wrote neither
 
 
 def choose(validation: dict[str, float], plan: ClassifierPlan) -> dict[str, Any]:
-    """Fix arm, ratio and filter by balanced accuracy on validation images, 0..1, by arm's name.
+    """Fix arms, ratio and filter by balanced accuracy on validation images, 0..1, by arm's name.
 
-    strongest: of the conventional arms, or of the plain one where there are no others. combined: `best` with
-    the best ratio and the best filter (where it beats its random control) on top of the strongest.
+    strongest: of the arms without generated images, repeated photographs among them: what is to be beaten.
+    treatment: the strongest that adds no images; `generated` is put on top of it, with the best ratio and the
+    best filter (where it beats its random control). generated: `best`, or without it the best other source.
     """
     known = {name: value for name, value in validation.items() if name in plan.arms}
-    conventional = [a for a in (PLAIN, *CONVENTIONAL) if a in known and a != "duplicate"]
+    conventional = [a for a in (PLAIN, *CONVENTIONAL) if a in known]
+    others = [a for a in known if a not in CONTROLS and (a not in ARMS or ARMS[a].synthetic == "add")]
+    asked = BEST in plan.arms
     ratios = {
         f"{BEST}@{r:g}": validation[f"{BEST}@{r:g}"] for r in plan.ratios if f"{BEST}@{r:g}" in validation
     }
@@ -249,62 +262,23 @@ def choose(validation: dict[str, float], plan: ClassifierPlan) -> dict[str, Any]
     filter_ = max(gains, key=lambda f: gains[f], default=None)
     return {
         "strongest": max(conventional, key=lambda a: known[a], default=None),
-        "ratio": ratio if ratio and ratios[ratio] > plain else None,
-        "filter": filter_ if filter_ and gains[filter_] > 0 else None,
+        "treatment": max((a for a in conventional if not ARMS[a].duplicate), key=lambda a: known[a],
+                         default=None),
+        "generated": BEST if asked else max(others, key=lambda a: known[a], default=None),
+        "ratio": ratio if asked and ratio and ratios[ratio] > plain else None,
+        "filter": filter_ if asked and filter_ and gains[filter_] > 0 else None,
         "validation": validation,
-    }
+    }  # fmt: skip
 
 
-def check_ablate(a: AblateSettings, family: str) -> None:
-    """SkinGanError that names each setting of the ablation that means nothing, with the valid choices."""
-    own = [*ARMS, *a.sources]
-    sweeps = {BEST, family, *a.sources, *CONTROLS}
-    if taken := sorted(set(a.sources) & set(CONTROLS)):
-        raise SkinGanError(f"ablate.sources.{taken[0]}: a control is called {taken[0]}: choose another name")
-    for name, plan in a.classifiers.items():
-        if name not in CLASSIFIERS:
-            raise SkinGanError(f"unknown classifier {name!r}: choose one of {', '.join(CLASSIFIERS)}")
-        if plan.pretrained and (name in PUBLISHED or not CLASSIFIERS[name].network.startswith("resnet")):
-            raise SkinGanError(f"ablate.classifiers.{name}.pretrained: weights are for resnet18 and resnet50")
-        if plan.pretrained and not Path(plan.pretrained).exists():
-            raise SkinGanError(
-                f"ablate.classifiers.{name}.pretrained={plan.pretrained} does not exist: download the "
-                f"file that torchvision.models.get_model_weights('{CLASSIFIERS[name].network}').DEFAULT.url "
-                "names, or leave it out to train from scratch"
-            )
-        if unknown := [arm for arm in plan.arms if arm not in own]:
-            raise SkinGanError(f"unknown arm {', '.join(unknown)}: choose of {', '.join(own)}")
-        if unknown := [f for f in plan.filters if f not in FILTERS]:
-            raise SkinGanError(f"unknown filter {', '.join(unknown)}: choose of {', '.join(FILTERS)}")
-        if PLAIN not in plan.arms:
-            raise SkinGanError(
-                f"ablate.classifiers.{name}.arms={plan.arms}: expected {PLAIN} among them, which all others "
-                "are compared with"
-            )
-        if plan.seeds < 1 or plan.steps < 0:
-            raise SkinGanError(f"ablate.classifiers.{name}: seeds={plan.seeds}, steps={plan.steps}: expected "
-                               "at least 1 seed and 0 steps")  # fmt: skip
-        if not (plan.by_lesion or plan.by_image):
-            raise SkinGanError(
-                f"ablate.classifiers.{name}: by_lesion and by_image are false: expected one of them, or "
-                "leave the classifier out"
-            )
-        given = [arm.name for arm in arms(a, plan).values() if arm.synthetic != "none"]
-        if name in PUBLISHED and given:
-            raise SkinGanError(
-                f"ablate.classifiers.{name}: {', '.join(given)} need generated images, and {name} has images "
-                f"of {CLASSIFIERS[name].size} pixels, which no generator makes: leave these arms out"
-            )
-        missing = sorted({arm.source for arm in arms(a, plan).values()} - {""} - sweeps)
-        if missing:
-            raise SkinGanError(
-                f"the arm {missing[0]} needs generated images of {missing[0]}, and this sweep searches "
-                f"{family}: leave the arm out, or name a sweep's folder with "
-                f"ablate.sources.{missing[0]}=results/..."
-            )
-        for ratio in plan.ratios:
-            images_to_add({"any": 1}, ratio)
-    if not a.folds or len(set(a.folds)) < len(a.folds) or not all(0 <= f < N_FOLDS for f in a.folds):
-        raise SkinGanError(f"ablate.folds={a.folds}: expected different folds of 0 to {N_FOLDS - 1}")
-    if not isinstance(a.balance, dict):
-        images_to_add({"any": 1}, a.balance)
+def combined(a: AblateSettings, plan: ClassifierPlan, chosen: Mapping[str, Any]) -> Arm | None:
+    """The generated images as chosen, on top of the chosen treatment; None without generated images."""
+    known = arms(a, plan)
+    name = chosen["filter"] or chosen["ratio"] or chosen["generated"]
+    if name not in known:
+        return None
+    arm = known[name]
+    if chosen["filter"] and chosen["ratio"]:
+        ratio = known[chosen["ratio"]].balance
+        arm = replace(arm, name=f"{arm.name}@{ratio:g}", balance=ratio)
+    return arm if chosen["treatment"] == PLAIN else on_top(arm, known[chosen["treatment"]])

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hpc import ablation
-from hpc.ablation import BEST, PLAIN, ArmTask, ClassifierPlan, arms
+from hpc.ablation import PLAIN, ArmTask, ClassifierPlan, arms
+from hpc.ablation.current import Current
 from hpc.ablation.samplesets import SampleSets
 from hpc.inputs import Inputs
 from hpc.plan import Plan
-from skin_gan.ablation.arms import Arm, on_top
+from skin_gan.ablation.arms import Arm
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.ablation.classify import Task, run_arm
 from skin_gan.ablation.measures import measures
 from skin_gan.ablation.parts import Split, image_split, lesion_split
-from skin_gan.ablation.predictions import Predictions, load
+from skin_gan.ablation.predictions import Predictions
 from skin_gan.ablation.samples import SampleSet
 from skin_gan.board import write_run
 from skin_gan.devices import choose_device
@@ -34,7 +35,7 @@ class Arms:
 
     def __init__(self, plan: Plan, inputs: Inputs) -> None:
         self.run, self.e, self.a, self.inputs = plan.run, plan.experiment, plan.experiment.ablate, inputs
-        self.size, self.samples = inputs.size, SampleSets(plan, inputs)
+        self.size, self.samples, self.current = inputs.size, SampleSets(plan, inputs), Current(plan)
 
     def train(self, task: ArmTask, tell: Tell) -> None:
         """All seeds of one arm in one fold."""
@@ -78,44 +79,32 @@ class Arms:
     def combine(self, task: ArmTask, tell: Tell) -> None:
         """Fix arm, ratio and filter on validation images, and train the best on top of the strongest."""
         plan = self.a.classifiers[task.classifier]
-        found = ablation.choose(self.validation(task.classifier, plan), plan)
-        arm = self.combined(plan, found)
-        chosen = {**found, "combined": arm.name if arm else None}
+        validation, runs = self.validation(task.classifier, plan)
+        found = ablation.choose(validation, plan)
+        arm = ablation.combined(self.a, plan, found)
+        chosen = {**found, "combined": arm.name if arm else None, "runs": sorted(runs)}
         write_json(ablation.choices_file(self.run, task.classifier), chosen)
         if arm:
             self.train_arm(replace(task, arm=arm.name), plan, arm, tell)
 
-    def combined(self, plan: ClassifierPlan, found: Mapping[str, Any]) -> Arm | None:
-        """`best` as chosen, on top of the strongest conventional arm; None without such an arm."""
-        known = arms(self.a, plan)
-        if BEST not in known:
-            return None
-        best = known[found["filter"] or found["ratio"] or BEST]
-        if found["filter"] and found["ratio"]:
-            ratio = known[found["ratio"]].balance
-            best = replace(best, name=f"{best.name}@{ratio:g}", balance=ratio)
-        return best if found["strongest"] == PLAIN else on_top(best, known[found["strongest"]])
-
-    def validation(self, classifier: str, plan: ClassifierPlan) -> dict[str, float]:
-        """Balanced accuracy on validation images, 0..1, mean over folds and seeds, of each whole arm."""
-        found = {}
-        for name in arms(self.a, plan):
-            files = [
-                ablation.arm_folder(self.run, ArmTask(classifier, name, fold), seed) / "val.npz"
-                for fold in self.a.folds
-                for seed in range(plan.seeds)
-            ]
-            if all(file.exists() for file in files):
-                found[name] = float(np.mean([balanced_accuracy(file) for file in files]))
+    def validation(self, classifier: str, plan: ClassifierPlan) -> tuple[dict[str, float], set[str]]:
+        """Balanced accuracy on validation images, 0..1, mean over folds and seeds, of each whole arm; and the
+        runs that this rests on, by their ids."""
+        found, runs = {}, set()
+        for name, arm in arms(self.a, plan).items():
+            tasks = [ArmTask(classifier, name, fold) for fold in self.a.folds]
+            try:
+                read = [self.current.read(t, arm, seed, "val") for t in tasks for seed in range(plan.seeds)]
+            except SkinGanError as e:
+                print(f"{name} is not among what is chosen from: {e}", file=sys.stderr)
+                continue
+            found[name] = float(np.mean([measured(p)["balanced_accuracy"] for p in read]))
+            runs |= {p.record["id"] for p in read}
         if PLAIN not in found:
             raise SkinGanError(
                 f"the arm {PLAIN} of {classifier} has not finished: see its job's log, and launch again"
             )
-        return found
-
-
-def balanced_accuracy(file: Path) -> float:
-    return measured(load(file))["balanced_accuracy"]
+        return found, runs
 
 
 def measured(p: Predictions) -> dict[str, float]:

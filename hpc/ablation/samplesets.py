@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpc import ablation
-from hpc.ablation import BEST, RANDOM, SampleTask
+from hpc.ablation import BEST, SampleTask
 from hpc.ablation.generators import Generators
+from hpc.ablation.origins import read_source, rows_kept
 from hpc.inputs import Inputs
 from hpc.plan import Plan
 from skin_gan.ablation import controls, filters
@@ -21,11 +22,11 @@ from skin_gan.ablation.arms import CONTROLS, Arm
 from skin_gan.ablation.discriminator import discriminator_logits
 from skin_gan.ablation.frozen import Frozen
 from skin_gan.ablation.parts import Split, image_split, lesion_split
-from skin_gan.ablation.samples import SampleSet, read_samples, subset
+from skin_gan.ablation.samples import SampleSet, subset
 from skin_gan.errors import SkinGanError
 from skin_gan.generate import generate, manifest, write_set
 from skin_gan.portable import CARD, read_card, read_yaml
-from skin_gan.run import read_json, write_json
+from skin_gan.run import write_json
 
 Tell = Callable[..., None]
 SEED = 0  # of sample sets: more images of one set are a longer beginning of the same sequence
@@ -46,32 +47,30 @@ class SampleSets:
 
     def made_here(self, source: str) -> bool:
         """Whether the stage generate makes the source's images; of the others somebody else has."""
-        return source == BEST or source in CONTROLS or source in self.generators.sweeps
+        return source not in ablation.foreign(self.a)
 
     def read(self, source: str, fold: int, labels: list[str] | None = None) -> dict[str, SampleSet]:
         """The generated images of a source for a fold, by class."""
-        if not self.made_here(source):
-            return read_samples(Path(self.a.sources[source]), self.size, labels, resize=True)
-        folder = ablation.sample_folder(self.run, fold, source)
-        there = [label for label in labels or self.e.classes if (folder / label).is_dir()]
-        return read_samples(folder, self.size, there) if there else {}
+        return read_source(self.run, self.e, source, fold, labels)
 
     def make(self, task: SampleTask, tell: Tell) -> None:
         """Write the images of a class that the arms need, and what each filter keeps of them."""
         label, fold = task.lesion_class, task.fold
-        refused = []
+        refused, made = [], []
         for source in filter(self.made_here, ablation.sources(self.a)):
             try:
                 if n := self.wanted(source, label, fold):
                     self.write(source, label, fold, n)
+                    made.append(source)
             except SkinGanError as e:  # the other sources are not to blame
                 refused.append(str(e))
+        tell(sets=made)
         names = sorted({f for p in self.a.classifiers.values() for f in p.filters})
-        kept = {}
+        verdicts = {}
         for done, name in enumerate(names):
             tell(done=done, total=len(names))
-            kept[name] = self.filtered(name, label, fold)
-        write_json(ablation.filter_file(self.run, fold, label), kept)
+            verdicts[name] = self.filtered(name, label, fold)
+        write_json(ablation.filter_file(self.run, fold, label), verdicts)
         if refused:
             raise SkinGanError("; ".join(refused))
 
@@ -171,17 +170,8 @@ class SampleSets:
 
     def kept(self, made: Mapping[str, SampleSet], filter_: str, fold: int) -> dict[str, SampleSet]:
         """The images that a filter, or its random control, keeps."""
-        name, which = filter_.removeprefix(RANDOM), "random" if filter_.startswith(RANDOM) else "kept"
-        found = {}
-        for label, sample in made.items():
-            verdicts = read_json(ablation.filter_file(self.run, fold, label)) or {}
-            if name not in verdicts:
-                raise SkinGanError(
-                    f"the filter {name} was not applied to {label} in fold {fold}: see the log of its job "
-                    "of the stage generate"
-                )
-            found[label] = subset(sample, np.array(verdicts[name][which], dtype=int))
-        return found
+        rows = {label: rows_kept(self.run, label, filter_, fold) for label in made}
+        return {label: subset(sample, rows[label]) for label, sample in made.items()}
 
 
 def clear(target: Path, record: Mapping[str, Any]) -> None:

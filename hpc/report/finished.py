@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hpc.ablation import COMBINED, ArmTask, arm_folder, arm_tasks, choices_file, combined_tasks, part
+from hpc.ablation import (
+    COMBINED,
+    ArmTask,
+    arm_folder,
+    arm_tasks,
+    arms,
+    choices,
+    choices_file,
+    combined,
+    combined_tasks,
+    folds,
+    part,
+)
+from hpc.ablation.current import EARLIER, Current
 from hpc.config import Experiment
-from skin_gan.ablation.predictions import Predictions, load
+from skin_gan.ablation.arms import Arm
+from skin_gan.ablation.predictions import Predictions
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, read_json
-
-TEST = "test.npz"
+from skin_gan.run import RunFolder
 
 
 @dataclass(frozen=True)
@@ -45,49 +58,78 @@ class Finished:
         return [split for split in self.splits if split != part(None)]
 
 
-def classifiers(run: RunFolder, e: Experiment) -> list[str]:
-    """Those asked for, the headline first, which is by lesion, and then any of an earlier launch."""
-    there = sorted(path.name for path in (run.path / "ablation").glob("*") if path.is_dir())
-    asked = sorted(e.ablate.classifiers, key=lambda name: not e.ablate.classifiers[name].by_lesion)
-    return list(dict.fromkeys([*asked, *there]))
+def classifiers(e: Experiment) -> list[str]:
+    """Those asked for, the headline first, which is by lesion."""
+    return sorted(e.ablate.classifiers, key=lambda name: not e.ablate.classifiers[name].by_lesion)
 
 
-def finished(run: RunFolder, e: Experiment, classifier: str) -> Finished:
-    """All that is on disk, in the settings' order; a run that was asked for and cannot be read is a gap."""
-    found = Finished()
+def finished(current: Current, classifier: str) -> Finished:
+    """The runs that are asked for now, in the settings' order; one that cannot be used is a gap."""
+    found, run, a = Finished(), current.run, current.e.ablate
+    plan = a.classifiers[classifier]
+    known = arms(a, plan)
+    asked: set[Path] = set()
+    for task in arm_tasks(a):
+        if task.classifier == classifier:
+            asked |= _add(found, current, task, known[task.arm])
     try:
-        found.choices = read_json(choices_file(run, classifier)) or {}
+        found.choices = _choices(current, classifier, found)
     except SkinGanError as error:
         found.problems.append(_relative(error, run))
-    asked = {arm_folder(run, t, seed): t.arm for t, seed in _asked(e, classifier, found.choices)}
-    there = sorted((run.path / "ablation" / classifier).glob("*/*/seed-[0-9]*"))
-    for folder in dict.fromkeys([*asked, *there]):
-        slug, split, seed = folder.parts[-3], folder.parts[-2], int(folder.name.removeprefix("seed-"))
-        try:
-            predictions = _load(folder)
-        except SkinGanError as error:
-            found.gaps.append(Gap(classifier, asked.get(folder, slug), split, seed, _relative(error, run)))
-            continue
-        arm = predictions.record["arm"]["name"]
-        found.runs.setdefault(arm, {}).setdefault(split, {})[seed] = predictions
+    name = found.choices.get("combined", COMBINED)  # None where there is nothing to combine
+    if name and name not in known:
+        arm = combined(a, plan, found.choices) if found.choices else None
+        for task in combined_tasks(a):
+            if task.classifier == classifier:
+                asked |= _add(found, current, replace(task, arm=name), arm)
+    found.problems += earlier(run, classifier, asked)
     return found
 
 
-def _asked(e: Experiment, classifier: str, choices: dict[str, Any]) -> list[tuple[ArmTask, int]]:
-    tasks = [t for t in arm_tasks(e.ablate) if t.classifier == classifier]
-    combined = choices.get("combined", COMBINED)  # None where there is nothing to combine
-    if combined:
-        last = [t for t in combined_tasks(e.ablate) if t.classifier == classifier]
-        tasks += [replace(t, arm=combined) for t in last]
-    return [(t, seed) for t in tasks for seed in range(e.ablate.classifiers[classifier].seeds)]
+def earlier(run: RunFolder, classifier: str, asked: Collection[Path] = ()) -> list[str]:
+    """A line on the runs that are on disk and not asked for now, if there are any."""
+    there = (run.path / "ablation" / classifier).glob("*/*/seed-[0-9]*")
+    others = sorted({folder.parts[-3] for folder in there if folder not in asked})
+    return [f"{classifier}: runs {EARLIER} are left out: {', '.join(others)}"] if others else []
 
 
-def _load(folder: Path) -> Predictions:
-    if not folder.exists():
-        raise SkinGanError("not started")
-    if not (folder / TEST).exists():
-        raise SkinGanError("not finished")
-    return load(folder / TEST)
+def _add(found: Finished, current: Current, task: ArmTask, arm: Arm | None) -> set[Path]:
+    """Every seed of a task; `arm`: None where it is not yet known. Returns the runs' folders."""
+    folders = set()
+    for seed in range(current.e.ablate.classifiers[task.classifier].seeds):
+        folders.add(arm_folder(current.run, task, seed))
+        try:
+            if arm is None:
+                raise SkinGanError("not started")
+            predictions = current.read(task, arm, seed, "test")
+        except SkinGanError as error:
+            why = _relative(error, current.run)
+            found.gaps.append(Gap(task.classifier, task.arm, part(task.fold), seed, why))
+        else:
+            found.runs.setdefault(task.arm, {}).setdefault(part(task.fold), {})[seed] = predictions
+    return folders
+
+
+def _choices(current: Current, classifier: str, found: Finished) -> dict[str, Any]:
+    """What was fixed on validation images; empty before that.
+
+    SkinGanError if it was not fixed on the runs that have been `found`.
+    """
+    file, a = choices_file(current.run, classifier), current.e.ablate
+    if not file.exists():
+        return {}
+    chosen, plan = choices(current.run, classifier), a.classifiers[classifier]
+    by_lesion = {
+        arm: [p.record["id"] for fold in folds(a, plan) for p in by.get(part(fold), {}).values()]
+        for arm, by in found.runs.items()
+    }
+    whole = {arm for arm, ids in by_lesion.items() if len(ids) == plan.seeds * len(a.folds)}
+    chosen_from = set(chosen["validation"])
+    ids = {identity for arm in chosen_from for identity in by_lesion.get(arm, ())}
+    others = whole - chosen_from or chosen_from - set(arms(a, plan))
+    if others or not ids <= set(chosen.get("runs", ids)):  # an earlier version did not write the runs
+        raise SkinGanError(f"{file} was fixed on runs {EARLIER}: launch the sweep again")
+    return chosen
 
 
 def _relative(error: SkinGanError, run: RunFolder) -> str:

@@ -10,15 +10,14 @@ import numpy as np
 
 from hpc import ablation
 from hpc.ablation import BEST
+from hpc.ablation.current import Current
 from hpc.ablation.samplesets import SampleSets
-from hpc.config import Experiment
 from hpc.inputs import Inputs
 from hpc.plan import Plan
 from hpc.report.finished import classifiers, finished
 from skin_gan.ablation.arms import CONTROLS
 from skin_gan.ablation.samples import SampleSet
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder
 
 JUDGED = 256  # images of a set whose features are computed for the report; as many are kept in one file
 
@@ -31,7 +30,7 @@ class Sampled:
         self.inputs = Inputs(plan)
         self.size, self.there = self.inputs.size, SampleSets(plan, self.inputs)
         self.sources = ablation.sources(self.a)
-        self.used = used(self.run, self.e)
+        self.used = used(plan)
         self.read, self.whole = cache(self._read), cache(self._whole)
 
     @property
@@ -79,11 +78,11 @@ class Sampled:
         return rows, frozen.of(images[rows])
 
 
-def used(run: RunFolder, e: Experiment) -> set[tuple[int, str, str]]:
+def used(plan: Plan) -> set[tuple[int, str, str]]:
     """Fold, source and class of the generated images that finished runs by lesion were trained on."""
-    found = set()
-    for classifier in classifiers(run, e):
-        there = finished(run, e, classifier)
+    found, current = set(), Current(plan)
+    for classifier in classifiers(plan.experiment):
+        there = finished(current, classifier)
         for split in there.folds:
             runs = (p for by in there.runs.values() for p in by.get(split, {}).values())
             for record in (p.record for p in runs):

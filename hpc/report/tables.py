@@ -6,8 +6,8 @@
     report/published.csv   a row per classifier and measure with published numbers: `hpc.report.published`
 
 A scope is which images were tested on: `pooled` over several folds; `fold F`, the only fold, or beside others
-the search's own; `by image`, the split that leaks. Bases are the plain arm, and the conventional arm that was
-strongest on validation images.
+the search's own; `by image`, the split that leaks. Bases are the plain arm, and the arm that was strongest on
+validation images of those without generated images.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from hpc import config
 from hpc.ablation import BEST, part
+from hpc.ablation.current import Current
+from hpc.plan import reopen
 from hpc.report.compared import ArmRow, GainRow, Scope, arm_rows, gain_rows, measure, scope
-from hpc.report.finished import Finished, Gap, classifiers, finished
+from hpc.report.finished import Finished, Gap, classifiers, earlier, finished
 from hpc.report.given import GivenRow, given_rows
 from hpc.report.published import PublishedRow, published_rows
 from hpc.report.thresholds import with_alarms
@@ -73,13 +74,13 @@ class Tables:
     def pair(self) -> tuple[str, str]:
         """Arm and base of the headline, as fixed on validation images."""
         chosen = self.choices.get(next(iter(self.classifiers), ""), {})
-        return chosen.get("combined") or BEST, chosen.get("strongest") or ""
+        return chosen.get("combined") or chosen.get("generated") or BEST, chosen.get("strongest") or ""
 
     @property
     def headline(self) -> GainRow | None:
         """The combined arm minus the strongest conventional one; of the search's fold until others are there.
 
-        Where no conventional arm beats the plain one there is nothing to combine, and `best` is meant.
+        Where there is nothing to combine, the generated images are meant by themselves.
         """
         found = (self.gain(self.classifiers[0], scope, *self.pair) for scope in self.scopes)
         return next((g for g in found if g), None)
@@ -87,10 +88,11 @@ class Tables:
 
 def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
     """Every arm of every classifier, as far as its runs have come; what is missing is listed."""
-    e = config.load(run.settings)
-    out = Tables(classifiers(run, e), e.fold)
+    current = Current(reopen(run))
+    e = current.e
+    out = Tables(classifiers(e), e.fold)
     for classifier in out.classifiers:
-        there = finished(run, e, classifier)
+        there = finished(current, classifier)
         out.missing += there.gaps
         out.problems += there.problems
         out.choices[classifier] = there.choices
@@ -112,6 +114,8 @@ def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
                 gains, problems = gain_rows(measured, base, _primary(out, classifier, name, base))
                 out.gains += gains
                 out.problems += problems
+    for place in sorted((run.path / "ablation").glob("*")):
+        out.problems += earlier(run, place.name) if place.name not in out.classifiers else []
     out.leaking = {row["source"] for row in read_csv(run.path / "report" / LEAKS) if row["caught"] == "True"}
     out.gains = [_leaked(g) if out.sources.get(g.arm) in out.leaking else g for g in out.gains]
     return out

@@ -82,6 +82,11 @@ def _support(found: Tables, row: GainRow) -> list[str]:
         f"Classifier {row.classifier}: {arm_title(row.arm)}, against {arm_title(row.base)}, the strongest "
         f"arm without generated images on validation. {why[0].upper()}{why[1:]}."
     ]
+    treatment = found.choices.get(row.classifier, {}).get("treatment", row.base)
+    if treatment != row.base:
+        lines[0] += (
+            f" The generated images are added to {arm_title(treatment)}, the strongest that adds none."
+        )
     if isfinite(row.mde):
         lines[0] += f" A true gain of {100 * row.mde:.1f} points would be found with a probability of 80%."
     plain = found.gain(row.classifier, row.scope, row.arm, PLAIN)

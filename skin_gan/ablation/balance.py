@@ -28,7 +28,7 @@ def images_to_add(counts: Mapping[str, int], plan: Plan) -> dict[str, int]:
 
 
 def _counted(counts: Mapping[str, int], plan: Mapping[str, int]) -> dict[str, int]:
-    unknown = sorted(set(plan) - set(counts))
+    unknown = sorted(str(label) for label in set(plan) - set(counts))
     if unknown:
         raise SkinGanError(f"balance names {', '.join(unknown)}: the classes are {', '.join(counts)}")
     bad = {k: n for k, n in plan.items() if not isinstance(n, int) or isinstance(n, bool) or n < 0}
@@ -40,7 +40,7 @@ def _counted(counts: Mapping[str, int], plan: Mapping[str, int]) -> dict[str, in
 def _ratio(plan: str | float) -> float:
     try:
         ratio = math.nan if isinstance(plan, bool) else float(plan)
-    except ValueError:
+    except (TypeError, ValueError):  # null, a list
         ratio = math.nan
     if not LOWEST <= ratio <= HIGHEST:
         raise SkinGanError(

@@ -6,6 +6,7 @@ how they are weighted.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skin_gan import checkpoint
 from skin_gan.ablation.arms import Arm, ArmRun, ClassifierSettings, check
 from skin_gan.ablation.fit import Progress, fit, loss_curve, prepare
 from skin_gan.ablation.frozen import Frozen
@@ -56,8 +58,9 @@ def run_arm(
 
     `samples`: generated images by class, for arms that use them; `unverified` as in `samples.check_fold`.
     `folder`: keeps each part's predictions as PART.npz, which are not computed again, and the training's
-    state while it lasts. `progress` is called with the number of updates done. SkinGanError for samples of
-    another fold, too few of them, an empty part, or a folder that holds another run.
+    state while it lasts; what another run left there, and what cannot be read, goes when training begins.
+    `progress` is called with the number of updates done. SkinGanError for samples of another fold, too few
+    of them, or an empty part.
     """
     check(task.settings, arm)
     tests = {part: _part(task, part) for part in parts}
@@ -69,6 +72,8 @@ def run_arm(
     began = time.monotonic()
     data = _inputs(task, arm, train)
     state = folder / "state.pt" if folder else None
+    if folder:
+        _clear(folder, kept, run.id)
     net, losses = fit(data.inputs, data.labels, len(task.store.classes), run, task.device, state, progress)
     seconds = round(time.monotonic() - began, 1)
     record = {**_record(task, run, train), "seconds": seconds, "loss": loss_curve(losses)}
@@ -81,14 +86,22 @@ def run_arm(
 
 
 def _kept(folder: Path, identity: str) -> dict[str, Predictions]:
-    """The parts that are in `folder`; SkinGanError where one is of another run."""
-    found = {part: load(folder / f"{part}.npz") for part in PARTS if (folder / f"{part}.npz").exists()}
-    others = {p.record.get("id") for p in found.values()} - {identity}
-    if others:
-        raise SkinGanError(
-            f"{folder} holds the run {others.pop()} and not {identity}: give each run its own folder"
-        )
-    return found
+    """The parts of the run `identity` that are in `folder` and can be read."""
+    found = {}
+    for part in PARTS:
+        with contextlib.suppress(SkinGanError):  # missing or damaged: made again
+            found[part] = load(folder / f"{part}.npz")
+    return {part: p for part, p in found.items() if p.record.get("id") == identity}
+
+
+def _clear(folder: Path, kept: Mapping[str, Predictions], identity: str) -> None:
+    """Remove what is not of the run `identity`, so that a kill leaves nothing that might be taken for it."""
+    for part in PARTS:
+        if part not in kept:
+            (folder / f"{part}.npz").unlink(missing_ok=True)
+    state = folder / "state.pt"
+    if state.exists() and not checkpoint.of(state, identity):
+        state.unlink()
 
 
 @dataclass(frozen=True)

@@ -55,16 +55,14 @@ def read_samples(
 ) -> dict[str, SampleSet]:
     """The sets of `labels` (None: of every class folder) in a folder, zip or store, as `size` pixels.
 
-    Other resolutions are an error unless `resize`, which crops and scales as ingest does with photographs.
-    SkinGanError for a missing class, an unreadable image, or a manifest that does not match its images.
+    Other resolutions are an error unless `resize`, which crops and scales as ingest does with photographs
+    what has no manifest. SkinGanError for a missing class, an image that is unreadable, transparent or less
+    than half of `size`, or a manifest that does not match its images.
     """
     path = Path(path)
     if (path / "store.json").is_file():
         return _from_store(path, size, labels)
-    folders: dict[str, list[File]] = {}
-    for file in scan(path):
-        if len(file.path.parts) > 1:
-            folders.setdefault(file.path.parts[0], []).append(file)
+    folders = _folders(path)
     wanted = sorted(folders) if labels is None else labels
     missing = [label for label in wanted if label not in folders]
     if missing or not wanted:
@@ -73,6 +71,52 @@ def read_samples(
             f"{', '.join(sorted(folders)) or 'none'}): expected a folder of images per class, named like it"
         )
     return {label: _read(path / label, label, folders[label], size, resize) for label in wanted}
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A class of a sample set, by its manifest and its first image alone."""
+
+    size: tuple[int, int]  # pixels, width and height
+    fold_fingerprint: str | None  # as a SampleSet's
+    verified: bool  # whether there is a manifest: then nothing is scaled
+
+
+def survey(path: Path, size: int) -> dict[str, Survey]:
+    """The classes of a set that have images, whatever they are called. `size`: what of a store is wanted.
+
+    SkinGanError where the set, a manifest or a first image cannot be read.
+    """
+    if (path / "store.json").is_file():
+        store = open_store(path)
+        side = size if size in store.sizes else max(store.sizes, default=0)
+        one = Survey((side, side), store.source.get("fold_fingerprint"), True)
+        return {label: one for label, n in store.counts.items() if n}
+    found = {}
+    for label, files in sorted(_folders(path).items()):
+        if first := next((f for f in files if f.is_image), None):
+            listed = next((f for f in files if f.path == PurePosixPath(label, MANIFEST)), None)
+            origin = _yaml(path / label / MANIFEST, _bytes(path / label / MANIFEST, listed)) if listed else {}
+            print_ = origin.get("fold_fingerprint")
+            pixels = _size(path / first.path, _bytes(path / first.path, first))
+            found[label] = Survey(pixels, None if print_ is None else str(print_), listed is not None)
+    return found
+
+
+def _folders(path: Path) -> dict[str, list[File]]:
+    found: dict[str, list[File]] = {}
+    for file in scan(path):
+        if len(file.path.parts) > 1:
+            found.setdefault(file.path.parts[0], []).append(file)
+    return found
+
+
+def _size(path: Path, data: bytes) -> tuple[int, int]:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.size
+    except Exception as e:  # decoders raise nearly anything on damaged bytes
+        raise SkinGanError(f"{path} is no usable image ({e}): remove it or write it again") from e
 
 
 def check_fold(sample: SampleSet, fingerprint: str, unverified: bool = False) -> None:
@@ -131,7 +175,7 @@ def _read(place: Path, label: str, files: list[File], size: int, resize: bool) -
         if TABLE not in inside:
             raise _mismatch(place, f"it has {MANIFEST} and no {TABLE}")
         _check_manifest(place, label, origin, _bytes(place / TABLE, inside[TABLE]), content)
-    pixels = [_decode(place / name, data, size, resize) for name, data in content.items()]
+    pixels = [_decode(place / name, data, size, resize and not origin) for name, data in content.items()]
     print_ = origin.get("fold_fingerprint")
     return SampleSet(
         label=label,
@@ -168,11 +212,17 @@ def _decode(path: Path, data: bytes, size: int, resize: bool) -> NDArray[np.uint
     if isinstance(decoded, Damage):
         raise SkinGanError(f"{path} is no usable image ({decoded.why}): remove it or write it again")
     with Image.open(io.BytesIO(data)) as image:
-        if image.size != (size, size) and not resize:
+        width, height = image.size
+        if (width, height) != (size, size) and not resize:
             raise SkinGanError(
-                f"{path} has {image.size[0]}x{image.size[1]} pixels, expected {size}x{size}: generate at "
-                "that size, or allow resizing"
+                f"{path} has {width}x{height} pixels, expected {size}x{size}: generate at that size"
             )
+        if min(width, height) * 2 < size:
+            raise SkinGanError(
+                f"{path} has {width}x{height} pixels, too few for {size}x{size}: expected at least half"
+            )
+        if decoded.transparent and any(image.convert("RGBA").getchannel("A").histogram()[:255]):
+            raise SkinGanError(f"{path} has transparent pixels: save it without an alpha channel")
     return decoded.images[size]
 
 

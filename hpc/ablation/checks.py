@@ -1,0 +1,95 @@
+"""What of the ablation's settings means nothing, said before any work. No torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpc.ablation import BEST, COMBINED, FILTERS, PLAIN, AblateSettings, arms
+from skin_gan.ablation.arms import ARMS, CLASSIFIERS, CONTROLS, PUBLISHED
+from skin_gan.ablation.balance import images_to_add
+from skin_gan.data.splits import N_FOLDS
+from skin_gan.errors import SkinGanError
+
+
+def check_ablate(a: AblateSettings, family: str) -> None:
+    """SkinGanError that names each setting of the ablation that means nothing, with the valid choices."""
+    own = [*ARMS, *a.sources]
+    sweeps = {BEST, family, *a.sources, *CONTROLS}
+    for name in a.sources:
+        check_name(name, family)
+    for name, plan in a.classifiers.items():
+        if name not in CLASSIFIERS:
+            raise SkinGanError(f"unknown classifier {name!r}: choose one of {', '.join(CLASSIFIERS)}")
+        if plan.pretrained and (name in PUBLISHED or not CLASSIFIERS[name].network.startswith("resnet")):
+            raise SkinGanError(f"ablate.classifiers.{name}.pretrained: weights are for resnet18 and resnet50")
+        if plan.pretrained and not Path(plan.pretrained).exists():
+            raise SkinGanError(
+                f"ablate.classifiers.{name}.pretrained={plan.pretrained} does not exist: download the "
+                f"file that torchvision.models.get_model_weights('{CLASSIFIERS[name].network}').DEFAULT.url "
+                "names, or leave it out to train from scratch"
+            )
+        if unknown := [arm for arm in plan.arms if arm not in own]:
+            raise SkinGanError(f"unknown arm {', '.join(unknown)}: choose of {', '.join(own)}")
+        if unknown := [f for f in plan.filters if f not in FILTERS]:
+            raise SkinGanError(f"unknown filter {', '.join(unknown)}: choose of {', '.join(FILTERS)}")
+        if PLAIN not in plan.arms:
+            raise SkinGanError(
+                f"ablate.classifiers.{name}.arms={plan.arms}: expected {PLAIN} among them, which all others "
+                "are compared with"
+            )
+        if plan.seeds < 1 or plan.steps < 0:
+            raise SkinGanError(f"ablate.classifiers.{name}: seeds={plan.seeds}, steps={plan.steps}: expected "
+                               "at least 1 seed and 0 steps")  # fmt: skip
+        if not (plan.by_lesion or plan.by_image):
+            raise SkinGanError(
+                f"ablate.classifiers.{name}: by_lesion and by_image are false: expected one of them, or "
+                "leave the classifier out"
+            )
+        given = [arm.name for arm in arms(a, plan).values() if arm.synthetic != "none"]
+        if name in PUBLISHED and given:
+            raise SkinGanError(
+                f"ablate.classifiers.{name}: {', '.join(given)} need generated images, and {name} has images "
+                f"of {CLASSIFIERS[name].size} pixels, which no generator makes: leave these arms out"
+            )
+        missing = sorted({arm.source for arm in arms(a, plan).values()} - {""} - sweeps)
+        if missing:
+            raise SkinGanError(
+                f"the arm {missing[0]} needs generated images of {missing[0]}, and this sweep searches "
+                f"{family}: leave the arm out, or name a sweep's folder with "
+                f"ablate.sources.{missing[0]}=results/..."
+            )
+        for ratio in plan.ratios:
+            images_to_add({"any": 1}, ratio)
+    if not a.folds or len(set(a.folds)) < len(a.folds) or not all(0 <= f < N_FOLDS for f in a.folds):
+        raise SkinGanError(f"ablate.folds={a.folds}: expected different folds of 0 to {N_FOLDS - 1}")
+    if not isinstance(a.balance, dict):  # which classes there are to count is known with the data
+        images_to_add({"any": 1}, a.balance)
+
+
+def check_name(source: str, family: str) -> None:
+    """SkinGanError for a source whose name means something else already: its images would be ignored."""
+    taken = {
+        BEST: "is the best of all generators",
+        COMBINED: "is an arm of its own",
+        family: "is what this sweep searches itself",
+        **{name: "is a control" for name in CONTROLS},
+    }
+    if source in ARMS and ARMS[source].source != source:
+        taken[source] = "is an arm of its own"
+    if not re.fullmatch(r"\w[\w-]*", source):
+        taken[source] = "is not made of letters, digits, - and _ alone"
+    if why := taken.get(source):
+        raise SkinGanError(f"ablate.sources.{source}: {source} {why}: choose another name, such as mine")
+
+
+def check_balance(a: AblateSettings, classes: Sequence[str]) -> None:
+    """SkinGanError for counts of classes that the sweep does not have, or that add nothing."""
+    if isinstance(a.balance, dict):
+        counts = images_to_add(dict.fromkeys(classes, 1), a.balance)
+        if not any(counts.values()):
+            raise SkinGanError(
+                f"ablate.balance={a.balance}: no image would be added: expected a count above 0 for one of "
+                f"{', '.join(classes)}"
+            )
