@@ -27,9 +27,10 @@ TINY = 1e-12  # a standard error below that is rounding
 CHUNK = 200  # resamples evaluated at a time: bounds memory
 ALPHA, POWER = 0.05, 0.8
 # Test lesions of a class that a verdict needs at least. Of 1000 simulated pairs of equal arms (one seed; five
-# classes that count alike, four of 60 to 200 lesions) p was below 0.05 in 52% with 1 lesion in the fifth
-# class, 13% with 2, 9 to 11% with 3 to 6, 7% with 12 and 5% with 20; with three seeds in 2 to 4% from 2 on.
-# From 5 on that is at most about twice what is promised: fewer differences hardly make a variance.
+# classes that count alike, four of 60 to 200 lesions; two levels of recall) p was below 0.05 in 44 to 52%
+# with 1 lesion in the fifth class, 13 to 14% with 2, 8 to 11% with 3 to 6, 7% with 12 and 5 to 6% with 20;
+# with three seeds in 2 to 4% from 2 on. No number is a threshold by itself: from 5 on it is at most about
+# twice what is promised.
 FEWEST = 5
 
 
