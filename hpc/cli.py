@@ -21,9 +21,8 @@ from hpc import progress, slurm
 from hpc.ablation import sizes
 from hpc.completion import complete
 from hpc.conclusion import conclude
-from hpc.config import CHOICES, CLUSTER, Experiment, compose, load
+from hpc.config import CHOICES, CLUSTER, Experiment, compose
 from hpc.dryrun import print_plan
-from hpc.jobstates import job_states
 from hpc.plan import Plan, make_plan, reopen
 from hpc.provenance import record_launch
 from hpc.submissions import Submission
@@ -85,6 +84,7 @@ def launch(words: list[str]) -> int:
         print(launch_help())
         return 0 if words else 2
     e = compose(words)
+    from hpc import reconcile
     from skin_gan.data.resolve import describe, resolve
 
     console = make_console()
@@ -98,7 +98,7 @@ def launch(words: list[str]) -> int:
     for note in plan.notes:
         console.print(note)
     with attach(console, plan.run):
-        check_place(plan)
+        reconcile.check_place(plan)
         check_classes(plan, store)
         code = record_launch(plan, store, words)
         return carry_out(console, plan, code)
@@ -157,24 +157,6 @@ def attach(console: Console, run: RunFolder) -> Iterator[None]:
                 if run.settings.exists():  # otherwise that launch has only just begun
                     watch()
                 time.sleep(0.5)
-
-
-def check_place(plan: Plan) -> None:
-    """Stop if jobs of this sweep are in the queue of another cluster than the one chosen now."""
-    if not plan.run.settings.exists():
-        return
-    before, now = load(plan.run.settings), plan.experiment
-    if before.profile.kind != "slurm" or (now.profile.kind, now.profile.conf) == (
-        "slurm",
-        before.profile.conf,
-    ):
-        return
-    states, _ = job_states(plan.run, before.profile, {})
-    if alive := sum(state.alive for state in states):
-        raise SkinGanError(
-            f"{alive} jobs of this sweep are in the queue of cluster={before.cluster}: launch it there, or "
-            f"first end them by `python hpc/steer.py cancel {plan.run.path}`"
-        )
 
 
 def check_classes(plan: Plan, store: Any) -> None:

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hpc.ablation import AblateSettings
-from hpc.ablation.checks import check_ablate
+from hpc.ablation.checks import check_ablate, check_name
 from hpc.profiles import ProfileSettings, check_profile
 from hpc.space import check_space, leaves
 from hpc.trees import first_line, read_words, read_yaml
@@ -144,8 +144,18 @@ def compose(words: list[str]) -> Experiment:
     e = fix_searched(merge(layers), given)
     if "results" not in given and e.profile.results:
         e.results = e.profile.results
-    check_profile(e.profile)  # not in `load`: what was launched can be asked after in any later version
+    # Not in `load`: what was launched can be asked after in any later version.
+    check_profile(e.profile)
+    for source in e.ablate.sources:
+        check_name(source, e.trial.model.family)
+    # Asked after from another folder, too.
+    e.ablate.sources = {name: absolute(path) for name, path in e.ablate.sources.items()}
     return checked(e)
+
+
+def absolute(path: str) -> str:
+    """Without variables, `~` or a current folder."""
+    return str(Path(os.path.expandvars(path)).expanduser().absolute())
 
 
 def parse(words: list[str]) -> dict[str, Any]:
@@ -232,7 +242,7 @@ def checked(e: Experiment) -> Experiment:
         raise SkinGanError(f"operations.threads={e.operations.threads}: expected at least 1")
     check_ablate(e.ablate, e.trial.model.family)
     check_backend(e)
-    e.results = str(Path(os.path.expandvars(e.results)).expanduser().absolute())
+    e.results = absolute(e.results)
     if "$" in e.results:
         raise SkinGanError(f"results={e.results}: a variable in it is not set in this shell")
     return e

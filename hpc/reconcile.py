@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from hpc import cluster, slurm, submissions
 from hpc.completion import complete
+from hpc.config import load
 from hpc.jobs import target
+from hpc.jobstates import job_states
 from hpc.plan import FINAL, PREPARE, SEARCH, Job, Plan
 from hpc.submissions import Submission
+from skin_gan.errors import SkinGanError
 from skin_gan.run import read_json
+
+SETTLING = 60.0  # seconds: Slurm leaves a job KillWait, 30 s by default, and its node's epilog takes some
+
+
+def check_place(plan: Plan) -> None:
+    """Stop if jobs of this sweep are in the queue of another cluster than the one chosen now."""
+    if not plan.run.settings.exists():
+        return
+    before, now = load(plan.run.settings), plan.experiment
+    if before.profile.kind != "slurm" or (now.profile.kind, now.profile.conf) == (
+        "slurm",
+        before.profile.conf,
+    ):
+        return
+    # One cluster may go by several files, or by one in this shell and by none in another.
+    here = slurm.queue(plan.run.path) if now.profile.kind == "slurm" else {}
+    try:
+        states, _ = job_states(plan.run, before.profile, {})
+    finally:
+        slurm.use(now.profile)
+    if elsewhere := sum(state.alive and state.id not in here for state in states):
+        raise SkinGanError(
+            f"{elsewhere} jobs of this sweep are in the queue of cluster={before.cluster}: launch it there, "
+            f"or first end them by `python hpc/steer.py cancel {plan.run.path}`"
+        )
 
 
 def submit(plan: Plan, wanted: list[Job], code: Path) -> tuple[list[Submission], list[Submission]]:
@@ -18,7 +47,7 @@ def submit(plan: Plan, wanted: list[Job], code: Path) -> tuple[list[Submission],
     What is queued or runs for other settings is replaced, wanted or not. Returns the jobs that were queued
     or running already, and the new ones.
     """
-    alive, known = slurm.queue(plan.run.path), submissions.latest(plan.run)
+    alive, known = settled(plan), submissions.latest(plan.run)
     before: list[Submission] = []
     new: list[Submission] = []
     chosen = set(wanted)
@@ -42,6 +71,20 @@ def submit(plan: Plan, wanted: list[Job], code: Path) -> tuple[list[Submission],
         new += made
     made_now = set(new)
     return [s for s in before if s not in made_now], new
+
+
+def settled(plan: Plan) -> dict[str, slurm.Queued]:
+    """The sweep's queue, when Slurm has ended or requeued what it is cleaning up, or after `SETTLING`."""
+    deadline, told = time.monotonic() + SETTLING, False
+    while True:
+        alive = slurm.queue(plan.run.path)
+        ending = sum(job.state == slurm.COMPLETING for job in alive.values())
+        if not ending or time.monotonic() > deadline:
+            return alive
+        if not told:
+            print(f"Slurm is ending or requeueing {ending} jobs of this sweep: waiting for that", flush=True)
+            told = True
+        time.sleep(2.0)
 
 
 def out_of_date(plan: Plan, job: Job, queued: slurm.Queued, renewed: bool) -> bool:

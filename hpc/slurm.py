@@ -18,7 +18,7 @@ from skin_gan.errors import SkinGanError
 # Against a broken daemon a client tries again for minutes.
 TIMEOUT = 20.0
 CONF = "SLURM_CONF"
-FIELDS = ("JobArrayID", "State", "Reason", "TimeLeft", "RestartCnt", "NodeList", "Comment")
+FIELDS = ("JobArrayID", "State", "Reason", "TimeLeft", "RestartCnt", "NodeList", "Name", "Comment")
 LOCAL_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay")
 PENDING, RUNNING, COMPLETING = "PENDING", "RUNNING", "COMPLETING"
 
@@ -37,13 +37,15 @@ class Queued:
     left: str  # until its time limit
     restarts: int
     nodes: str
-    comment: str  # the folder of its sweep
+    name: str  # SWEEP-STAGE, or the profile's own
+    comment: str  # the folder of its sweep, or the profile's own; a site may remove it
 
     def of(self, run: Path) -> bool:
         """Whether it is a job of this sweep: another cluster, or a new one, gives the same ids again."""
-        if self.comment.startswith("/"):
-            return Path(self.comment).resolve() == run.resolve()
-        return self.comment not in ("", "(null)", "N/A")  # the profile's own word
+        if self.comment.startswith("/"):  # hosts may mount the results in different places
+            there = Path(self.comment)
+            return there.parts[-2:] == run.parts[-2:] or there.resolve() == run.resolve()
+        return self.comment not in ("", "(null)", "N/A") or self.name.startswith(f"{run.parent.name}-")
 
 
 _conf = ""  # what `use` has set
@@ -88,7 +90,7 @@ def queue(run: Path) -> dict[str, Queued]:
     text = client("squeue", "--me", "--noheader", "--array", "--Format", ",".join(f"{f}:|" for f in FIELDS))
     rows = (line.strip().removesuffix("|").split("|", len(FIELDS) - 1) for line in text.splitlines())
     jobs = (
-        Queued(r[0], r[1], r[2], r[3], int(r[4]) if r[4].isdecimal() else 0, r[5], r[6])
+        Queued(r[0], r[1], r[2], r[3], int(r[4]) if r[4].isdecimal() else 0, *r[5:])
         for r in rows
         if len(r) == len(FIELDS)  # what else a site's squeue prints is no job
     )

@@ -97,6 +97,7 @@ def act(console: Console, plan: Plan, wanted: Callable[[str], bool], action: str
 
 def retry(console: Console, run: RunFolder, labels: list[str] | None, stage: str | None) -> int:
     """Name what failed, and run or queue again what is not finished."""
+    reopen(run)  # before a lock is made in what may be no sweep's folder
     with attach(console, run):
         plan, s = reopen(run), snapshot(run)
         wanted = chooser(plan, labels, stage, shared=True)

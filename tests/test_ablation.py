@@ -411,12 +411,6 @@ def settings(**changes) -> AblateSettings:
         ({"plan": {"ratios": [20.0]}}, "a ratio from 0.25 to 10"),
         ({"plan": {"seeds": 0}}, "at least 1 seed"),
         ({"classifier": "dermamnist"}, "best need generated images, and dermamnist has images of 28 pixels"),
-        ({"sources": {"noise": "/images"}}, "ablate.sources.noise: noise is a control: choose another name"),
-        ({"sources": {"best": "/images"}}, "ablate.sources.best: best is the best of all generators"),
-        ({"sources": {"aegan": "/images"}}, "ablate.sources.aegan: aegan is what this sweep searches itself"),
-        ({"sources": {"strong": "/images"}}, "ablate.sources.strong: strong is an arm of its own"),
-        ({"sources": {"combined": "/images"}}, "combined is an arm of its own"),
-        ({"sources": {"../mine": "/images"}}, "is not made of letters, digits, - and _ alone"),
         ({"balance": None}, "balance=None: expected equalise, a ratio"),
         ({"balance": [1, 2]}, r"balance=\[1, 2\]: expected equalise, a ratio"),
         ({"plan": {"pretrained": "weights.pth"}}, "weights are for resnet18 and resnet50"),
@@ -429,6 +423,30 @@ def settings(**changes) -> AblateSettings:
 def test_settings_that_mean_nothing_are_named(changes, message):
     with pytest.raises(SkinGanError, match=message):
         check_ablate(settings(**changes), "aegan")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("noise", "ablate.sources.noise: noise is a control: choose another name"),
+        ("best", "ablate.sources.best: best is the best of all generators"),
+        ("aegan", "ablate.sources.aegan: aegan is what this sweep searches itself"),
+        ("strong", "ablate.sources.strong: strong is an arm of its own"),
+        ("combined", "combined is an arm of its own"),
+        ("../mine", "is not made of letters, digits, - and _ alone"),
+    ],
+)
+def test_a_source_whose_name_is_taken_is_refused_at_a_launch_and_not_later(name, message, tmp_path):
+    words = ["sweep=aegan_lr", "data=demo", f"results={tmp_path}", f"ablate={{sources: {{{name}: images}}}}"]
+    with pytest.raises(SkinGanError, match=message):
+        compose(words)
+    e = compose(["sweep=aegan_lr", "data=demo", f"results={tmp_path}", "ablate.sources.mine=images"])
+    assert e.ablate.sources == {"mine": str(Path("images").absolute())}
+    e.ablate.sources = {name: "/images"}
+    config.save(e, tmp_path / "sweep.yaml")
+    assert config.load(tmp_path / "sweep.yaml").ablate.sources == {
+        name: "/images"
+    }  # launched by an earlier version
 
 
 def test_an_arm_of_other_peoples_images_is_named_by_its_source():

@@ -3,18 +3,21 @@
 import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hpc import cluster, reconcile, slurm, submissions
-from hpc.cli import check_place, make_console
+from hpc.cli import make_console
 from hpc.config import CHOICES, CLUSTER, compose, save
 from hpc.jobstates import JobState, buried, cause_of, job_states
 from hpc.monitor import find_runs, job_table
 from hpc.plan import make_plan
 from hpc.profiles import ProfileSettings
 from hpc.provenance import freeze
+from hpc.reconcile import check_place
 from hpc.records import record, witness
 from hpc.slurm import Queued
 from hpc.steering import chooser
@@ -185,7 +188,9 @@ class Fake:
         ]
         for s in made:
             submissions.add(plan.run, s)
-            self.alive[s.id] = Queued(s.id, slurm.PENDING, "Dependency", "1:00", 0, "", str(plan.run.path))
+            self.alive[s.id] = Queued(
+                s.id, slurm.PENDING, "Dependency", "1:00", 0, "", "", str(plan.run.path)
+            )
         self.after = [s.job for s in after]
         return made
 
@@ -219,7 +224,7 @@ def test_a_search_that_runs_towards_less_is_followed_by_another(tmp_path, monkey
     submit(plan)
     write_json(plan.run.jobs / "prepare.json", PREPARED)
     s = submissions.latest(plan.run)["search-df"]
-    fake.alive[s.id] = Queued(s.id, slurm.RUNNING, "", "1:00", 0, "node1", "")
+    fake.alive[s.id] = Queued(s.id, slurm.RUNNING, "", "1:00", 0, "node1", "", "")
     write_json(plan.run.jobs / "search-df.json", {"state": "running", "target": [2, 0.064, 0.192]})
     assert submit(plan) == []
     assert "search-df" in submit(plan_of(tmp_path, "search.trials=4"))
@@ -241,14 +246,25 @@ def test_what_a_retry_of_one_class_takes_from_the_queue_it_gives_back(tmp_path, 
     assert cancelled == {"select", "final-df", "final-nv", "final-vasc"}
 
 
-def test_a_job_that_slurm_is_ending_is_followed_by_another(tmp_path, monkeypatch):
+def test_a_job_that_slurm_is_requeueing_is_left_alone(tmp_path, monkeypatch):
     fake, plan = Fake(monkeypatch), plan_of(tmp_path)
+    submit(plan)
+    write_json(plan.run.jobs / "prepare.json", PREPARED)
+    job = fake.alive[submissions.latest(plan.run)["search-df"].id]
+    fake.alive[job.id] = replace(job, state=slurm.COMPLETING)
+    monkeypatch.setattr(time, "sleep", lambda seconds: fake.alive.update({job.id: job}))
+    assert submit(plan) == [] and not fake.cancelled
+
+
+def test_a_job_that_slurm_does_not_get_rid_of_is_followed_by_another(tmp_path, monkeypatch):
+    fake, plan = Fake(monkeypatch), plan_of(tmp_path)
+    monkeypatch.setattr(reconcile, "SETTLING", 0.0)
     submit(plan)
     write_json(plan.run.jobs / "prepare.json", PREPARED)
     known = submissions.latest(plan.run)
     fake.alive.clear()
     s = known["search-df"]
-    fake.alive[s.id] = Queued(s.id, slurm.COMPLETING, "", "0:00", 0, "node1", "")
+    fake.alive[s.id] = Queued(s.id, slurm.COMPLETING, "", "0:00", 0, "node1", "", "")
     after = []
     monkeypatch.setattr(
         cluster, "submit_stage", lambda *a, **k: after.append(k["after"]) or fake.take(*a, **k)
@@ -258,11 +274,18 @@ def test_a_job_that_slurm_is_ending_is_followed_by_another(tmp_path, monkeypatch
 
 
 def test_a_job_of_the_queue_is_this_sweeps_only_if_it_says_so(tmp_path, monkeypatch):
-    rows = [("1", str(tmp_path)), ("2", "/other/sweep"), ("3", "(null)"), ("4", "a word of the profile's")]
-    text = "".join(f"{i}|RUNNING|None|UNLIMITED|N/A|n1|{comment}|\n" for i, comment in rows)
+    run = tmp_path / "aegan_lr" / "demo-1"
+    run.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(run)
+    rows = [  # id, name, comment
+        ("1", "aegan_lr-search", run), ("2", "aegan_lr-search", "/results/aegan_lr/demo-2"),
+        ("3", "another", "(null)"), ("4", "mine", "a word of the profile's"), ("5", "aegan_lr-select", ""),
+        ("6", "aegan_lr-search", "/nfs/other-host/aegan_lr/demo-1"),
+    ]  # fmt: skip
+    text = "".join(f"{i}|RUNNING|None|UNLIMITED|N/A|n1|{name}|{comment}|\n" for i, name, comment in rows)
     monkeypatch.setattr(slurm, "client", lambda *words: "a greeting\n\n" + text)
-    (tmp_path / "link").symlink_to(tmp_path)
-    assert list(slurm.queue(tmp_path)) == list(slurm.queue(tmp_path / "link")) == ["1", "4"]
+    assert list(slurm.queue(run)) == ["1", "4", "5", "6"]
+    assert "1" in slurm.queue(tmp_path / "link")
 
 
 def test_the_users_slurm_conf_comes_first_and_a_profiles_is_its_own_only(monkeypatch, tmp_path):
@@ -296,6 +319,18 @@ def test_a_sweep_with_jobs_in_a_queue_is_not_launched_elsewhere(tmp_path, monkey
         check_place(here)
     fake.alive.clear()
     check_place(here)
+
+
+def test_the_same_cluster_under_another_name_is_the_same_and_stays_the_chosen_one(tmp_path, monkeypatch):
+    fake, plan = Fake(monkeypatch), plan_of(tmp_path)
+    submit(plan)
+    save(plan.experiment, plan.run.settings)
+    plan.experiment.profile.conf = str(tmp_path)
+    monkeypatch.delenv(slurm.CONF, raising=False)
+    monkeypatch.setattr(slurm, "_conf", "")
+    slurm.use(plan.experiment.profile)
+    check_place(plan)  # all jobs are in the queue that is asked now
+    assert fake.alive and os.environ[slurm.CONF] == str(tmp_path)
 
 
 def test_a_refusal_of_sbatch_is_one_clear_error(tmp_path, monkeypatch):

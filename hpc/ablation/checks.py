@@ -17,8 +17,6 @@ def check_ablate(a: AblateSettings, family: str) -> None:
     """SkinGanError that names each setting of the ablation that means nothing, with the valid choices."""
     own = [*ARMS, *a.sources]
     sweeps = {BEST, family, *a.sources, *CONTROLS}
-    for name in a.sources:
-        check_name(name, family)
     for name, plan in a.classifiers.items():
         if name not in CLASSIFIERS:
             raise SkinGanError(f"unknown classifier {name!r}: choose one of {', '.join(CLASSIFIERS)}")
