@@ -82,7 +82,7 @@ def settled(plan: Plan) -> dict[str, slurm.Queued]:
         if not ending or time.monotonic() > deadline:
             return alive
         if not told:
-            print(f"Slurm is ending or requeueing jobs of this sweep ({ending}): waiting for that", flush=True)
+            print(f"Slurm is ending or requeueing jobs ({ending}): waiting for that", flush=True)
             told = True
         time.sleep(2.0)
 
