@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -16,9 +17,12 @@ from hpc import progress
 from hpc.cli import make_console
 from hpc.config import ROOT
 from hpc.jobstates import JobState, job_states
+from hpc.plan import SEARCH
+from hpc.steering import class_of
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder
+from skin_gan.run import RunFolder, locked
 
+STOPPED = "stopped"  # a trial that goes on when its class's job does
 MANY = 40  # jobs: more are counted instead of listed
 STYLES = {"running": "cyan", "done": "green", "failed": "bold red", "lost": "bold red", "cancelled": "yellow"}
 
@@ -83,14 +87,30 @@ def describe(run: RunFolder, options: argparse.Namespace) -> list[RenderableType
         alive = sum(state.alive for state in states)
         where = trouble or f"{alive} jobs in the queue"
         parts.append(job_table(states))
+        at_work = {class_of(state.job) for state in states if state.alive and state.state != "pending"}
+        mark_stopped(s, s.experiment.classes if trouble else at_work)
     else:
         where = "a launch is running" if s.launcher else "no launch is running here"
+        mark_stopped(s, [c for c in s.experiment.classes if s.launcher or job_is_running(run, c)])
     head = Text(f"{s.experiment.sweep}: {run.path} (stage {s.stage}; {where})", style="bold")
     parts = [head, *parts, progress.table(s)]
     for c in s.classes:
         if options.trials or options.label == c.label:
             parts += [Text(f"\n{c.label}", style="bold"), progress.trial_table(c)]
     return parts
+
+
+def mark_stopped(s: progress.Snapshot, at_work: Collection[str]) -> None:
+    """Trials of other classes do not run: one that was killed could not say so."""
+    for c in s.classes:
+        if c.label not in at_work:
+            for trial in c.running:
+                trial["state"] = STOPPED
+
+
+def job_is_running(run: RunFolder, label: str) -> bool:
+    """Whether a search of this class runs on this machine; the launch that began it may have been killed."""
+    return any(locked(path) for path in run.jobs.glob(f"{SEARCH}-{label}*.lock"))
 
 
 def job_table(states: list[JobState]) -> Table:

@@ -1,5 +1,7 @@
 """What status reads: jobs' records and sweeps' folders, damaged ones too."""
 
+from dataclasses import replace
+
 import pytest
 
 from hpc import config, monitor, slurm, submissions
@@ -13,7 +15,7 @@ from hpc.steering import steer
 from hpc.submissions import Submission
 from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, read_json, read_jsonl, write_json
+from skin_gan.run import RunFolder, lock, read_json, read_jsonl, write_json
 
 WORDS = ("sweep=aegan_lr", "data=demo", "budget=micro", "classes=[df]", "search.trials=2", "cluster=one_gpu")
 
@@ -116,3 +118,24 @@ def test_what_cannot_be_read_is_one_clear_error(tmp_path):
         read_json(tmp_path)
     with pytest.raises(SkinGanError, match="cannot read"):
         read_jsonl(tmp_path)
+
+
+@pytest.mark.parametrize("cluster", ["one_gpu", "local"])
+def test_a_trial_that_was_killed_is_not_shown_as_running(tmp_path, monkeypatch, capsys, cluster):
+    plan = sweep(tmp_path, f"cluster={cluster}")
+    plan.trials("df")[1][1].update(state="running", kimg=0.1)
+    submissions.add(plan.run, Submission("search-df", "7"))
+    job = slurm.Queued("7", "RUNNING", "", "1:00", 0, "n1", "aegan_lr-search", str(plan.run.path))
+
+    def states() -> list[str]:
+        status([str(plan.run.path), "--trials"])
+        words = capsys.readouterr().out.split("\ndf\n")[1].split()
+        return [word for word in words if word in ("running", "stopped")]
+
+    assert states() == ["stopped"]
+    monkeypatch.setattr(slurm, "queue", lambda *_: {"7": job})
+    with lock(plan.run.jobs / "search-df.lock"):
+        assert states() == ["running"]
+    assert plan.trials("df")[1][1].state()["state"] == "running"  # on disk it is what it was
+    monkeypatch.setattr(slurm, "queue", lambda *_: {"7": replace(job, state="PENDING")})
+    assert states() == ["stopped"]
