@@ -13,12 +13,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hpc import progress
+from hpc import progress, slurm
 from hpc.cli import make_console
 from hpc.config import ROOT
 from hpc.jobstates import JobState, job_states
-from hpc.plan import SEARCH
-from hpc.steering import class_of
+from hpc.plan import SEARCH, class_of
 from skin_gan.errors import SkinGanError
 from skin_gan.run import RunFolder, locked
 
@@ -87,7 +86,9 @@ def describe(run: RunFolder, options: argparse.Namespace) -> list[RenderableType
         alive = sum(state.alive for state in states)
         where = trouble or f"{alive} jobs in the queue"
         parts.append(job_table(states))
-        at_work = {class_of(state.job) for state in states if state.alive and state.state != "pending"}
+        at_work = {
+            class_of(state.job) for state in states if state.alive and state.state != slurm.PENDING.lower()
+        }
         mark_stopped(s, s.experiment.classes if trouble else at_work)
     else:
         where = "a launch is running" if s.launcher else "no launch is running here"

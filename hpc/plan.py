@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +39,12 @@ class Job:
     def name(self) -> str:
         words = [self.stage, self.label, "" if self.index is None else f"{self.index:04d}"]
         return "-".join(filter(None, words))
+
+
+def class_of(name: str) -> str:
+    """Of which class a job such as search-df-0001 or generate-df-fold-0 is; empty for one of no class."""
+    stage, _, rest = name.partition("-")
+    return re.sub(r"-(\d{4}|fold-\d+)$", "", rest) if stage in (SEARCH, FINAL, FOLDS, GENERATE) else ""
 
 
 @dataclass(frozen=True)

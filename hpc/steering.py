@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from rich.console import Console
 from hpc import slurm, submissions
 from hpc.cli import attach, carry_out, make_console
 from hpc.jobstates import JobState, job_states, tail
-from hpc.plan import FINAL, FOLDS, GENERATE, SEARCH, STAGES, Plan, reopen
+from hpc.plan import SEARCH, STAGES, Plan, class_of, reopen
 from hpc.progress import Snapshot, snapshot
 from hpc.provenance import freeze
 from skin_gan.errors import SkinGanError
@@ -61,12 +60,6 @@ def chooser(plan: Plan, labels: list[str] | None, stage: str | None, shared: boo
         return stage in (None, of) and (label in labels if label and labels else shared)
 
     return wanted
-
-
-def class_of(name: str) -> str:
-    """The class of a job such as search-df-0001 or generate-df-fold-0; empty where it is of no one class."""
-    stage, _, rest = name.partition("-")
-    return re.sub(r"-(\d{4}|fold-\d+)$", "", rest) if stage in (SEARCH, FINAL, FOLDS, GENERATE) else ""
 
 
 def states_of(plan: Plan, s: Snapshot) -> list[JobState]:
