@@ -88,6 +88,8 @@ def launch(words: list[str]) -> int:
     from skin_gan.data.resolve import describe, resolve
 
     console = make_console()
+    if e.profile.kind == "slurm":
+        slurm.adopt(e.profile)
     if e.dry_run:
         print_plan(console, make_plan(e, describe(e.data, Path(e.results))))
         return 0

@@ -22,6 +22,7 @@ from submitit.slurm.slurm import _make_sbatch_string  # private: the one way to 
 from hpc import slurm, submissions
 from hpc.completion import complete
 from hpc.config import Experiment
+from hpc.environment import DEVICES, alone, clean, replace_variables
 from hpc.jobs import Task
 from hpc.nodes import PEER
 from hpc.plan import (
@@ -38,17 +39,14 @@ from hpc.profiles import MEMORY, extra_options
 from hpc.provenance import exports, job_environment
 from hpc.records import error_of
 from hpc.submissions import Submission
+from skin_gan.cores import cores
 from skin_gan.errors import SkinGanError
 from skin_gan.run import locked, read_json
 
 # Submitit's local jobs must have a time limit; this machine has none.
 A_YEAR = 365 * 24 * 60
+GPUS = "SKIN_GAN_GPUS"  # environment variable of a local job: the GPUs that its launch was confined to
 MEGABYTES = {"K": 2**-10, "M": 1, "G": 2**10, "T": 2**20}  # in sbatch's units
-
-
-def cores() -> int:
-    """Cores this process may use (a cpuset may leave fewer than the machine has)."""
-    return len(os.sched_getaffinity(0))
 
 
 def slots(e: Experiment) -> int:
@@ -99,6 +97,7 @@ def run_jobs(plan: Plan, waiting: list[Job], total: int, watch: Callable[[], Non
 
 
 def submit_local(plan: Plan, job: Job, share: int) -> submitit.Job[None]:
+    """Start a job on this machine: it gets `share` of the slots, and the GPUs that this process may use."""
     executor = submitit.LocalExecutor(folder=plan.run.jobs / job.name)
     e = plan.experiment
     executor.update_parameters(
@@ -106,8 +105,18 @@ def submit_local(plan: Plan, job: Job, share: int) -> submitit.Job[None]:
         gpus_per_node=e.profile.gpus_per_node,
         tasks_per_node=processes(e, job.stage),
     )
-    with standard_error(plan.run.jobs / job.name / "controller.log"):
+    log = plan.run.jobs / job.name / "controller.log"
+    with clean(**visible_gpus(e.profile.gpus_per_node)), standard_error(log):
         return executor.submit(RankedTask(str(plan.run.path), job.stage, job.label, share, job.index))
+
+
+def visible_gpus(count: int) -> dict[str, str]:
+    """The variable that gives a job the first `count` of the GPUs that this process is confined to.
+
+    Submitit would give it those of the whole machine, which others may use.
+    """
+    mine = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return {GPUS: ",".join(mine.split(",")[:count])} if mine and count else {}
 
 
 @contextmanager
@@ -152,7 +161,7 @@ def submit_stage(
         waits_for = [*ids, *turn(arrays, p.parallel)]
         executor.update_parameters(**options(plan, stage.name, code, waits_for, len(parts)))
         try:
-            with executor.batch():
+            with clean(without=DEVICES), executor.batch():
                 results = [executor.submit(task(plan, job)) for job in part]
         except (FailedJobError, FailedSubmissionError) as e:
             said = [line for line in str(e).splitlines() if "sbatch: error:" in line] or [str(e)]
@@ -211,12 +220,15 @@ def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1
         "ntasks_per_node": ranks,
         "cpus_per_task": cpus,
         # Since Slurm 22.05 srun no longer takes it from sbatch. Without one of them, ranks wait for ever.
-        "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1"],
+        # The site's or the user's export=NONE would take from them what the script has set.
+        "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1", "--export=ALL"],
         "array_parallelism": max(1, p.parallel // parts),
         "signal_delay_s": p.signal_delay,
         "wckey": None,
         "setup": [*p.setup, *exports(code)],
-        "additional_parameters": {"requeue": True} | {k: v for k, v in more.items() if v} | extra,
+        "additional_parameters": {"requeue": True, "signal": f"USR2@{p.signal_delay}"}
+        | {k: v for k, v in more.items() if v}
+        | extra,
     }
 
 
@@ -253,8 +265,11 @@ class RankedTask(Task):
 
     def __call__(self) -> None:
         job = submitit.JobEnvironment()
+        replace_variables(alone(os.environ))  # srun's plugin for MPI says what it takes for the ranks, too
+        if gpus := os.environ.pop(GPUS, ""):
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpus
         if job.num_tasks > 1:
-            TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+            TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
             os.environ[PEER] = job.hostnames[-1]
         super().__call__()
 

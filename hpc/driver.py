@@ -14,12 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from hpc.environment import alone
+
 NO_RAY = 75  # exit code of a search that could not start Ray
-# Environment variables by which processes know that they train together: see accelerate.utils.environment.
-OF_A_GROUP = (
-    "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
-    "PMI_", "MPI_LOCAL", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_",
-)  # fmt: skip
 
 
 class Driver:
@@ -72,8 +69,7 @@ def ray_environment(temporary: str, token: str, variables: dict[str, str]) -> di
     secret.touch(mode=0o600)
     secret.write_text(token)
     # Each trial has one process, however many the job has.
-    alone = {name: value for name, value in variables.items() if not name.startswith(OF_A_GROUP)}
-    environment = {**alone, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(secret)}
+    environment = {**alone(variables), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(secret)}
     environment.pop("RAY_ADDRESS", None)  # or it would join whatever cluster that names
     environment.update(RAY_USAGE_STATS_ENABLED="0", RAY_CHDIR_TO_TRIAL_DIR="0")
     environment.update(TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1")  # the session writes its own
