@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import shlex
 import signal
 import sys
@@ -24,6 +25,7 @@ from hpc.completion import complete
 from hpc.config import Experiment
 from hpc.environment import DEVICES, alone, clean, replace_variables
 from hpc.jobs import Task
+from hpc.logs import last_words, tail
 from hpc.nodes import PEER
 from hpc.plan import (
     FINAL,
@@ -86,14 +88,23 @@ def run_jobs(plan: Plan, waiting: list[Job], total: int, watch: Callable[[], Non
             watch()
             time.sleep(0.2)
             for job in [j for j in running if running[j].done()]:
-                log = running.pop(job).paths.stderr
-                record = read_json(plan.run.jobs / f"{job.name}.json") or {}
-                if record.get("state") != "done":
-                    why = error_of(plan.run, job.name, record) or "it was killed"
-                    failures.append(f"{job.name}: {why} (log: {log})")
+                if why := failure(plan, job, running.pop(job)):
+                    failures.append(f"{job.name}: {why}")
     finally:
         stop(plan, running)
     return failures
+
+
+def failure(plan: Plan, job: Job, ran: submitit.Job[None]) -> str:
+    """Why a job of this machine that has ended is not done, and where its log is; "" where it is done."""
+    record = read_json(plan.run.jobs / f"{job.name}.json") or {}
+    if record.get("attempt") != f"{ran.job_id}-0":
+        record = {}  # of an earlier run: this one died before it could write one
+    if record.get("state") == "done":
+        return ""
+    log = ran.paths.stderr
+    why = error_of(plan.run, job.name, record) or last_words(tail(log), sure=bool(record)) or "it was killed"
+    return f"{why} (log: {log})"
 
 
 def submit_local(plan: Plan, job: Job, share: int) -> submitit.Job[None]:
@@ -164,8 +175,8 @@ def submit_stage(
             with clean(without=DEVICES), executor.batch():
                 results = [executor.submit(task(plan, job)) for job in part]
         except (FailedJobError, FailedSubmissionError) as e:
-            said = [line for line in str(e).splitlines() if "sbatch: error:" in line] or [str(e)]
-            reason = said[-1].partition("sbatch: error:")[2].strip() or said[-1]
+            said = re.findall(r"sbatch: (?:error|fatal): (.+)", str(e)) or [last_words(str(e)) or str(e)]
+            reason = "; ".join(dict.fromkeys(said))
             raise SkinGanError(
                 f"sbatch refused the jobs of stage {stage.name}: {reason}; correct the profile and launch "
                 f"again (what is queued stays; `python hpc/steer.py cancel {plan.run.path}` ends it)"
