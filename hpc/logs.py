@@ -28,7 +28,7 @@ ERROR = re.compile(
     re.IGNORECASE,
 )
 OURS = re.compile(r"(skin_gan\.errors\.)?SkinGanError: ")  # its text says all
-SCRIPT = re.compile(r"^\S*/slurm_script: (?=line )")  # before what the shell says of a line of the batch script
+SCRIPT = re.compile(r"^\S*/slurm_script: (?=line )")  # before what the shell says of a line of it
 
 
 def tail(log: Path, size: int = END) -> str:
