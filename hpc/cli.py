@@ -17,12 +17,13 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from hpc import progress, slurm
+from hpc import progress, slurm, submissions
 from hpc.ablation import sizes
-from hpc.completion import complete
+from hpc.completion import complete, of_earlier_version
 from hpc.conclusion import conclude
 from hpc.config import CHOICES, CLUSTER, Experiment, compose
 from hpc.dryrun import print_plan
+from hpc.jobstates import job_states
 from hpc.plan import Plan, make_plan, reopen
 from hpc.provenance import record_launch
 from hpc.submissions import Submission
@@ -88,6 +89,8 @@ def launch(words: list[str]) -> int:
     from skin_gan.data.resolve import describe, resolve
 
     console = make_console()
+    if e.profile.kind == "slurm":
+        slurm.adopt(e.profile)
     if e.dry_run:
         print_plan(console, make_plan(e, describe(e.data, Path(e.results))))
         return 0
@@ -101,7 +104,21 @@ def launch(words: list[str]) -> int:
         reconcile.check_place(plan)
         check_classes(plan, store)
         code = record_launch(plan, store, words)
+        print_ended(console, plan)
         return carry_out(console, plan, code)
+
+
+def print_ended(console: Console, plan: Plan) -> None:
+    """What ended Slurm's jobs that are to be done again."""
+    if plan.experiment.profile.kind != "slurm" or not submissions.every(plan.run):
+        return
+    todo = {job.name for stage in plan.stages for job in stage.jobs if not complete(plan, job)}
+    states, _ = job_states(plan.run, plan.experiment.profile, {})
+    ended = [s for s in states if s.job in todo and not s.alive and s.why]
+    for s in ended[:MANY]:
+        console.print(f"{s.job} (job {s.id}) {s.state}: {s.why}", highlight=False)
+    if len(ended) > MANY:
+        console.print(f"and {len(ended) - MANY} more: see hpc/status.py")
 
 
 def reach(console: Console, e: Experiment) -> None:
@@ -173,6 +190,12 @@ def carry_out(console: Console, plan: Plan, code: Path, names: Container[str] | 
 
     jobs = [job for stage in plan.stages for job in stage.jobs if names is None or job.name in names]
     failures: list[str] = []
+    if earlier := [job.name for job in jobs if of_earlier_version(plan, job)]:
+        console.print(
+            f"done again, since the records of an earlier version do not say what was read: {earlier[0]}"
+            + (f" and {len(earlier) - 1} more jobs" if len(earlier) > 1 else "")
+            + "; what they have trained is kept"
+        )
     if all(complete(plan, job) for job in jobs):
         console.print("every trial of this sweep has ended: nothing left to do")
     elif plan.experiment.profile.kind == "slurm":

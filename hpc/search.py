@@ -20,7 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +34,7 @@ from hpc.driver import NO_RAY
 from hpc.nodes import Head, Meeting, own_address
 from hpc.plan import Plan, reopen, unfinished
 from hpc.trials import WORST, Runner
+from skin_gan.errors import SkinGanError, cause
 from skin_gan.run import (
     COMPLETED,
     DIVERGED,
@@ -53,7 +54,7 @@ OBJECTS = 100 * 2**20  # bytes of Ray's store of objects, on each node
 def search(plan: Plan, label: str, slots: int, nodes: int, meeting: Meeting, temporary: str) -> None:
     """Bring every trial of the class to its end, `slots` at a time on each of the nodes.
 
-    Raises RuntimeError naming the trials that failed.
+    Raises SkinGanError naming the trials that failed.
     """
     folders = {spec.index: folder for spec, folder in plan.trials(label)}
     rungs = Rungs(plan.experiment.search, plan.run.trials / label / "decisions.jsonl", folders)
@@ -97,7 +98,7 @@ def report_failures(folders: dict[int, TrialFolder]) -> None:
         if state["state"] == FAILED:
             failed.append(f"{folder.path.name}: {state['reason']}")
     if failed:
-        raise RuntimeError(f"{len(failed)} trials failed: " + "; ".join(failed))
+        raise SkinGanError(f"{len(failed)} trials failed: " + "; ".join(failed))
 
 
 class Rungs(ASHAScheduler):
@@ -151,7 +152,7 @@ class Rungs(ASHAScheduler):
     def prune(self, folder: TrialFolder, result: dict[str, Any]) -> None:
         folder.update(
             state=PRUNED,
-            reason=f"KID {result['kid']:.1f} at {result['kimg']:g} kimg is not among the best "
+            reason=f"KID x1000 of {result['kid']:.1f} at {result['kimg']:g} kimg is not among the best "
             f"1/{self._reduction_factor:g} so far",
         )
 
@@ -270,7 +271,8 @@ def main(arguments: list[str]) -> int:
         return 128 + signal.SIGINT
     except Exception as e:
         traceback.print_exc()
-        Path(temporary, "error").write_text(f"{type(e).__name__}: {e}")  # for the job's record
+        with suppress(OSError):  # somebody has swept /tmp: the search is started again
+            Path(temporary, "error").write_text(cause(e))  # for the job's record
         return 1
     return 0
 

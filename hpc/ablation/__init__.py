@@ -168,6 +168,16 @@ def sizes(a: AblateSettings, size: int) -> list[int]:
     return sorted({size} | {classifier_settings(name, p, size).size for name, p in a.classifiers.items()})
 
 
+def needs_all_features(a: AblateSettings) -> bool:
+    """Whether some stage reads the frozen network's features of the photographs of every class of the data.
+
+    A head is trained on them, a filter by confidence has a classifier of them, and where there are generated
+    images the report looks for copies with them.
+    """
+    heads = (name for name in a.classifiers if CLASSIFIERS[name].network == "head")
+    return bool(sources(a)) or any(heads)
+
+
 class Shares(TypedDict, total=False):
     """Shares of the test and validation parts, 0..1."""
 
