@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,6 +43,7 @@ from skin_gan.run import (
     RunFolder,
     TrialFolder,
     append_jsonl,
+    locked,
     read_jsonl,
 )
 
@@ -82,10 +83,32 @@ def search(plan: Plan, label: str, slots: int, nodes: int, meeting: Meeting, tem
                 verbose=0,
             ),
         )
-        results = tuner.fit()
+        with saving_trials(folders.values()):
+            results = tuner.fit()
     for error in results.errors:
         print(error, file=sys.stderr)
     report_failures(folders)
+
+
+@contextmanager
+def saving_trials(folders: Iterable[TrialFolder], seconds: float = 3.0) -> Iterator[None]:
+    """A search that is interrupted lets the trials of this node save before Ray kills them.
+
+    Sessions take SIGUSR2 for Slurm's warning; all else in this process's group ignores it.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        asked = time.time()
+        trained = [folder.last for folder in folders if locked(folder.lock)]
+        os.killpg(os.getpgrp(), signal.SIGUSR2)
+        while time.time() < asked + seconds and not all(saved_since(asked, last) for last in trained):
+            time.sleep(0.05)
+        raise
+
+
+def saved_since(moment: float, path: Path) -> bool:
+    return path.exists() and path.stat().st_mtime >= moment
 
 
 def report_failures(folders: dict[int, TrialFolder]) -> None:

@@ -92,7 +92,7 @@ class Operations:
     device: str = "auto"  # auto, cpu, cuda
     threads: int = 1  # CPU threads per process
     checkpoint_seconds: float = 60.0  # at most this much work is lost to a kill
-    log_kimg: float = 0.5  # scalars to TensorBoard and progress to disk this often
+    log_kimg: float = 0.5  # scalars to TensorBoard this often, and with each checkpoint
 
 
 @dataclass
