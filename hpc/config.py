@@ -309,6 +309,25 @@ def check_backend(e: Experiment) -> None:
         )
 
 
+def changes(before: Experiment, now: Experiment) -> list[str]:
+    """Settings that differ, as words of a command line with what they were: "search.trials=16 (was 8)"."""
+    old, new = (flat(dataclasses.asdict(e)) for e in (before, now))
+    unset = "not set"
+    return [
+        f"{key}={new.get(key, unset)} (was {old.get(key, unset)})"
+        for key in dict.fromkeys([*new, *old])
+        if new.get(key, unset) != old.get(key, unset)
+    ]
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of a tree of dicts by their dotted names; empty dicts have none."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
 def save(e: Experiment, path: Path) -> None:
     """Write the resolved settings as YAML."""
     write_atomic(path, OmegaConf.to_yaml(OmegaConf.structured(e)))

@@ -1,8 +1,7 @@
 """The search space: which settings, drawn how. Trial i of a class depends on (seed, class, i) alone. Pure.
 
 A leaf is {choice: [...]}, in which a value that stands twice is drawn twice as often, {uniform: [low, high]}
-or {loguniform: [low, high]}. Ranges of a setting that is a whole number draw whole numbers, low and high among
-them.
+or {loguniform: [low, high]}. Ranges of a setting that is a whole number draw whole numbers, low and high too.
 """
 
 from __future__ import annotations
