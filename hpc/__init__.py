@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,27 +27,30 @@ def start(module: str, command: str) -> int:
         main = getattr(import_module(module), command)
         run = import_module("hpc.cli").run_command
     except Exception as e:
-        if (fault := fault_of_package(e)) is None:
+        if (fault := fault_of_package(e, _running(e))) is None:
             raise
         print(f"error: {fault}", file=sys.stderr)
         return 2
     return run(main)  # type: ignore[no-any-return]
 
 
-def fault_of_package(e: BaseException) -> str | None:
-    """Which package of others an error of an import or a missing name is due to; None if it is of none."""
+def fault_of_package(e: BaseException, running: Sequence[tuple[str, str]] = ()) -> str | None:
+    """Which package of others an error of an import or a missing name is due to; None if it is of none.
+
+    `running`: further packages, with their files, that may be at fault where PYTHONPATH has put them first.
+    """
     folders = [Path(p).absolute() for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
     said = f"{type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}"
-    named = _named(e)
-    for name, file in [*named, *_running(e)]:
+    own = ("hpc", "skin_gan", "__main__", *sys.stdlib_module_names)
+    named = [(name, file) for name, file in _named(e) if name not in own]
+    for name, file in [*named, *((name, file) for name, file in running if name not in own)]:
         if first := next((folder for folder in folders if folder in Path(file).parents), None):
             return (
                 f"{name} in {file} does not work here ({said}): PYTHONPATH puts {first} before what is "
                 "installed: take it out, or unset PYTHONPATH"
             )
     for name, file in named:
-        if name not in ("hpc", "skin_gan", *sys.stdlib_module_names):
-            return f"{name} in {file or sys.prefix} does not work here ({said}): run `make .venv/installed`"
+        return f"{name} in {file or sys.prefix} does not work here ({said}): run `make .venv/installed`"
     return None
 
 
