@@ -224,11 +224,17 @@ def _holder_of(path: Path) -> str:
 
 
 def locked(path: Path) -> bool:
-    """Whether some process holds the lock now."""
-    if not path.exists():
+    """Whether some process holds the lock now. The file need not be writable, and is not made."""
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
         return False
-    with lock(path) as held:
-        return held is None
+    except OSError as e:
+        raise unreadable(path, e) from e
+    return False
 
 
 @dataclass(frozen=True)
