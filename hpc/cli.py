@@ -89,7 +89,8 @@ def launch(words: list[str]) -> int:
 
     console = make_console()
     if e.dry_run:
-        print_plan(console, make_plan(e, describe(e.data, Path(e.results))))
+        store = describe(e.data, Path(e.results), sizes(e.ablate, e.trial.model.size))
+        print_plan(console, make_plan(e, store))
         return 0
     if e.profile.kind == "slurm":
         reach(console, e)
