@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from skin_gan.data.files import File
 from skin_gan.data.layouts import Source
 from skin_gan.data.listing import Findings, Listing, Record, only
+from skin_gan.data.photographs import copy_line
 from skin_gan.data.words import SPLITS, is_download
 from skin_gan.errors import SkinGanError
 
@@ -23,7 +24,7 @@ def read(source: Source, any_name: bool = False) -> Listing | None:
     below = [f for f in images if _label(f.path, root)]
     if not below:
         return None
-    findings, notes = Findings(duplicate=list(source.images.copies)), []
+    findings, notes = Findings(duplicate=[copy_line(*pair) for pair in source.images.copies]), []
     top = {_label(f.path, root) for f in below}
     depth = 1
     if len(top) > 1 and {t.lower() for t in top} <= SPLITS:

@@ -343,7 +343,7 @@ def _notes(run: Run, short: dict[str, int]) -> list[str]:
     notes = [
         (fewer, f"fewer images than the release: {fewer}"),
         (found, f"found {found}"),
-        (unit_of(run.units) != "lesion", unit_note(run.units, lesions)),
+        (True, unit_note(run.units, lesions)),
         (
             run.masks,
             f"{run.masks} of {len(run.rows)} images have two tones and no colour, as masks of lesions do",

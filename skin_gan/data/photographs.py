@@ -11,6 +11,7 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +30,9 @@ class Photographs:
     """The images of SOURCE without what was made from them."""
 
     files: list[File]
-    passed: list[File] = field(default_factory=list)
+    derived: list[File] = field(default_factory=list)  # masks and thumbnails by their folder's or own name
+    copies: list[tuple[File, File]] = field(default_factory=list)  # a conflict copy, and what it is a copy of
     notes: list[str] = field(default_factory=list)
-    copies: list[str] = field(default_factory=list)  # a line for each conflict copy
 
     def __post_init__(self) -> None:
         self._by_stem: dict[str, list[File]] = {}
@@ -72,25 +73,35 @@ def photographs(files: Sequence[File], by_folder: bool = True) -> Photographs:
     images = [f for f in files if f.is_image]
     places = {(f.path.parent, f.path.stem.lower()): f for f in images}
     stems = Counter(f.path.stem.lower() for f in images)
-    kept, passed, copies = [], [], []
-    derived = [by_folder and any(map(is_derived, f.path.parent.parts)) for f in images]
-    for file, inside in zip(images, derived, strict=True):
+    kept, derived, copies = [], [], []
+    for file in images:
         suffix = DERIVED_SUFFIX.search(file.path.stem)
-        conflict = CONFLICT.fullmatch(file.path.stem)
-        original = places.get((file.path.parent, conflict["base"].lower())) if conflict else None
-        if (inside and not all(derived)) or (suffix and stems[file.path.stem[: suffix.start()].lower()]):
-            passed.append(file)
-        elif original and (not file.path.stem.endswith(")") or "conflict" in file.path.stem.lower()
-                           or file.same_content(original)):  # fmt: skip
-            copies.append(f"{file.path}: a copy of {original.path}, which is used")
+        made = suffix and stems[file.path.stem[: suffix.start()].lower()]
+        if made or (by_folder and any(map(is_derived, file.path.parent.parts))):
+            derived.append(file)
+        elif original := _original(file, places):
+            copies.append((file, original))
         else:
             kept.append(file)
-    count = Counter(str(f.path.parent) for f in passed)
+    count = Counter(str(f.path.parent) for f in derived)
     why = "are masks or thumbnails by their names, and were passed over"
     notes = [f"{n} images in {place} {why}" for place, n in sorted(count.items())]
     if len(notes) > 5:
-        notes = [f"{len(passed)} images in {len(count)} folders, such as {min(count)}, {why}"]
-    return Photographs(kept, passed, notes, copies)
+        notes = [f"{len(derived)} images in {len(count)} folders, such as {min(count)}, {why}"]
+    return Photographs(kept, derived, copies, notes)
+
+
+def _original(file: File, places: dict[tuple[PurePosixPath, str], File]) -> File | None:
+    """What the file is a copy of, by its name: "a (1).jpg" only where the content is that of "a.jpg"."""
+    named = CONFLICT.fullmatch(file.path.stem)
+    original = places.get((file.path.parent, named["base"].lower())) if named else None
+    numbered = file.path.stem.endswith(")") and "conflict" not in file.path.stem.lower()
+    return None if original is None or (numbered and not file.same_content(original)) else original
+
+
+def copy_line(copy: File, original: File) -> str:
+    """A finding's text."""
+    return f"{copy.path}: a copy of {original.path} by its name, which is used"
 
 
 @dataclass

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import PurePosixPath
 from typing import Any
 
 from skin_gan.data.files import File
@@ -27,7 +28,7 @@ from skin_gan.data.listing import (
     only,
     unique,
 )
-from skin_gan.data.photographs import Photographs, choose, split_id
+from skin_gan.data.photographs import Photographs, choose, copy_line, split_id
 from skin_gan.data.tables import Table, Tables, known, read_table
 from skin_gan.data.units import grouped
 from skin_gan.data.words import (
@@ -37,6 +38,7 @@ from skin_gan.data.words import (
     LESION_COLUMNS,
     NO_UNIT,
     PATIENT_COLUMNS,
+    is_derived,
     is_missing,
     truth,
 )
@@ -74,9 +76,7 @@ class Layout:
     zero: str = ""  # class of a row without any 1
     named: re.Pattern[str] | None = None  # file name of the table with the classes
     header: tuple[str, ...] = ()  # columns of a table that comes without a line of names
-    values: Mapping[str, str] = field(
-        default_factory=dict
-    )  # a word of the label column, in lower case: class
+    values: Mapping[str, str] = field(default_factory=dict)  # class of a label column's word in lower case
     closed: bool = False  # whether words other than those in `values` are errors
     parts: re.Pattern[str] | None = None  # folders of images, where others beside them are something else
     columns: tuple[str, ...] = ()  # all that the release has, where unknown ones are worth a note
@@ -499,14 +499,18 @@ def match(rows: Sequence[Row], source: Source, pool: Sequence[File], findings: F
     }
     named = {f.path for files in candidates.values() for f in files}
     findings.extra += [f"{f.path.stem}: {f.path}" for f in pool if f.path not in named]
-    findings.duplicate += source.images.copies
-    derived = {f.path.stem.lower(): f for f in source.images.passed}
+    # a name that looks like a mask's or a copy's is a photograph's after all where the table has it
+    reserve = Photographs([c for c, _ in source.images.copies] + source.images.derived)
+    used: set[PurePosixPath] = set()
     records, twins = [], []
     for row in only([row for row in rows if row.dx], source.classes):
         files = candidates[row.image_id]
         if not files:
-            mask = derived.get(split_id(row.image_id.lower())[1])
-            note = f" (only {mask.path}, a mask or thumbnail by its name)" if mask else ""
+            others = reserve.named(row.image_id)
+            files = [f for f in others if not any(map(is_derived, f.path.parent.parts))]
+            used |= {f.path for f in files}
+        if not files:
+            note = f" (only {others[0].path}, a mask or thumbnail by its name)" if others else ""
             findings.missing.append(f"{row.image_id}: {row.dx}{note}")
             continue
         choice = choose(row.image_id, files)
@@ -516,6 +520,7 @@ def match(rows: Sequence[Row], source: Source, pool: Sequence[File], findings: F
             for f, why in choice.others
         ]
         records.append(Record(**{**vars(row), "file": choice.file}))
+    findings.duplicate += [copy_line(c, o) for c, o in source.images.copies if c.path not in used]
     _say_twins(twins, pool, source.images.notes, findings)
     return records
 
