@@ -102,7 +102,7 @@ def launch(words: list[str]) -> int:
     for line in overridden(words):
         console.print(line)
     reached = e.profile.kind != "slurm" or reach(console, e)
-    store = describe(e.data, Path(e.results))
+    store = describe(e.data, Path(e.results), sizes(e.ablate, e.trial.model.size))
     word, e.data = e.data, "demo" if store.kind == "demo" else str(store.path)
     plan = make_plan(e, store)
     check_launch(plan, store)

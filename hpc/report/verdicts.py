@@ -184,6 +184,10 @@ def limits(found: Tables, data: Mapping[str, Any], allow_rejected: bool) -> list
         )
     if data.get("unit") == "image":
         said.append("Lesions are not known in this data: split and intervals take each image for itself.")
+    if data.get("unit") == "group":
+        said.append(
+            "Lesions or patients are known for some images only: the others are each taken for themselves."
+        )
     if data.get("partial"):
         said.append("The data is a partial copy of its release: do not compare with published numbers.")
     if allow_rejected:
