@@ -76,17 +76,33 @@ def left(plan: Plan, job: Job, record: dict[str, Any]) -> bool:
     asked = next(t for t in tasks if t.label == job.label)
     if job.stage == COMBINE:
         try:
-            chosen = read_json(ablation.choices_file(run, asked.classifier)) or {}
-        except SkinGanError:  # damaged: written again
-            chosen = {}
-        if "treatment" not in chosen:  # missing, or of an earlier version
+            chosen = ablation.choices(run, asked.classifier, a.folds).get(asked.fold or 0)
+        except SkinGanError:  # damaged, or of an earlier version: written again
+            chosen = None
+        if chosen is None:
             return False
         if not chosen["combined"]:
             return True
         asked = replace(asked, arm=chosen["combined"])
-    folders = (ablation.arm_folder(run, asked, seed) for seed in range(a.classifiers[asked.classifier].seeds))
+    folders = [ablation.arm_folder(run, asked, seed) for seed in range(a.classifiers[asked.classifier].seeds)]
     parts = ("test",) if asked.fold is None else ("val", "test")
-    return all(zipfile.is_zipfile(folder / f"{part}.npz") for folder in folders for part in parts)
+    if not all(zipfile.is_zipfile(folder / f"{part}.npz") for folder in folders for part in parts):
+        return False
+    return job.stage == ABLATE or all(of_this_version(folder / "test.npz") for folder in folders)
+
+
+def of_this_version(predictions: Path) -> bool:
+    """Whether this version would make the classifier run again as it was made.
+
+    Asked of combined arms, the only ones that an earlier version has made otherwise: it opens the file.
+    """
+    from skin_gan.ablation.arms import current
+    from skin_gan.ablation.predictions import load
+
+    try:
+        return current(load(predictions).record)
+    except SkinGanError:
+        return False
 
 
 def inputs(plan: Plan, job: Job) -> str | None:

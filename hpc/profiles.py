@@ -38,7 +38,9 @@ class ProfileSettings:
     setup: list[str] = field(default_factory=list)  # shell lines before Python starts: modules, environment
     python: str = ""  # the command that starts Python on a node, for containers; default: this very one
     scratch: str = ""  # a folder on each node's own disk to read the data from; environment variables count
-    extra: dict[str, Any] = field(default_factory=dict)  # further sbatch options, such as {exclusive: true}
+    extra: dict[str, str | bool | None] = field(
+        default_factory=dict
+    )  # other sbatch options: {exclusive: true}
     conf: str = ""  # slurm.conf, where Slurm's commands do not find it themselves
 
 

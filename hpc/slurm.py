@@ -60,13 +60,13 @@ _conf = ""  # what `use` has set
 def use(p: ProfileSettings) -> None:
     """Let Slurm's commands find the profile's cluster; what the user has set comes first.
 
-    SkinGanError if it is not there.
+    Unreachable if it is not there.
     """
     global _conf
     if os.environ.get(CONF, "") != _conf:
         return
     if p.conf and not Path(p.conf).exists():
-        raise SkinGanError(
+        raise Unreachable(
             f"there is no {p.conf}: start the Slurm that the profile means (the testbed: slurm/testbed up)"
         )
     _conf = p.conf

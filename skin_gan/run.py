@@ -51,25 +51,53 @@ def unreadable(path: Path, error: OSError) -> SkinGanError:
     return SkinGanError(f"cannot read {path}: {error.strerror or error}; check the disk and who may read it")
 
 
+class _Recorded:
+    """A binary file that keeps the first error of its writes.
+
+    Writers of other libraries replace it by one of their own, which names neither the disk nor the quota:
+    torch's and zipfile's raise again while they close an archive that was cut.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as e:
+            self.error = self.error or e
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 def write_atomic(path: Path, content: bytes | str | Callable[[IO[bytes]], Any]) -> None:
     """Replace `path` as a whole or not at all: a reader, or a run after a kill, sees old or new, never half.
 
-    `content` is what to write, or a function that writes into an open binary file.
+    `content` is what to write, or a function that writes into an open binary file. SkinGanError with the
+    system's reason where it cannot be written, whatever error that function makes of it.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    recorded: _Recorded | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             if callable(content):
-                content(file)
+                recorded = _Recorded(file)
+                content(recorded)  # type: ignore[arg-type]
             else:
                 file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as e:
-        raise unwritable(path, e) from e
+    except Exception as e:
+        cause = recorded.error if recorded and recorded.error else e
+        if not isinstance(cause, OSError):
+            raise
+        raise unwritable(path, cause) from e
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -196,11 +224,17 @@ def _holder_of(path: Path) -> str:
 
 
 def locked(path: Path) -> bool:
-    """Whether some process holds the lock now."""
-    if not path.exists():
+    """Whether some process holds the lock now. The file need not be writable, and is not made."""
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
         return False
-    with lock(path) as held:
-        return held is None
+    except OSError as e:
+        raise unreadable(path, e) from e
+    return False
 
 
 @dataclass(frozen=True)
