@@ -174,7 +174,7 @@ def stage_line(s: Snapshot) -> list[str]:
     stage = next(stage for stage in s.stages if stage.name == s.stage)
     running = [job for job in stage.jobs if s.jobs.get(job.name, {}).get("state") == "running"]
     done = sum(s.done(job) for job in stage.jobs)
-    what = "features of real images " if s.stage == PREPARE else ""
+    what = "features of real images" if s.stage == PREPARE else ""
     now = [f"{job.label or what}{share(s.jobs[job.name])}".strip() for job in running]
     return [
         f"{s.stage}:",
