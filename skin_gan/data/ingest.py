@@ -119,6 +119,8 @@ def _listing(path: Path, files: Sequence[File], table: File | None, options: Opt
             source, images=photographs(files, by_folder=False) if options.folders else source.images
         )
         listing = _class_folders(source, any_name=options.folders)
+        for other in tables.read:
+            tables.unused.setdefault(other.name, "the folders are the classes")
         listing = own.add_units(listing, source, options.columns, table) if table else listing
     else:
         listing = layouts.find(source) or _unless_labelled(source)

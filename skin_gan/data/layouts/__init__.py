@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,7 @@ from skin_gan.data.words import (
     PATIENT_COLUMNS,
     is_derived,
     is_missing,
+    kind_of,
     truth,
 )
 from skin_gan.errors import SkinGanError
@@ -145,12 +147,16 @@ class Layout:
         return ""
 
     def class_columns(self, table: Table, source: Source) -> list[str]:
-        """The columns of a one-hot table that stand for classes; none if it is not one."""
-        image = self.image_column(table, source)
+        """The columns of a one-hot table that stand for classes; none if it is not one.
+
+        Two columns that are called as classes are, or all columns beside the image, of 0 and 1.
+        """
+        others = {self.image_column(table, source), *key_columns(table, self.groups)}
+        columns = [c for c in table.columns if c not in others and "weight" not in c]
         binary = []
-        for column in table.columns:
+        for column in columns:
             values = [v for v in table.column(column) if not is_missing(v)]
-            if column != image and "weight" not in column and values and None not in map(truth, values):
+            if values and None not in map(truth, values):
                 binary.append(column)
         usual = [c for c in binary if c in CLASS_COLUMNS]
         if len(usual) >= 2:
@@ -158,7 +164,7 @@ class Layout:
         places = [table.columns.index(c) for c in binary]
         single = all(sum(truth(line[i]) is True for i in places) == 1 for line in table.lines)
         truthful = bool(self.named and self.named.fullmatch(table.file.path.name))
-        return binary if len(binary) >= 2 and (single or truthful) else []
+        return binary if len(binary) >= 2 and (truthful or (single and binary == columns)) else []
 
     def find(self, source: Source) -> Listing | None:
         """The listing of SOURCE in this layout, or None if it is laid out otherwise."""
@@ -301,11 +307,10 @@ def _hint(table: Table, source: Source) -> str:
     if not image:
         return f"no column names an image that is here; {columns}"
     keys = [table.written(c) for c in key_columns(table, ())]
-    return (
-        f"its layout is not known ({columns}): give --table {table.file.path.name} --id "
-        f"{table.written(image)} "
-        f"--label {table.written(label) if label else 'COLUMN'}{' --group ' + ','.join(keys) if keys else ''}"
-    )
+    words = ["--table", str(table.file.path), "--id", table.written(image)]
+    words += ["--label", table.written(label) if label else "COLUMN"]
+    words += ["--group", ",".join(keys)] if keys else []
+    return f"its layout is not known ({columns}): give {shlex.join(words)}"
 
 
 def _naming(table: Table, candidates: Sequence[str], source: Source) -> str:
@@ -337,13 +342,6 @@ def key_columns(table: Table, groups: Sequence[str]) -> dict[str, str]:
     found = {table.find(*LESION_COLUMNS): "lesion", table.find(*PATIENT_COLUMNS): "patient"}
     found = {c: kind for c, kind in found.items() if c} if not groups else {}
     return found | {c: kind_of(c) for c in groups if c in table.columns}
-
-
-def kind_of(column: str) -> str:
-    """What a group column names, by its name."""
-    if "lesion" in column:
-        return "lesion"
-    return "patient" if "patient" in column or "subject" in column else column
 
 
 def unit_keys(values: Mapping[str, str], columns: Mapping[str, str]) -> tuple[Key, ...]:
