@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skin_gan.data.files import File, outside
-from skin_gan.data.layouts import (
+from skin_gan.data.layout import (
     Layout,
-    Source,
     image_ids,
     key_columns,
     require_one_unit,
@@ -17,6 +16,7 @@ from skin_gan.data.layouts import (
     used_note,
 )
 from skin_gan.data.listing import Listing, Record, Row
+from skin_gan.data.source import Source
 from skin_gan.data.tables import Table, Tables, read_table
 from skin_gan.data.units import grouped
 from skin_gan.data.words import column_key
