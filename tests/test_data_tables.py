@@ -536,6 +536,11 @@ class TestOwnTable:
                 "ISIC_0000001,NV",
                 r"lesion IL_0 is MEL \(ISIC_0000000\) and NV \(ISIC_0000001\)",
             ),
+            (
+                "ISIC_0000011,NV,IL_5,IP_2",
+                "ISIC_0000011,MEL,IL_0,IP_2",
+                r"lesion IL_0 is of patient IP_0 \(ISIC_0000000\) and of patient IP_2 .*within each patient",
+            ),
             ("\nISIC_0000001", "\n", "cases.csv line 3: file is 'empty'"),
             ("ISIC_", "DERM_", "none of the images that cases.csv names.*DERM_0000000.*ISIC_0000000.jpg"),
         ],

@@ -58,7 +58,7 @@ class Layout:
     release: Mapping[str, int] = field(default_factory=dict)  # images per class of the whole release
     warning: str = ""
     groups: tuple[str, ...] = ()  # the columns that name units, where not the usual ones do
-    one_class_per_lesion: bool = False  # whether a lesion of two classes is an error
+    consistent: bool = False  # whether a lesion of two classes, or of two patients, is an error
 
     def score(self, source: Source) -> tuple[bool, int]:
         """How well SOURCE fits: (True, n) where a table has the n tell-tale columns and names images here."""
@@ -128,7 +128,7 @@ class Layout:
         columns = [c for c in table.columns if c not in others and "weight" not in c]
         binary = []
         for column in columns:
-            values = [v for v in table.column(column) if not is_missing(v)]
+            values = [v for v in set(table.column(column)) if not is_missing(v)]
             if values and None not in map(truth, values):
                 binary.append(column)
         usual = [c for c in binary if c in CLASS_COLUMNS]
@@ -162,8 +162,8 @@ class Layout:
         rows, used = _with_units(self, rows, joined, source, notes)
         _name_unused(source, [t.file for t in tables] + used, self.title)
         rows = grouped(merged_spellings(rows, notes))
-        if self.one_class_per_lesion:
-            _require_one_class_per_lesion(rows)
+        if self.consistent:
+            _require_consistent_lesions(rows)
         pool = self._pool(source, tables[0], notes)
         records = match(rows, source, pool, findings)
         if not records:
@@ -330,14 +330,25 @@ def _require_one_class(table: Table, image: str, columns: Sequence[str], zero: s
         )
 
 
-def _require_one_class_per_lesion(rows: Sequence[Row]) -> None:
-    first: dict[str, Row] = {}
-    for row in rows:
-        told = first.setdefault(row.lesion_id, row) if row.lesion_id and row.dx else row
-        if told.dx != row.dx:
+def _require_consistent_lesions(rows: Sequence[Row]) -> None:
+    """SkinGanError if a lesion has two classes, or two patients: then its name is not one lesion's."""
+    classes: dict[str, Row] = {}
+    patients: dict[str, Row] = {}
+    for row in (row for row in rows if row.lesion_id):
+        patient = dict(row.keys).get("patient", "")
+        first = classes.setdefault(row.lesion_id, row) if row.dx else row
+        owner = patients.setdefault(row.lesion_id, row) if patient else row
+        whose = dict(owner.keys).get("patient", "")
+        if first.dx != row.dx:
             raise SkinGanError(
-                f"{row.origin}: lesion {row.lesion_id} is {told.dx} ({told.image_id}) and {row.dx} "
+                f"{row.origin}: lesion {row.lesion_id} is {first.dx} ({first.image_id}) and {row.dx} "
                 f"({row.image_id}): a lesion has one class, correct the file"
+            )
+        if whose != patient:
+            raise SkinGanError(
+                f"{row.origin}: lesion {row.lesion_id} is of patient {whose} ({owner.image_id}) and of patient "
+                f"{patient} ({row.image_id}): if lesions are numbered within each patient, give the patient "
+                "alone as --group"
             )
 
 

@@ -130,7 +130,7 @@ def _read(columns: Columns, file: File) -> tuple[Table, Layout]:
         label=(label,) if label else (),
         tells=((image,), (label,)) if label else ((image,),),
         groups=groups,
-        one_class_per_lesion=True,
+        consistent=True,
     )
     return table, layout
 
