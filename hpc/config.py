@@ -50,8 +50,8 @@ class SelectSettings:
 
     max_copies: float = 0.05  # largest share of generated images that may be copies of training images
     min_coverage: float = 0.2  # smallest coverage, as a share of what real images reach at equal n
-    # KID x1000 above its floor beyond which an accepted generator is called poor. Of the 21 pairs of different
-    # classes of HAM10000 at 32 pixels the *photographs* of 15 are nearer to one another (11 to 199, median 70).
+    # KID x1000 above its floor beyond which an accepted generator is called poor. Of the 21 pairs of classes
+    # of HAM10000 at 32 pixels the *photographs* of 15 are nearer to one another (11 to 199, median 70).
     poor_kid: float = 100.0
 
 
