@@ -16,12 +16,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from hpc import fault_of_package, progress, slurm
+from hpc import fault_of_package, progress, slurm, submissions
 from hpc.ablation import sizes
-from hpc.completion import complete
+from hpc.completion import complete, of_earlier_version
 from hpc.conclusion import conclude
 from hpc.config import CHOICES, CLUSTER, ROOT, Experiment, changes, compose, load, overridden
 from hpc.dryrun import print_plan
+from hpc.jobstates import job_states
 from hpc.plan import Plan, make_plan, reopen
 from hpc.provenance import code_of, commit, record_launch
 from hpc.submissions import Submission
@@ -96,10 +97,12 @@ def launch(words: list[str]) -> int:
     from skin_gan.data.resolve import describe, resolve
 
     console = make_console()
+    if e.profile.kind == "slurm":
+        slurm.adopt(e.profile)
     for line in overridden(words):
         console.print(line)
     reached = e.profile.kind != "slurm" or reach(console, e)
-    store = describe(e.data, Path(e.results))
+    store = describe(e.data, Path(e.results), sizes(e.ablate, e.trial.model.size))
     word, e.data = e.data, "demo" if store.kind == "demo" else str(store.path)
     plan = make_plan(e, store)
     check_launch(plan, store)
@@ -115,7 +118,21 @@ def launch(words: list[str]) -> int:
     with attach(console, plan.run, plan.experiment):
         reconcile.check_place(plan)
         code = record_launch(plan, store, words)
+        print_ended(console, plan)
         return carry_out(console, plan, code)
+
+
+def print_ended(console: Console, plan: Plan) -> None:
+    """What ended Slurm's jobs that are to be done again."""
+    if plan.experiment.profile.kind != "slurm" or not submissions.every(plan.run):
+        return
+    todo = {job.name for stage in plan.stages for job in stage.jobs if not complete(plan, job)}
+    states, _ = job_states(plan.run, plan.experiment.profile, {})
+    ended = [s for s in states if s.job in todo and not s.alive and s.why]
+    for s in ended[:MANY]:
+        console.print(f"{s.job} (job {s.id}) {s.state}: {s.why}", highlight=False)
+    if len(ended) > MANY:
+        console.print(f"and {len(ended) - MANY} more: see hpc/status.py")
 
 
 def version() -> str:
@@ -211,6 +228,12 @@ def carry_out(console: Console, plan: Plan, code: Path, names: Container[str] | 
 
     jobs = [job for stage in plan.stages for job in stage.jobs if names is None or job.name in names]
     failures: list[str] = []
+    if earlier := [job.name for job in jobs if of_earlier_version(plan, job)]:
+        console.print(
+            f"done again, since the records of an earlier version do not say what was read: {earlier[0]}"
+            + (f" and {len(earlier) - 1} more jobs" if len(earlier) > 1 else "")
+            + "; what they have trained is kept"
+        )
     if all(complete(plan, job) for job in jobs):
         console.print("every trial of this sweep has ended: nothing left to do")
     elif plan.experiment.profile.kind == "slurm":

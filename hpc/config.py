@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hpc.ablation import AblateSettings
-from hpc.ablation.checks import check_ablate, check_name
+from hpc.ablation.checks import check_ablate, check_arms, check_name
 from hpc.profiles import ProfileSettings, check_profile
 from hpc.space import check_space, leaves
 from hpc.trees import first_line, read_text, read_words, typed
@@ -180,6 +180,7 @@ def compose(words: list[str]) -> Experiment:
         check_name(source, e.trial.model.family)
     # Asked after from another folder, too.
     e.ablate.sources = {name: absolute(path) for name, path in e.ablate.sources.items()}
+    check_arms(e.ablate)
     return e
 
 

@@ -6,6 +6,7 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Collection
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -32,7 +33,7 @@ def status(arguments: list[str]) -> int:
     parser.add_argument("run", nargs="?", type=Path, help="a sweep's folder (default: all under results/)")
     parser.add_argument("--class", dest="label", help="show each trial of this class")
     parser.add_argument("--trials", action="store_true", help="show each trial of every class")
-    parser.add_argument("--watch", action="store_true", help="keep showing until interrupted")
+    parser.add_argument("--watch", action="store_true", help="keep showing until it has ended")
     options = parser.parse_args(arguments)
     runs = [RunFolder(options.run.absolute())] if options.run else find_runs(ROOT / "results")
     if not runs:
@@ -42,15 +43,31 @@ def status(arguments: list[str]) -> int:
         shown, code = page(runs, options)
         console.print(shown)
         return code
-    if not console.is_terminal:
+    with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
         while True:
-            console.print(time.strftime("%H:%M:%S"), page(runs, options)[0])
-            time.sleep(15.0)
-    else:
-        with Live(console=console, auto_refresh=False) as live:
-            while True:
-                live.update(page(runs, options)[0], refresh=True)
-                time.sleep(5.0)
+            over = all(map(ended, runs))  # before the last look, which shows how
+            shown, code = page(runs, options)
+            if live:
+                live.update(shown, refresh=True)
+            else:
+                console.print(time.strftime("%H:%M:%S"), shown)
+            if over:
+                return code
+            time.sleep(5.0 if live else 15.0)
+
+
+def ended(run: RunFolder) -> bool:
+    """Whether nothing more happens in this sweep by itself: all is done, or Slurm has no job of it left."""
+    try:
+        s = progress.snapshot(run)
+    except SkinGanError:  # damaged: the page says so
+        return True
+    if s.launcher:
+        return False
+    if s.stage == "done" or s.experiment.profile.kind != "slurm":
+        return s.stage == "done"
+    states, trouble = job_states(run, s.experiment.profile, s.jobs)
+    return not trouble and not any(state.alive for state in states)
 
 
 def find_runs(results: Path) -> list[RunFolder]:

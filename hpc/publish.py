@@ -117,7 +117,7 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
     lines += [f"- {ADJUSTED}"]
     for classifier in found.classifiers:
         for scope in dict.fromkeys(a.scope for a in found.arms if a.classifier == classifier):
-            strongest = found.choices[classifier].get("strongest") or PLAIN
+            strongest = found.pair(classifier, scope)[1] or PLAIN
             bases = list(dict.fromkeys([PLAIN, strongest]))
             rows = [a for a in found.arms if (a.classifier, a.scope) == (classifier, scope)]
             lines += [
@@ -160,7 +160,9 @@ def arm_table(found: Any, rows: list[Any], bases: list[str]) -> list[str]:
     lines = [f"| arm | seeds | balanced accuracy | accuracy | {' | '.join(over)} |"]
     lines.append("| --- " * (4 + 2 * len(bases)) + "|")
     for arm, by in by_arm.items():
-        cells = [arm_title(arm), str(len(by["accuracy"].seeds.split()))]
+        same = [arm_title(other) for other in by["accuracy"].same_run_as.split("; ") if other]
+        said = f" (the same run as {' and '.join(same)})" if same else ""
+        cells = [arm_title(arm) + said, str(len(by["accuracy"].seeds.split()))]
         cells += [percent(by[m].value, by[m].low, by[m].high) for m in ("balanced_accuracy", "accuracy")]
         for base in bases:
             for measure in ("balanced_accuracy", "accuracy"):

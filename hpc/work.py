@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from hpc.ablation import arm_tasks, combined_tasks, sample_tasks
+from hpc.ablation import arm_tasks, combined_tasks, needs_all_features, sample_tasks
 from hpc.config import Experiment
 from hpc.final import train_final
 from hpc.plan import ABLATE, COMBINE, FINAL, FOLDS, GENERATE, PREPARE, REPORT, SELECT, Plan
@@ -36,7 +36,7 @@ def prepare(plan: Plan, label: str, tell: Callable[..., None]) -> None:
     torch.set_num_threads(1)
     name_columns(plan.run.path, *columns(plan.experiment))
     Inputs(plan).warm(lambda done, total: tell(done=done, total=total))
-    tell(classes=plan.experiment.classes)
+    tell(features=["all"] if needs_all_features(plan.experiment.ablate) else plan.experiment.classes)
 
 
 def columns(e: Experiment) -> tuple[dict[str, list[Any] | tuple[float, float]], list[str]]:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from skin_gan.errors import SkinGanError
+from skin_gan.identity import differing, identity
 from skin_gan.run import content_hash
 
-# Part of every trial's identity: raise it when the same settings would no longer give the same result.
-SCHEMA = 1
+# Part of every trial's identity. Raise it when the same settings would no longer give the same result, or
+# when a default changes. 1 hashed every field, so that a new one changed all identities: see `formerly`.
+SCHEMA = 2
 
 
 @dataclass
@@ -92,7 +94,7 @@ class Operations:
     device: str = "auto"  # auto, cpu, cuda
     threads: int = 1  # CPU threads per process
     checkpoint_seconds: float = 60.0  # at most this much work is lost to a kill
-    log_kimg: float = 0.5  # scalars to TensorBoard and progress to disk this often
+    log_kimg: float = 0.5  # scalars to TensorBoard this often, and with each checkpoint
 
 
 @dataclass
@@ -106,10 +108,33 @@ class TrialSpec:
     data: str  # fingerprint of the store
     settings: TrialSettings
 
+    schema: int = SCHEMA  # that of its identity: a trial keeps the one it was begun with
+
     @property
     def id(self) -> str:
         """Hash of everything that determines the result."""
-        return content_hash({"schema": SCHEMA, **asdict(self)})
+        if self.schema == SCHEMA:
+            return identity(SCHEMA, self)
+        return content_hash({**asdict(self), "settings": formerly(self.settings)})
+
+
+# The settings that there were when identities hashed every one of them.
+FORMER = {
+    "model": ("family", "size", "latent", "base", "upsampling", "norm", "d_norm"),
+    "loss": ("real_label", "fake_label", "zero_outputs", "image", "latent", "adversarial_image",
+             "adversarial_latent", "input_noise"),
+    "optim": ("name", "lr_g", "lr_d", "beta1", "beta2", "d_steps", "clip"),
+    "train": ("batch", "precision", "ema_kimg", "augment"),
+}  # fmt: skip
+
+
+def formerly(settings: TrialSettings) -> dict[str, Any]:
+    """What schema 1 hashed of the settings. It knew no others: those are added where they were chosen."""
+    chosen = differing(settings)
+    return {
+        group: {name: getattr(getattr(settings, group), name) for name in names} | chosen.get(group, {})
+        for group, names in FORMER.items()
+    }
 
 
 def spec_from(values: Mapping[str, Any]) -> TrialSpec:
@@ -122,10 +147,16 @@ def spec_from(values: Mapping[str, Any]) -> TrialSpec:
             optim=OptimSettings(**groups["optim"]),
             train=TrainSettings(**groups["train"]),
         )
-        own = {f.name: values[f.name] for f in fields(TrialSpec) if f.name != "settings"}
-        return TrialSpec(**own, settings=check(settings))
+        own = {name: values[name] for name in ("label", "index", "seed", "fold", "data")}
+        schema = values.get("schema", 1)
     except (KeyError, TypeError) as e:
         raise SkinGanError(f"trial.yaml was written by another version ({e}): search again") from e
+    if schema not in (1, SCHEMA):
+        raise SkinGanError(
+            f"trial.yaml has settings of schema {schema}, which this version does not know: expected 1 or "
+            f"{SCHEMA}; use the version that wrote it, or search again"
+        )
+    return TrialSpec(**own, settings=check(settings), schema=schema)
 
 
 def check(s: TrialSettings) -> TrialSettings:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,9 +15,11 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from hpc.config import CHOICES, Choice, Experiment, compose, load, overridden, save
 from hpc.plan import trial_specs
 from hpc.space import check_space, domains, draw, searched, value_at
+from skin_gan.ablation.arms import ClassifierSettings
 from skin_gan.board import name_columns
-from skin_gan.config import TrialSettings, TrialSpec, check
+from skin_gan.config import SCHEMA, TrialSettings, TrialSpec, check, spec_from
 from skin_gan.errors import SkinGanError
+from skin_gan.identity import differing
 from skin_gan.presets import PRESETS
 
 AEGAN = "sweep=aegan_lr"
@@ -279,6 +282,80 @@ def test_identity_follows_every_setting():
     assert len(ids) == 1 + len(list(searched_everything(TrialSettings()))) + 5
 
 
+def with_a_new_field(kind):
+    """`kind` with a field more, at its beginning, and the others in reverse order, with their defaults."""
+    old = [
+        (f.name, Any, dataclasses.field(default=f.default, default_factory=f.default_factory))
+        for f in reversed(dataclasses.fields(kind))
+    ]
+    return dataclasses.make_dataclass(kind.__name__, [("new", float, 0.25), *old])
+
+
+def rebuilt(value, classes):
+    """The same values in other classes."""
+    if not dataclasses.is_dataclass(value):
+        return value
+    kept = {f.name: rebuilt(getattr(value, f.name), classes) for f in dataclasses.fields(value)}
+    return classes[type(value)](**kept)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_new_field_with_a_default_and_another_order_leave_every_id(name):
+    groups = {f.default_factory for f in dataclasses.fields(TrialSettings)}
+    classes = {kind: with_a_new_field(kind) for kind in (*groups, TrialSettings)}
+    spec = TrialSpec("df", 0, 1, 0, "data", PRESETS[name])
+    later = dataclasses.replace(spec, settings=rebuilt(PRESETS[name], classes))
+    assert later.id == spec.id
+    later.settings.train.new = 0.5
+    assert later.id != spec.id
+
+
+def test_each_records_the_fields_that_were_chosen():
+    chosen = differing(ClassifierSettings(network="head", steps=7))
+    assert chosen == {"network": "head", "steps": 7}
+    assert differing(TrialSettings()) == {}
+
+
+# What every identity of this schema rests on. A default that changes raises SCHEMA, here as there; a setting
+# that is new is added here.
+DEFAULTS = {
+    "model": dict(family="aegan", size=32, latent=16, base=64, upsampling="nearest", norm="batch",
+                  d_norm="batch"),
+    "loss": dict(real_label=1.0, fake_label=0.0, zero_outputs=0.0, image=1.0, latent=0.5,
+                 adversarial_image=0.005, adversarial_latent=0.1, input_noise=0.0),
+    "optim": dict(name="adam", lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, d_steps=1, clip=0.0),
+    "train": dict(batch=64, precision="fp32", ema_kimg=20.0, augment="none"),
+}  # fmt: skip
+
+
+def test_a_changed_default_raises_the_schema():
+    assert (SCHEMA, dataclasses.asdict(TrialSettings())) == (2, DEFAULTS)
+
+
+# As the version with schema 1 made them: by hashing all of its settings.
+FORMER_IDS = {
+    "dcgan": "d8867834f0", "dcgan_wide": "1bcdeeb259", "aegan_pytorch": "b8db3046cd",
+    "aegan_keras": "8ea574337b", "aegan_page": "4862bea901",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMER_IDS)
+def test_a_trial_of_the_schema_before_keeps_its_identity(name):
+    written = dataclasses.asdict(TrialSpec("df", 3, 7, 0, "0123456789abcdef", PRESETS[name]))
+    del written["schema"]
+    spec = spec_from(written)
+    assert spec.id == FORMER_IDS[name]
+    assert spec_from(dataclasses.asdict(spec)) == spec  # as the next version finds it
+    chosen = dataclasses.replace(spec.settings, loss=dataclasses.replace(spec.settings.loss, image=9.0))
+    assert dataclasses.replace(spec, settings=chosen).id != spec.id
+
+
+def test_a_trial_of_a_later_schema_is_refused():
+    written = {**dataclasses.asdict(TrialSpec("df", 3, 7, 0, "data", TrialSettings())), "schema": 9}
+    with pytest.raises(SkinGanError, match=r"schema 9.*expected 1 or 2.*search again"):
+        spec_from(written)
+
+
 def searched_everything(s):
     return [f"{g}.{k}" for g, tree in dataclasses.asdict(s).items() for k in tree]
 
@@ -386,4 +463,5 @@ IDS = {  # of sweeps that people have: their trials must be found again
 @pytest.mark.parametrize("sweep", IDS)
 def test_the_trials_of_published_sweeps_keep_their_identity(sweep):
     e = compose([f"sweep={sweep}", "data=demo"])
-    assert [spec.id for spec in trial_specs(e, "0123456789abcdef", "df")[:4]] == IDS[sweep]
+    specs = trial_specs(e, "0123456789abcdef", "df")[:4]
+    assert [dataclasses.replace(spec, schema=1).id for spec in specs] == IDS[sweep]

@@ -298,8 +298,6 @@ class TestPredictions:
         assert again.test == made.test
         np.testing.assert_array_equal(again.probabilities, made.probabilities)
         assert again.labels[again.image_ids.tolist().index(ids[7])] == y[7]
-        assert made.csv().splitlines()[0] == "image_id,lesion,label,p_a,p_b,p_c,p_d"
-        assert len(made.csv().splitlines()) == 201
 
     @pytest.mark.parametrize("damage", ["missing", "cut", "other"])
     def test_a_file_that_is_none_is_named(self, tmp_path, damage: str) -> None:

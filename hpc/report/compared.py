@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from hpc.ablation import PLAIN, RANDOM
-from skin_gan.ablation.arms import CONTROLS
+from skin_gan.ablation.arms import CONTROLS, content
 from skin_gan.ablation.measures import (
     LOWER_IS_BETTER,
     MELANOMA,
@@ -45,6 +45,7 @@ class ArmRow:
     high: float
     images: int
     lesions: int  # that the measure is of: a recall's are of its class
+    same_run_as: str = ""  # other arms that are this very run, "; " between them
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class GainRow:
     mde: float  # gain that would be found with probability 0.8 at 0.05 / comparisons
     verdict: str
     why: str
+    same_run_as: str = ""  # other arms that are this arm's very run, "; " between them
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,16 @@ class Scope:
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Of each arm's predictions: equal for two names of one run."""
+        """Of what each arm's runs were trained on and how: equal for two names of one run."""
         return {
-            arm: content_hash([[seed, p.probabilities.tobytes().hex()] for seed, p in runs.items()])
+            arm: content_hash([[seed, *map(content, p.record["folds"])] for seed, p in runs.items()])
             for arm, runs in self.arms.items()
         }
+
+    def same_as(self, arm: str) -> str:
+        """The other arms that are this arm's very run, "; " between them."""
+        same = self.fingerprints[arm]
+        return "; ".join(a for a, other in self.fingerprints.items() if other == same and a != arm)
 
     def empty(self, arm: str) -> bool:
         """Whether it was to be given generated images and got none, in any fold."""
@@ -146,7 +153,8 @@ def _by_measure(both: Draws, run: Predictions) -> dict[str, Draws]:
 
 def _all(run: Predictions, w: Array) -> Array:
     """Every measure [B,M] of a run: resampling the lesions takes longest, and is done once."""
-    found = [measure(run.labels, run.probabilities, w) for measure in measures(run.classes).values()]
+    all_measures = measures(run.classes, run.folds).values()
+    found = [measure(run.labels, run.probabilities, w) for measure in all_measures]
     if MELANOMA in run.classes:
         positive = run.labels == run.classes.index(MELANOMA)
         unknown = np.full(len(w), np.nan)
@@ -170,7 +178,7 @@ def arm_rows(m: Measured) -> list[ArmRow]:
                 continue  # a class without test images has no recall
             rows.append(
                 ArmRow(m.scope.classifier, arm, m.scope.name, seeds, folds, name, x.estimate, x.low, x.high,
-                       images, x.lesions)
+                       images, x.lesions, m.scope.same_as(arm))
             )  # fmt: skip
     return rows
 
@@ -202,7 +210,7 @@ def gain_rows(
             said = m.scope.no_verdict(arm)
             rows.append(
                 GainRow(m.scope.classifier, m.scope.name, arm, base, name, x.estimate, x.low, x.high, x.p, n,
-                        p, v.mde, said or v.word, "" if said == NOTHING else v.why)
+                        p, v.mde, said or v.word, "" if said == NOTHING else v.why, m.scope.same_as(arm))
             )  # fmt: skip
     return rows, list(problems)
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from hpc.ablation import COMBINED, STRONGEST
 from hpc.report.compared import NOTHING, GainRow
-from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, Tables
+from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, Tables, pair
 from hpc.report.words import arm_title, gain, span
 from skin_gan.ablation.arms import CONTROLS
 from skin_gan.ablation.verdict import WORTHWHILE
@@ -34,7 +35,7 @@ def statement(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[
     warnings = _warnings(found, caught, data)
     if row is None:
         return Statement(NONE, "No verdict yet.", [_why_not(found)], warnings)
-    leaked = sorted({c["label"] for c in caught if c["source"] == found.sources.get(row.arm)})
+    leaked = sorted({c["label"] for c in caught if c["source"] in found.sources.get(row.arm, ())})
     if leaked:
         sentence = (
             f"No verdict: generated images of {', '.join(leaked)} are near copies of photographs that the "
@@ -66,12 +67,12 @@ def _why_not(found: Tables) -> str:
         return "No classifier run has finished."
     if not found.scopes:
         return "Only a split by image has been tested, which says nothing about lesions that are new."
-    chosen = found.choices.get(found.classifiers[0], {})
-    if not chosen.get("strongest"):
+    pairs = [found.pair(found.classifiers[0], scope) for scope in found.scopes]
+    arm, base = next((p for p in pairs if all(p)), ("", ""))
+    if not base:
         return "The strongest conventional arm has not been fixed on validation images yet (stage combine)."
     return (
-        f"The headline compares {arm_title(chosen.get('combined') or 'best')} with "
-        f"{arm_title(chosen['strongest'])}, and one of them has no finished run."
+        f"The headline compares {arm_title(arm)} with {arm_title(base)}, and one of them has no finished run."
     )
 
 
@@ -82,11 +83,7 @@ def _support(found: Tables, row: GainRow) -> list[str]:
         f"Classifier {row.classifier}: {arm_title(row.arm)}, against {arm_title(row.base)}, the strongest "
         f"arm without generated images on validation. {why[0].upper()}{why[1:]}."
     ]
-    treatment = found.choices.get(row.classifier, {}).get("treatment", row.base)
-    if treatment != row.base:
-        lines[0] += (
-            f" The generated images are added to {arm_title(treatment)}, the strongest that adds none."
-        )
+    lines[0] += _chosen(found, row)
     if isfinite(row.mde):
         lines[0] += f" A true gain of {100 * row.mde:.1f} points would be found with a probability of 80%."
     plain = found.gain(row.classifier, row.scope, row.arm, PLAIN)
@@ -97,13 +94,29 @@ def _support(found: Tables, row: GainRow) -> list[str]:
             f"{span(plain.low, plain.high)}; {arm_title(row.base)} alone: {gain(base.gain)} "
             f"{span(base.low, base.high)}."
         )
-    alone = found.gain(row.classifier, f"fold {found.fold}", row.arm, row.base)
+    own = f"fold {found.fold}"
+    alone = found.gain(row.classifier, own, *found.pair(row.classifier, own))
     if alone and alone != row:
         lines.append(
             f"On fold {found.fold} alone, whose test lesions the search has not seen: {gain(alone.gain)} "
             f"{span(alone.low, alone.high)}, {alone.verdict}."
         )
     return lines
+
+
+def _chosen(found: Tables, row: GainRow) -> str:
+    """What was added to what, by the choices of each fold."""
+    by_fold = {fold: found.choices[row.classifier][fold] for fold in found.folds[row.scope]}
+    if row.arm == COMBINED or row.base == STRONGEST:
+        said = []
+        for fold, c in by_fold.items():
+            arm, base = pair([c])
+            said.append(f"fold {fold} {arm_title(arm)} against {arm_title(base)}")
+        return f" Each fold chose by its own validation lesions: {'; '.join(said)}."
+    treatment = next(iter(by_fold.values())).get("treatment")
+    if treatment in (row.base, None):
+        return ""
+    return f" The generated images are added to {arm_title(treatment)}, the strongest that adds none."
 
 
 def _warnings(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[str, Any]) -> list[str]:
@@ -159,6 +172,11 @@ def limits(found: Tables, data: Mapping[str, Any], allow_rejected: bool) -> list
         few = ", ".join(f"{c} ({images} images, {lesions} lesions)" for c, (images, lesions) in small.items())
         said.append(f"Few test images: {few}. Recall of these classes is hardly known, and weighs as much as "
                     "any other in balanced accuracy.")  # fmt: skip
+    if len(found.folds.get(scope, [])) > 1:
+        said.append(
+            "Arms, ratio and filter were chosen in each fold on its own validation lesions alone: no choice "
+            "has seen the test lesions that it is judged on."
+        )
     if len(found.scopes) > 1:
         said.append(
             f"Settings were searched on fold {found.fold}, whose training and validation lesions are other "
@@ -166,6 +184,10 @@ def limits(found: Tables, data: Mapping[str, Any], allow_rejected: bool) -> list
         )
     if data.get("unit") == "image":
         said.append("Lesions are not known in this data: split and intervals take each image for itself.")
+    if data.get("unit") == "group":
+        said.append(
+            "Lesions or patients are known for some images only: the others are each taken for themselves."
+        )
     if data.get("partial"):
         said.append("The data is a partial copy of its release: do not compare with published numbers.")
     if allow_rejected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from hpc.ablation import COMBINED, STRONGEST
 from hpc.report.compared import CONTROL, NOTHING
 from skin_gan.ablation.measures import REALISED, SENSITIVITY, SPECIFICITY
 from skin_gan.ablation.stats import FEWEST
@@ -14,6 +15,8 @@ ARMS = {
     "synthetic_only": "generated only", "dcgan": "+ DCGAN", "aegan": "+ AEGAN", "best": "+ best generator",
     "test_copies": "control: copies of test images", "shuffled_labels": "control: wrong labels",
     "noise": "control: noise",
+    COMBINED: "+ best generator on top, as each fold chose",
+    STRONGEST: "strongest without generated images, as each fold chose",
 }  # fmt: skip
 MEASURES = {
     "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_auc": "macro AUC",
