@@ -486,7 +486,7 @@ class TestOwnTable:
         with pytest.raises(SkinGanError, match=r"visit1/0.jpg and visit2/0.jpg"):
             make(self.source(tmp_path / "two", stems.encode(), images), tmp_path / "no", columns=columns)
 
-    def test_a_table_from_elsewhere(self, tmp_path: Path) -> None:
+    def test_a_table_from_elsewhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         source = unpack(tmp_path / "in", photographs())
         (tmp_path / "cases.csv").write_bytes(lines("file,diagnosis", CLASS))
         words = ["--table", tmp_path / "cases.csv", "--id", "file", "--label", "diagnosis"]
@@ -494,6 +494,11 @@ class TestOwnTable:
         assert first.returncode == 0, first.stderr
         again = cli("ingest", source, "--size", "8", "--out", tmp_path / "out", *words)
         assert "nothing to do" in again.stdout
+        monkeypatch.chdir(tmp_path)
+        words[1] = "cases.csv"  # from here the same file
+        assert (
+            "nothing to do" in cli("ingest", source, "--size", "8", "--out", tmp_path / "out", *words).stdout
+        )
         (tmp_path / "cases.csv").write_bytes(lines("file,diagnosis", dict.fromkeys(IDS, "MEL")))
         assert (
             "another source" in cli("ingest", source, "--size", "8", "--out", tmp_path / "out", *words).stderr

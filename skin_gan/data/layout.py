@@ -346,9 +346,9 @@ def _require_consistent_lesions(rows: Sequence[Row]) -> None:
             )
         if whose != patient:
             raise SkinGanError(
-                f"{row.origin}: lesion {row.lesion_id} is of patient {whose} ({owner.image_id}) and of patient "
-                f"{patient} ({row.image_id}): if lesions are numbered within each patient, give the patient "
-                "alone as --group"
+                f"{row.origin}: lesion {row.lesion_id} is of patient {whose} ({owner.image_id}) "
+                f"and of patient {patient} ({row.image_id}): if lesions are numbered within each patient, "
+                "give the patient alone as --group"
             )
 
 
