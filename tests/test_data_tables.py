@@ -555,6 +555,17 @@ class TestOwnTable:
         with pytest.raises(SkinGanError, match=said):
             make(self.source(tmp_path / "in", text.encode()), tmp_path / "out", columns=self.COLUMNS)
 
+    def test_classes_in_columns_of_their_own(self, tmp_path: Path) -> None:
+        acne = {x: str(int(CLASS[x] == "MEL")) for x in IDS}
+        wart = {x: str(int(CLASS[x] == "NV")) for x in IDS}
+        text = lines("file,acne,male,wart", acne, dict.fromkeys(IDS, "1"), wart)
+        columns = Columns("cases.csv", "file", "acne,wart")
+        store = make(self.source(tmp_path / "in", text), tmp_path / "out", columns=columns)
+        assert store.counts == {"acne": 6, "wart": 6}
+        words = lines("file,acne,wart", dict.fromkeys(IDS, "mild"), wart)
+        with pytest.raises(SkinGanError, match=r"cases\.csv has 'mild' in acne"):
+            make(self.source(tmp_path / "words", words), tmp_path / "no", columns=columns)
+
     def test_spellings_of_one_class_are_one(self, tmp_path: Path) -> None:
         label = {x: ("Nevus", "nevus", "Nevus ")[i % 3] if i < 9 else "unknown" for i, x in enumerate(IDS)}
         columns = Columns("cases.csv", "file", "diagnosis")
