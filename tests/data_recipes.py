@@ -268,7 +268,9 @@ def write(r: Recipe, root: Path) -> tuple[Path, list[str]]:
         place = f"{shot.dx}" if r.layout == "folders" else r.folder
         if shot.state != "missing":
             files[f"{place}/{shot.stem}{r.suffix}"] = content(shot)
-        if r.masks.startswith("_"):
+        if r.masks == "same":  # beside the photograph, told only by its extension
+            files[f"{place}/{shot.stem}.png"] = MASKS[shot.picture]
+        elif r.masks.startswith("_"):
             files[f"{place}/{shot.stem}{r.masks}.png"] = MASKS[shot.picture]
         elif r.masks:
             files[f"{r.masks}/{shot.stem}.png"] = MASKS[shot.picture]
@@ -594,7 +596,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     missing = any(s.state == "missing" for s in shots)
     masks = st.sampled_from(["", "", "", "Masks", "annotations", "ISIC2018_Task1_GroundTruth",
                              "_mask", "_segmentation", "_superpixels",
-                             *([] if missing else ["aa_bw", "zz_bw"])])  # fmt: skip
+                             *([] if missing else ["aa_bw", "zz_bw", "same"])])  # fmt: skip
     others = st.lists(
         st.sampled_from(["features", "spreadsheet", "cut", "binary", "unrelated"]), max_size=2, unique=True
     )
@@ -630,7 +632,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
         leftovers=draw(st.booleans()),
         copies=draw(st.sampled_from([False, False, False, True])),
         extra=draw(st.booleans()),
-        others=tuple(draw(others)) if draw(st.booleans()) else (),
+        others=tuple(draw(others)) if draw(st.booleans()) and not (fault and layout == "folders") else (),
         fault=fault,
         lesion_style=Style(**{**vars(draw(styles)), "case": style.case})
         if fault != "lesions unreadable"

@@ -374,6 +374,23 @@ class TestPhotographs:
         files |= {"GroundTruth.csv": TRUTH.encode()} if layout == "table" else {}
         assert self.pictures(make(unpack(tmp_path / "in", files), tmp_path / "out", strict=True))
 
+    @pytest.mark.parametrize("layout", ["table", "folders"])
+    def test_masks_that_only_the_extension_tells(self, tmp_path: Path, layout: str) -> None:
+        files = photographs("nv") | masks("nv", ".png")
+        files |= {"GroundTruth.csv": TRUTH.encode()} if layout == "table" else {}
+        store = make(unpack(tmp_path / "in", files), tmp_path / "out")
+        assert self.pictures(store) and len(findings(store.path)["duplicate"]) == 12
+
+    def test_a_picture_in_two_formats_is_one_and_two_pictures_are_two(self, tmp_path: Path) -> None:
+        files = {
+            "nv/1.jpg": jpeg(1),
+            "nv/1.png": encode(picture(1), "PNG"),
+            "nv/2.jpg": jpeg(2),
+            "nv/2.png": encode(picture(3), "PNG"),
+        }
+        store = make(unpack(tmp_path / "in", files), tmp_path / "out")
+        assert store.counts == {"nv": 3} and sizes_of_groups(store) == [1, 1, 1]
+
     def test_where_there_are_only_masks_nothing_is_stored(self, tmp_path: Path) -> None:
         source = unpack(tmp_path / "in", masks("Masks") | {"GroundTruth.csv": TRUTH.encode()})
         with pytest.raises(SkinGanError, match=r"none of the images that GroundTruth.csv names is there"):
@@ -415,6 +432,7 @@ class TestPhotographs:
         "copy",
         ["{} (Anna's conflicted copy 2024-01-02)",
          "{}.sync-conflict-20240102-101010-ABCDEF", "{} (1)", "{} - Copy",
+         "{} - Kopie (2)", "Copy of {}", "{}-DESKTOP-4F2K1",
          "{} copy"],
     )  # fmt: skip
     def test_copies_that_cloud_drives_make_are_passed_over(self, tmp_path: Path, copy: str) -> None:
