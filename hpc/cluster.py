@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -162,6 +163,8 @@ def submit_stage(
 ) -> list[Submission]:
     """Submit jobs as arrays, each recorded as soon as Slurm has taken it. SkinGanError if it refuses one."""
     p, made = plan.experiment.profile, []
+    if shutil.which("srun") is None:  # by which Submitit knows that there is a Slurm
+        raise slurm.Unreachable("there is no srun here: run this where Slurm's commands are")
     ids = sorted({s.base for s in after})
     parts = chunks(jobs, min(p.max_array, slurm.max_array() or p.max_array)) if jobs else []
     arrays: list[str] = []

@@ -40,13 +40,12 @@ def status(arguments: list[str]) -> int:
         raise SkinGanError(f"no sweep under {ROOT / 'results'}: name a sweep's folder, or launch one")
     console = make_console()
     if not options.watch:
-        shown, code = page(runs, options)
+        shown, code, _ = page(runs, options)
         console.print(shown)
         return code
     with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
         while True:
-            over = all(map(ended, runs))  # before the last look, which shows how
-            shown, code = page(runs, options)
+            shown, code, over = page(runs, options)
             if live:
                 live.update(shown, refresh=True)
             else:
@@ -56,20 +55,6 @@ def status(arguments: list[str]) -> int:
             time.sleep(5.0 if live else 15.0)
 
 
-def ended(run: RunFolder) -> bool:
-    """Whether nothing more happens in this sweep by itself: all is done, or Slurm has no job of it left."""
-    try:
-        s = progress.snapshot(run)
-    except SkinGanError:  # damaged: the page says so
-        return True
-    if s.launcher:
-        return False
-    if s.stage == "done" or s.experiment.profile.kind != "slurm":
-        return s.stage == "done"
-    states, trouble = job_states(run, s.experiment.profile, s.jobs)
-    return not trouble and not any(state.alive for state in states)
-
-
 def find_runs(results: Path) -> list[RunFolder]:
     """Every sweep's folder under `results`, latest last."""
     found = sorted(results.glob("*/*/sweep.yaml"), key=lambda p: p.stat().st_mtime)
@@ -77,23 +62,27 @@ def find_runs(results: Path) -> list[RunFolder]:
     return [run for run in runs if run.provenance.exists()]  # results/published/ has tables, and no runs
 
 
-def page(runs: list[RunFolder], options: argparse.Namespace) -> tuple[Group, int]:
-    """What is shown, and the exit code. Of several sweeps, a damaged one does not hide the others."""
+def page(runs: list[RunFolder], options: argparse.Namespace) -> tuple[Group, int, bool]:
+    """What is shown, the exit code, and whether nothing more happens by itself.
+
+    Of several sweeps, a damaged one does not hide the others.
+    """
     parts: list[RenderableType] = []
-    code = 0
+    code, over = 0, True
     for run in runs:
         try:
-            parts += describe(run, options)
+            shown, ended = describe(run, options)
+            parts, over = parts + shown, over and ended
         except SkinGanError as e:
             if len(runs) == 1:
                 raise
             parts.append(Text(f"{run.path}: error: {e}", style="bold red"))
             code = 2
-    return Group(*parts), code
+    return Group(*parts), code, over
 
 
-def describe(run: RunFolder, options: argparse.Namespace) -> list[RenderableType]:
-    """All that is shown of one sweep."""
+def describe(run: RunFolder, options: argparse.Namespace) -> tuple[list[RenderableType], bool]:
+    """All that is shown of one sweep, and whether all is done, or Slurm has no job of it left."""
     s = progress.snapshot(run)
     if options.label and options.label not in s.experiment.classes:
         raise SkinGanError(f"unknown class {options.label}: choose one of {', '.join(s.experiment.classes)}")
@@ -102,20 +91,24 @@ def describe(run: RunFolder, options: argparse.Namespace) -> list[RenderableType
         states, trouble = job_states(run, s.experiment.profile, s.jobs)
         alive = sum(state.alive for state in states)
         where = trouble or f"{alive} jobs in the queue"
+        active, ended = bool(alive), not alive and not trouble
         parts.append(job_table(states))
         at_work = {
             class_of(state.job) for state in states if state.alive and state.state != slurm.PENDING.lower()
         }
         mark_stopped(s, s.experiment.classes if trouble else at_work)
     else:
+        active, ended = s.launcher, s.stage == "done" and not s.launcher
         where = "a launch is running" if s.launcher else "no launch is running here"
         mark_stopped(s, [c for c in s.experiment.classes if s.launcher or job_is_running(run, c)])
     head = Text(f"{s.experiment.sweep}: {run.path} (stage {s.stage}; {where})", style="bold")
+    if active and s.stage not in (SEARCH, "done"):  # what each of its jobs is at, or waits for
+        parts.insert(0, Text(" ".join(progress.stage_line(s))))
     parts = [head, *parts, progress.table(s)]
     for c in s.classes:
         if options.trials or options.label == c.label:
             parts += [Text(f"\n{c.label}", style="bold"), progress.trial_table(c)]
-    return parts
+    return parts, ended
 
 
 def mark_stopped(s: progress.Snapshot, at_work: Collection[str]) -> None:

@@ -13,7 +13,8 @@ from skin_gan.errors import SkinGanError
 class ProfileSettings:
     """A machine or a cluster: slurm/NAME.yaml. Never part of an identity.
 
-    Of Slurm's options, those that are empty or 0 are left to the cluster's defaults.
+    Of Slurm's options, those that are empty or 0 are left to the cluster's defaults; account, partition, qos,
+    reservation and constraint first to the SBATCH_ variable of the shell that launches.
     """
 
     kind: Literal["local", "slurm"] = "local"

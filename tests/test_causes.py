@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from test_slurm_plans import STEP, plan_of
 
-from hpc import cluster, jobs, submissions
+from hpc import cluster, jobs, slurm, submissions
 from hpc.driver import NO_RAY, STOPPED, Driver
 from hpc.jobs import DRIVER_RESTARTS, Task, check_prepared
 from hpc.jobstates import buried
@@ -124,6 +124,24 @@ def test_a_search_after_a_prepare_that_died_at_once_says_why(tmp_path):
     with pytest.raises(SkinGanError) as e:
         check_prepared(run)
     assert str(e.value) == "prepare is failed, not done: n1 shows torch 0 GPUs"
+
+
+def test_all_that_sbatch_says_is_the_reason_and_a_missing_srun_is_named(tmp_path, monkeypatch):
+    plan = plan_of(tmp_path)
+    said = "sbatch: error: You must name an account\\nsbatch: error: Batch job submission failed: Unspecified"
+    for name, line in (("sbatch", f"printf '{said}' >&2; exit 1"), ("srun", "true")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(slurm, "max_array", lambda: None)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    stage = plan.stages[0]
+    why = "You must name an account; Batch job submission failed: Unspecified; correct"
+    with pytest.raises(SkinGanError, match=why):
+        cluster.submit_stage(plan, stage, list(stage.jobs), Path("/code"), [])
+    (tmp_path / "srun").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SkinGanError, match="there is no srun here"):
+        cluster.submit_stage(plan, stage, list(stage.jobs), Path("/code"), [])
 
 
 # Jobs on this machine

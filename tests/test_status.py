@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hpc import config, monitor, slurm, submissions
+from hpc import config, monitor, records, slurm, submissions
 from hpc.completion import complete
 from hpc.config import compose
 from hpc.monitor import status
@@ -179,3 +179,15 @@ def test_a_kid_is_shown_with_its_unit_wherever_it_is_shown(tmp_path, capsys):
     assert "51.2" in shown and shown.count("KID") == shown.count("KID x1000") == 3
     said = line(snapshot(plan.run), None)
     assert said.count("KID") == said.count("KID x1000") == 1
+
+
+def test_what_a_stage_is_at_is_shown_while_it_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(records, "PROGRESS_SECONDS", 0.0)
+    plan = sweep(tmp_path, "cluster=local")
+    with record(plan.run, "prepare") as tell:
+        tell(done=30, total=40)
+        status([str(plan.run.path)])
+        assert "30/40" not in capsys.readouterr().out  # of a job that was killed the record says no more
+        with lock(plan.run.path / "launch.lock"):
+            status([str(plan.run.path)])
+        assert "now features of real images 30/40" in capsys.readouterr().out
