@@ -12,7 +12,7 @@ import numpy as np
 
 from hpc import slurm
 from hpc.ablation import sizes
-from hpc.config import Experiment
+from hpc.config import Experiment, check_results
 from hpc.plan import Plan
 from skin_gan.ablation.stats import FEWEST
 from skin_gan.data.splits import split_parts
@@ -25,6 +25,7 @@ NO_FILES = ("proc", "sysfs", "cgroup", "cgroup2", "devpts")  # file systems that
 
 def check_launch(plan: Plan, store: Store) -> None:
     """SkinGanError for what would stop the sweep later: where it writes, its images, classes and devices."""
+    check_results(str(plan.run.path))
     check_writable(plan)
     for size in sizes(plan.experiment.ablate, plan.experiment.trial.model.size):
         if size in store.sizes or store.kind != "demo":  # sizes of the built-in data are drawn where missing

@@ -170,7 +170,7 @@ def launch_help() -> str:
     keys = ", ".join(f for f in Experiment.__dataclass_fields__ if f not in ("about", "sweep"))
     return "\n\n".join(
         [
-            "usage: python hpc/launch.py sweep=NAME [key=value ...]",
+            "usage: python hpc/launch.py sweep=NAME [key=value ...], or --help, or --version",
             "Search GAN settings for each lesion class, pick the best generators, and say where they are.",
             "sweeps\n" + listing("sweep"),
             "budgets\n" + listing("budget"),

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import resource
 import signal
 import stat
 import struct
@@ -274,6 +275,26 @@ class TestWriting:
         with pytest.raises(SkinGanError, match="No space left on device; free space"):
             make(source, tmp_path / "stores" / "out")
         assert list((tmp_path / "stores").iterdir()) == []
+
+    def test_a_limit_of_the_system_is_one_line_and_leaves_nothing(self, tmp_path: Path) -> None:
+        """The kernel itself refuses to write on: files may have 20 kB, and the images need more."""
+        line = [sys.executable, "-m", "skin_gan.data", "ingest", small(tmp_path / "in"), "--size", "64"]
+        done = subprocess.run(
+            [*map(str, line), "--out", str(tmp_path / "stores" / "out")],
+            capture_output=True,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        )
+        assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+        assert os.strerror(errno.EFBIG) in done.stderr and "free space" in done.stderr
+        assert list((tmp_path / "stores").iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["x" * 300, "file/out"])
+    def test_a_place_that_cannot_be(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "file").write_text("x")
+        result = cli("ingest", small(tmp_path / "in"), "--size", "8", "--out", tmp_path / name)
+        assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1
+        assert "cannot write store" in result.stderr and "--out" in result.stderr
 
     def test_a_full_disk_while_a_size_is_added_keeps_the_store(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from hpc import slurm
 from hpc.checks import check_launch
 from hpc.cli import launch
 from hpc.config import changes, compose
@@ -154,6 +155,24 @@ def test_a_dry_run_says_which_data_is_meant_and_what_a_word_replaces(stores, tmp
     shutil.copytree(stores / "good", tmp_path / "stores" / "good")
     launch([*BASE, f"results={tmp_path}", "dry_run=true"])
     assert f"{tmp_path / 'stores' / 'good'}, chosen by data=auto" in capsys.readouterr().out
+
+
+def test_a_dry_run_asks_slurm_where_there_is_one(stores, tmp_path, monkeypatch, capsys):
+    words = [*BASE[:2], "cluster=cpu", f"data={stores}/good", f"results={tmp_path}", "dry_run=true", ALONE]
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert launch(words) == 0
+    assert "not held against the cluster: there is no squeue here" in capsys.readouterr().out
+    partitions = "PartitionName=cpu Default=YES MaxTime=01:00:00"
+    answers = {"squeue": "", "partition": partitions, "config": "MaxArraySize = 1001"}
+    monkeypatch.setattr(slurm, "client", lambda *w: answers[w[0] if w[0] in answers else w[-1]])
+    slurm.max_array.cache_clear()
+    with pytest.raises(SkinGanError, match="partition cpu allows at most 60"):
+        launch(words)
+    with pytest.raises(SkinGanError, match=r"profile\.partition=gpu: this cluster has cpu"):
+        launch([*words, "profile.partition=gpu"])
+    assert launch([*words, "profile.minutes=60"]) == 0
+    slurm.max_array.cache_clear()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_changed_settings_are_named_with_what_they_were(tmp_path):

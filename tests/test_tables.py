@@ -8,23 +8,25 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 from report_samples import ASKED, CLASSES, COMBINED, STRONGEST, damage, folder_of, make_run, write_choices
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
 
 from hpc import config
-from hpc.ablation import arms, choices_file, filter_file
+from hpc.ablation import arms, choices_file, filter_file, sample_folder
 from hpc.report import tables as module
-from hpc.report.compared import CONTROL, NOTHING
 from hpc.report.costs import costs
 from hpc.report.page import write_report
 from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, read_csv, tables, write_tables
 from hpc.report.verdicts import statement
-from skin_gan.ablation.arms import identity
+from hpc.report.words import gain, span
+from skin_gan.ablation.arms import CLASSIFIERS, identity
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
 from skin_gan.ablation.predictions import Predictions, load
 from skin_gan.ablation.verdict import holm
 from skin_gan.run import append_jsonl, content_hash, write_json
+from skin_gan.words import CONTROL, NOT_JUDGED, NOTHING, RULED_OUT
 
 QUICK = 300  # resamples
+CNN = asdict(CLASSIFIERS["cnn"])
 ALONE = "fold 0"  # the scope of a sweep that was tested on one fold
 
 
@@ -42,10 +44,10 @@ def test_an_arm_that_helps_one_that_harms_and_one_that_changes_nothing(one_fold)
     _, found = one_fold
     assert of(found, COMBINED).verdict == "helps"
     assert of(found, "shuffled").verdict == "harms"
-    assert of(found, "strong", PLAIN).verdict == "no benefit shown"
+    assert of(found, "strong", PLAIN).verdict == RULED_OUT
     assert of(found, STRONGEST, PLAIN).verdict == "helps"
     assert of(found, "best").verdict == "harms"  # against class weights; not against nothing
-    assert of(found, "best", PLAIN).verdict == "no benefit shown"
+    assert of(found, "best", PLAIN).verdict == RULED_OUT
     assert of(found, COMBINED).gain == pytest.approx(0.12, abs=0.04)
 
 
@@ -445,3 +447,95 @@ def test_scores_of_different_folds_are_not_ranked_together(tmp_path):
     value = {a.scope: a.value for a in found.arms if (a.arm, a.measure) == (PLAIN, "macro_auc")}
     assert value[POOLED] == pytest.approx(np.mean(areas), abs=1e-6)
     assert value[ALONE] == pytest.approx(np.mean(areas[:2]), abs=1e-6)
+
+
+def test_a_classifier_near_chance_has_no_verdict_on_any_arm(tmp_path):
+    """Three classes: chance is a third. The combined arm gains 12 points all the same."""
+    run = make_run(tmp_path, skill={PLAIN: 0.36})
+    found = tables(run, QUICK)
+    assert {g.verdict for g in found.gains} == {NOT_JUDGED}
+    row = found.headline
+    assert row.gain == pytest.approx(0.12, abs=0.04) and row.low > 0
+    said = statement(found, [], {})
+    assert said.word == NOT_JUDGED
+    assert said.sentence.startswith(
+        "Not judged: the classifier has not learnt: its balanced accuracy on real"
+    )
+    assert "where chance is 33.3% and at least 38.3% is asked for" in said.sentence
+    assert "would be found" not in " ".join(said.support)
+
+
+def test_a_plain_arm_whose_loss_has_not_fallen_has_no_verdict_either(tmp_path):
+    run = make_run(tmp_path)
+    for seed in range(2):
+        file = folder_of(run, PLAIN, 0, seed) / "test.npz"
+        p = load(file)
+        replace(p, record={**p.record, "loss": [(10 * k, 1.0) for k in range(1, 41)]}).save(file)
+    assert tables(run, QUICK).headline.verdict == NOT_JUDGED
+
+
+def test_another_classifier_that_contradicts_stands_in_the_headline(tmp_path):
+    run = make_run(tmp_path)
+    shutil.copytree(run.path / "ablation" / "head", run.path / "ablation" / "cnn")
+    for seed in range(2):  # to the CNN, generated images do harm
+        place = run.path / "ablation" / "cnn"
+        for arm in [*ASKED, COMBINED]:
+            file = place / arm / "fold-0" / f"seed-{seed}" / "test.npz"
+            p = (
+                load(place / "shuffled" / "fold-0" / f"seed-{seed}" / "test.npz")
+                if arm == COMBINED
+                else load(file)
+            )
+            record = load(file).record
+            altered(replace(p, record=record), classifier={**record["classifier"], **CNN}).save(file)
+    e = config.load(run.settings)
+    e.ablate.classifiers["cnn"] = replace(e.ablate.classifiers["head"])
+    config.save(e, run.settings)
+    found = tables(run, QUICK)
+    other = found.verdict("cnn")
+    assert (found.headline.verdict, other.verdict) == ("helps", "harms")
+    said = statement(found, [], {})
+    assert said.beside == [
+        "Another classifier says otherwise (cnn, a small network trained from scratch): harms, "
+        f"{gain(other.gain)} points {span(other.low, other.high)} over class weights."
+    ]
+    assert not found.problems and not found.missing
+
+
+def test_classes_without_generated_images_and_missed_melanomas_stand_in_the_headline(tmp_path):
+    run = make_run(tmp_path)
+    fewer = {}
+    for seed in range(2):
+        file = folder_of(run, COMBINED, 0, seed) / "test.npz"
+        p = load(file)
+        q = p.probabilities.copy()
+        q[p.labels == 1] = [0.8, 0.1, 0.1]  # every melanoma is taken for a dermatofibroma
+        altered(replace(p, probabilities=q), synthetic={"df": 40, "mel": 0, "nv": 0}).save(file)
+        base = load(folder_of(run, STRONGEST, 0, seed) / "test.npz")
+        fewer[seed] = -recall_score(base.labels, base.probabilities.argmax(1), labels=[1], average=None)[0]
+    found = tables(run, QUICK)
+    lines = statement(found, [], {}).beside
+    assert lines[0] == "No generated images were added to mel, nv."
+    fall = of(found, COMBINED, measure="recall_mel")
+    assert fall.gain == pytest.approx(np.mean([*fewer.values()])) and fall.high < 0
+    assert lines[1].startswith(f"Melanomas are found less often: {gain(fall.gain)} points of recall of mel")
+    assert len(lines) == 2 and statement(tables(make_run(tmp_path / "b"), QUICK), [], {}).beside == []
+
+
+def test_rejected_and_poor_generators_are_named_only_where_they_were_used(tmp_path):
+    run = make_run(tmp_path)
+    cards = {("best", "df"): (False, ["copies: many"]), ("best", "mel"): (True, ["KID: 219.0"]),
+             ("best", "nv"): (True, []), ("dcgan", "nv"): (False, ["coverage: none"])}  # fmt: skip
+    for (source, label), (accepted, reasons) in cards.items():
+        manifest = {"accepted": accepted, "reasons": reasons}
+        write_json(sample_folder(run, 0, source) / label / "manifest.yaml", manifest)  # JSON is YAML
+    found = tables(run, QUICK)
+    assert (found.rejected, found.poor) == (["df of best"], ["mel of best"])
+    warned = statement(found, [], {}).warnings
+    assert "Images of generators that the selection calls rejected were used: df of best." in warned
+    assert "Images of generators that the selection calls poor were used: mel of best." in warned
+    e = config.load(run.settings)
+    config.save(replace(e, allow_rejected=True), run.settings)
+    shutil.rmtree(sample_folder(run, 0, "best"))
+    found = tables(run, QUICK)
+    assert not found.rejected and not any("rejected" in line for line in statement(found, [], {}).warnings)

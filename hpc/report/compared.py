@@ -22,12 +22,10 @@ from skin_gan.ablation.measures import (
 )
 from skin_gan.ablation.predictions import Predictions, pooled
 from skin_gan.ablation.stats import Draws, compare, draws_of, interval, test_images
-from skin_gan.ablation.verdict import holm, verdict
+from skin_gan.ablation.verdict import holm, not_learnt, verdict
 from skin_gan.errors import SkinGanError
 from skin_gan.run import content_hash
-
-# In place of a verdict on an arm for which no generated image was left, or that was given them at random
-NOTHING, CONTROL = "nothing was added", "control"
+from skin_gan.words import CONTROL, NOTHING
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class Scope:
         return found[0]["arm"]["synthetic"] != "none" and not any(sum(f["synthetic"].values()) for f in found)
 
     def no_verdict(self, arm: str) -> str:
-        """What is said in place of a verdict; "" where there is to be one."""
+        """The label shown in place of a verdict, or ""."""
         return NOTHING if self.empty(arm) else CONTROL if f"/{RANDOM}" in arm else ""
 
 
@@ -108,6 +106,16 @@ class Measured:
     scope: Scope
     draws: Mapping[str, Mapping[str, Draws]]  # by arm and measure
     problems: Sequence[str]
+
+    @cached_property
+    def unlearnt(self) -> str:
+        """Why the classifier cannot judge, by its plain arm; "" if it can."""
+        if PLAIN not in self.draws:
+            return f"the arm {PLAIN}, which shows whether the classifier has learnt, has no finished run"
+        drawn = self.draws[PLAIN]["balanced_accuracy"]
+        folds = [fold for p in self.scope.arms[PLAIN].values() for fold in p.record["folds"]]
+        classes = sum(n > 0 for n in drawn.sizes.values())
+        return not_learnt(interval(drawn), classes, [fold.get("loss") or [] for fold in folds])
 
 
 def scope(
@@ -206,7 +214,7 @@ def gain_rows(
         tested = adjusted(m.scope, {arm: x.p for arm, x in found.items()}, base, first)
         for arm, x in found.items():
             p, n = tested[arm]
-            v = verdict(x, p, n)
+            v = verdict(x, p, n, unlearnt=m.unlearnt)
             said = m.scope.no_verdict(arm)
             rows.append(
                 GainRow(m.scope.classifier, m.scope.name, arm, base, name, x.estimate, x.low, x.high, x.p, n,

@@ -20,10 +20,10 @@ from hpc.report import evidence, plots
 from hpc.report.compared import ArmRow, GainRow
 from hpc.report.costs import Cost
 from hpc.report.tables import BY_IMAGE, HEADLINE, LEAKS, PLAIN, Tables, read_csv
-from hpc.report.verdicts import controls, limits, statement
+from hpc.report.verdicts import Statement, controls, limits, statement
 from hpc.report.words import (
     ADJUSTED,
-    COMPARED,
+    MINIMUM,
     THRESHOLD,
     arm_title,
     class_title,
@@ -35,7 +35,7 @@ from hpc.report.words import (
 )
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
 from skin_gan.portable import NOTICE
-from skin_gan.run import RunFolder, read_json, write_atomic
+from skin_gan.run import RunFolder, read_json, write_atomic, write_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 SPLIT = "split.json"  # how much a split by image leaks: skin_gan.ablation.parts.Leak
@@ -45,9 +45,14 @@ COLUMNS = ("accuracy", "macro_auc", "ece", SENSITIVITY, REALISED)  # beside bala
 def write_report(
     run: RunFolder, found: Tables, cost: Sequence[Cost], folder: Path, photographs: bool = True
 ) -> Path:
-    """Write `folder`/index.html; without `photographs` it holds generated images only."""
-    page = folder / "index.html"
-    write_atomic(page, render("report.html.j2", context(run, found, cost, folder, photographs)))
+    """Write `folder`/index.html; without `photographs` it holds generated images only.
+
+    Its first sentences are in `folder`/verdict.json too, for the terminal.
+    """
+    page, values = folder / "index.html", context(run, found, cost, folder, photographs)
+    first: Statement = values["statement"]
+    write_json(folder / "verdict.json", {"verdict": first.word, "sentences": [first.sentence, *first.beside]})
+    write_atomic(page, render("report.html.j2", values))
     return page
 
 
@@ -58,7 +63,6 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     )
     for function in (arm_title, class_title, measure_title, number):
         pages.globals[function.__name__] = function
-    pages.globals["compared"] = COMPARED
     return pages.get_template(template).render(values)
 
 
@@ -82,10 +86,11 @@ def context(
         "best": evidence.chosen(run, e), "trials": trials, "cost": cost,
         "searched": [name for name in next(iter(trials), {}) if "." in name],
         "quiz": (folder / "quiz.html").exists(),
-        "adjusted": ADJUSTED, "threshold": THRESHOLD, "hours": sum(c.device_hours for c in cost),
+        "adjusted": ADJUSTED, "threshold": THRESHOLD, "minimum": MINIMUM,
+        "hours": sum(c.device_hours for c in cost),
         "provenance": evidence.provenance(run, e, made),
         "settings": evidence.settings(e, data),
-        "limits": limits(found, data, e.allow_rejected),
+        "limits": limits(found, data),
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from hpc.ablation import BEST, COMBINED, STRONGEST, part
+from hpc.ablation import BEST, COMBINED, STRONGEST, part, sample_folder
 from hpc.ablation.current import Current
 from hpc.plan import reopen
 from hpc.report.compared import ArmRow, GainRow, Scope, arm_rows, gain_rows, measure, scope
@@ -27,8 +27,11 @@ from hpc.report.finished import Finished, Gap, classifiers, earlier, finished
 from hpc.report.given import GivenRow, given_rows
 from hpc.report.published import PublishedRow, published_rows
 from hpc.report.thresholds import Runs, with_alarms
+from hpc.selection import word_of
+from hpc.trees import read_yaml
 from skin_gan.ablation.stats import RESAMPLES
 from skin_gan.run import RunFolder, write_atomic
+from skin_gan.words import ACCEPTED, LEAKAGE, POOR, REJECTED
 
 PLAIN, HEADLINE = "real", "balanced_accuracy"
 POOLED, BY_IMAGE = "pooled", "by image"
@@ -54,6 +57,8 @@ class Tables:
     folds: dict[str, list[int]] = field(default_factory=dict)  # of each scope by lesion
     classes: dict[str, Classes] = field(default_factory=dict)  # scope, class: images, lesions
     sources: dict[str, tuple[str, ...]] = field(default_factory=dict)  # arm: whose images it was given
+    rejected: list[str] = field(default_factory=list)  # generators that runs have used, as "df of dcgan"
+    poor: list[str] = field(default_factory=list)
     leaking: set[str] = field(default_factory=set)  # sources that were caught, by leakage.csv
     unverified: set[str] = field(default_factory=set)  # sources that do not say which fold they have seen
     seconds: dict[str, list[float]] = field(default_factory=dict)  # of each training, by classifier
@@ -126,6 +131,7 @@ def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
                 gains, problems = gain_rows(measured, base, _primary(out, classifier, name, base))
                 out.gains += gains
                 out.problems += problems
+        _judge_generators(out, run, there, e.ablate.folds[0])
     for place in sorted((run.path / "ablation").glob("*")):
         out.problems += earlier(run, place.name) if place.name not in out.classifiers else []
     out.leaking = {row["source"] for row in read_csv(run.path / "report" / LEAKS) if row["caught"] == "True"}
@@ -158,7 +164,7 @@ def with_chosen(runs: Runs, choices: Mapping[int, Mapping[str, Any]]) -> Runs:
 
 def _leaked(row: GainRow) -> GainRow:
     """Whatever the arm gains, its images repeat what it is tested on."""
-    return replace(row, verdict="leakage", why=f"its images repeat test photographs; by number {row.why}")
+    return replace(row, verdict=LEAKAGE, why=f"its images repeat test photographs; by number {row.why}")
 
 
 def _scopes(there: Finished, own: int) -> dict[str, list[str]]:
@@ -192,6 +198,26 @@ def _describe(out: Tables, classifier: str, runs: Runs) -> None:
         if used:
             out.sources[arm] = tuple(sorted({*out.sources.get(arm, ()), *used}))
             out.unverified |= {r["arm"]["source"] for r in records if r["unverified"]}
+
+
+def _judge_generators(out: Tables, run: RunFolder, there: Finished, leaky: int) -> None:
+    """Note the rejected and poor generators whose images runs were trained on, by the sets' own manifests.
+
+    `leaky`: the fold whose images a split by image is given. Sets of others have no such word.
+    """
+    used = set()
+    for by in there.runs.values():
+        for split, of_split in by.items():
+            fold = leaky if split == part(None) else int(split.removeprefix("fold-"))
+            for record in (p.record for p in of_split.values()):
+                used |= {(fold, record["arm"]["source"], c) for c, n in record["synthetic"].items() if n}
+    for fold, source, label in sorted(used):
+        file = sample_folder(run, fold, source) / label / "manifest.yaml"
+        card = read_yaml(file) if file.exists() else {}
+        word = word_of(card) if "accepted" in card else ACCEPTED
+        names = {REJECTED: out.rejected, POOR: out.poor}.get(word, [])
+        if (name := f"{label} of {source}") not in names:
+            names.append(name)
 
 
 def _counts(of: Scope) -> Classes:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from skin_gan.ablation.weights import even
 from skin_gan.errors import SkinGanError
 from skin_gan.run import content_hash
+from skin_gan.words import HARMS, LEAKAGE, RULED_OUT
 
 # Raise it when equal settings would no longer give equal predictions; 2: see `ArmRun.schema`.
 SCHEMA = 2
@@ -103,7 +104,7 @@ ARMS: dict[str, Arm] = {
 }
 # Arms and their sources whose verdict is known beforehand (`skin_gan.ablation.controls`): can the bench tell?
 CONTROLS = {
-    "test_copies": ("leakage",), "shuffled_labels": ("harms",), "noise": ("harms", "no benefit shown"),
+    "test_copies": (LEAKAGE,), "shuffled_labels": (HARMS,), "noise": (HARMS, RULED_OUT),
 }  # fmt: skip
 CONVENTIONAL = ("strong", "class_weights", "balanced", "focal", "duplicate")  # nothing generated
 

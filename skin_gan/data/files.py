@@ -23,7 +23,14 @@ from skin_gan.errors import SkinGanError
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 TABLE_SUFFIXES = {".csv", ".tab", ".tsv"}
 SPREADSHEET_SUFFIXES = {".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".parquet", ".feather"}
-COMPANIONS = {"license", "licence", "attribution"}  # the ISIC archive puts these beside its images
+COMPANIONS = {
+    "license",
+    "licence",
+    "licenses",
+    "attribution",
+    "readme",
+    "citation",
+}  # as the ISIC Archive has
 MAX_FILES = 500_000
 MAX_BYTES = 256 << 20  # of one file
 MAX_ARCHIVE_BYTES = 1 << 40
@@ -62,7 +69,8 @@ class File:
 
     @property
     def is_companion(self) -> bool:
-        return self.path.stem.lower() in COMPANIONS
+        """Whether it is a file, or lies in a folder, that goes with a data set and is no part of it."""
+        return any(PurePosixPath(part).stem.lower() in COMPANIONS for part in self.path.parts)
 
     def same_content(self, other: File) -> bool:
         """Whether both hold the same bytes; an unreadable file equals none."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from skin_gan.data.files import File
-from skin_gan.data.layouts import Source
 from skin_gan.data.listing import Findings, Listing, Record, only
 from skin_gan.data.photographs import copy_line
+from skin_gan.data.source import Source
 from skin_gan.data.words import SPLITS, is_download
 from skin_gan.errors import SkinGanError
 

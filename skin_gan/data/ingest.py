@@ -26,10 +26,11 @@ from skin_gan.data.build import add_sizes, building, explained, manifest_csv, wr
 from skin_gan.data.decode import RECIPE, Damage, Decoded, decode
 from skin_gan.data.duplicates import join_duplicates, mixed_groups
 from skin_gan.data.files import READ_ERRORS, File, scan, signature
-from skin_gan.data.layouts import Source
+from skin_gan.data.layout import Layout
 from skin_gan.data.listing import Findings, Listing, Record
 from skin_gan.data.photographs import looks_like_mask, photographs
 from skin_gan.data.report import report_json, report_md, saved_findings
+from skin_gan.data.source import Source, nested_hint
 from skin_gan.data.store import COLUMNS, Store, describe_rows, open_store, store_json
 from skin_gan.data.tables import read_tables
 from skin_gan.data.units import unit_note, unit_of
@@ -120,6 +121,8 @@ def _listing(path: Path, files: Sequence[File], table: File | None, options: Opt
             source, images=photographs(files, by_folder=False) if options.folders else source.images
         )
         listing = _class_folders(source, any_name=options.folders)
+        for other in tables.read:
+            tables.unused.setdefault(other.name, "the folders are the classes")
         listing = own.add_units(listing, source, options.columns, table) if table else listing
     else:
         listing = layouts.find(source) or _unless_labelled(source)
@@ -136,7 +139,7 @@ def _called_as_table(file: File) -> bool:
     return any(
         layout.named is not None and layout.named.fullmatch(file.path.name)
         for layout in layouts.registry()
-        if isinstance(layout, layouts.Layout) and not file.is_image and file.path.suffix.lower() != ".zip"
+        if isinstance(layout, Layout) and not file.is_image and file.path.suffix.lower() != ".zip"
     )
 
 
@@ -161,7 +164,7 @@ def _class_folders(source: Source, any_name: bool) -> Listing:
         raise SkinGanError(
             "has no layout that is known: expected one folder per class, a table given with --table, "
             "or one of "
-            f"{', '.join(layouts.titles())}{layouts.nested_hint(source)}"
+            f"{', '.join(layouts.titles())}{nested_hint(source)}"
         )
     return listing
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skin_gan.data.files import File, outside
-from skin_gan.data.layouts import (
+from skin_gan.data.layout import (
     Layout,
-    Source,
     image_ids,
     key_columns,
     require_one_unit,
@@ -17,6 +16,7 @@ from skin_gan.data.layouts import (
     used_note,
 )
 from skin_gan.data.listing import Listing, Record, Row
+from skin_gan.data.source import Source
 from skin_gan.data.tables import Table, Tables, read_table
 from skin_gan.data.units import grouped
 from skin_gan.data.words import column_key
@@ -44,19 +44,25 @@ class Columns:
 
 
 def table_file(columns: Columns, source: Path, files: Sequence[File]) -> tuple[File, bool]:
-    """The file that --table means, and whether SOURCE holds it."""
+    """The file that --table means, and whether SOURCE holds it: a path, or the end of one inside SOURCE."""
     path = Path(columns.table).expanduser()
     inside = columns.table.replace("\\", "/").removeprefix("./")
     if path.is_file():
         real = path.resolve()
-        held = next((f for f in files if f.disk is not None and f.disk.resolve() == real), None)
-        return (held, True) if held else (outside(path), False)
-    held = next((f for f in files if str(f.path) == inside), None)
-    if held is None:
-        some = [str(f.path) for f in files if f.is_table]
-        there = f"; {source} holds the tables {', '.join(some[:5])}" if some else ""
-        raise SkinGanError(f"--table {columns.table}: there is no such file, here or in SOURCE{there}")
-    return held, True
+        same = next((f for f in files if f.disk is not None and f.disk.resolve() == real), None)
+        return (same, True) if same else (outside(path), False)
+    held = [f for f in files if str(f.path) == inside] or [
+        f for f in files if str(f.path).endswith(f"/{inside}")
+    ]
+    if len(held) == 1:
+        return held[0], True
+    if held:
+        raise SkinGanError(
+            f"--table {columns.table} is both {held[0].path} and {held[1].path}: give the path"
+        )
+    some = [str(f.path) for f in files if f.is_table]
+    there = f"; {source} holds the tables {', '.join(some[:5])}" if some else ""
+    raise SkinGanError(f"--table {columns.table}: there is no such file, here or in SOURCE{there}")
 
 
 def find(source: Source, columns: Columns, file: File) -> Listing:
@@ -124,7 +130,7 @@ def _read(columns: Columns, file: File) -> tuple[Table, Layout]:
         label=(label,) if label else (),
         tells=((image,), (label,)) if label else ((image,),),
         groups=groups,
-        one_class_per_lesion=True,
+        consistent=True,
     )
     return table, layout
 

@@ -72,6 +72,7 @@ class Store:
     fingerprint: str  # of ids, groups, labels and image contents; not of path, sizes or row order
     notes: list[str] = field(default_factory=list)
     source: dict[str, Any] = field(default_factory=dict)  # path and settings of the ingest
+    units: int = 0  # groups in all: one of two classes counts once; 0 in stores of earlier versions
     format: int = FORMAT
 
     @property
@@ -94,7 +95,8 @@ class Store:
     def extent(self) -> str:
         """Such as "8491 images of 6349 lesions"."""
         images = f"{sum(self.counts.values())} images"
-        return images if self.unit == "image" else f"{images} of {sum(self.lesions.values())} {self.unit}s"
+        units = self.units or sum(self.lesions.values())
+        return images if self.unit == "image" else f"{images} of {units} {self.unit}s"
 
     @property
     def grouped_by(self) -> str:
@@ -183,6 +185,7 @@ def describe_rows(rows: Iterable[dict[str, str]], recipe: dict[str, Any]) -> dic
         "classes": sorted(counts),
         "counts": {label: counts[label] for label in sorted(counts)},
         "lesions": {label: lesions[label] for label in sorted(counts)},
+        "units": len({r["group"] for r in rows}),
         "fingerprint": content_hash({"rows": content, "recipe": recipe}, 16),
     }
 

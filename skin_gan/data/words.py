@@ -15,6 +15,9 @@ IMAGE_COLUMNS = (
 )  # fmt: skip
 LESION_COLUMNS = ("lesion_id", "lesion", "lesionid", "lesion_nr", "lesion_no")
 PATIENT_COLUMNS = ("patient_id", "patient", "patientid", "patient_nr", "patient_no", "subject_id", "subject")
+# Parts of a column's name that say what it names, as clinics of several languages write them
+LESION_WORDS = ("lesion", "läsion", "laesion", "lésion", "lesión", "lesão", "lesione", "naevus_nr", "mole_id")
+PATIENT_WORDS = ("patient", "pacient", "pazient", "subject", "person", "proband")
 LABEL_COLUMNS = (
     "dx", "diagnosis", "diagnostic", "label", "class", "target", "benign_malignant", "category", "dx_type",
 )  # fmt: skip
@@ -80,6 +83,13 @@ CONFLICT = re.compile(
 def column_key(name: str) -> str:
     """A column's name for comparison: "Lesion ID" and "lesion-id" are `lesion_id`."""
     return re.sub(r"[ \-]+", "_", name.strip().lower())
+
+
+def kind_of(column: str) -> str:
+    """What a column of groups names, by its name: "lesion", "patient", or its own name."""
+    if any(word in column for word in LESION_WORDS):
+        return "lesion"
+    return "patient" if any(word in column for word in PATIENT_WORDS) else column
 
 
 def is_missing(value: str) -> bool:

@@ -1,6 +1,6 @@
 """BCN20000 (Hernandez-Perez 2024, doi:10.1038/s41597-024-03387-w) as it is released."""
 
-from skin_gan.data.layouts import Layout
+from skin_gan.data.layout import Layout
 
 LAYOUT = Layout(
     kind="bcn20000",

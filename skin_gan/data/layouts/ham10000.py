@@ -2,7 +2,7 @@
 
 import re
 
-from skin_gan.data.layouts import Layout
+from skin_gan.data.layout import Layout
 
 RELEASE = {"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142}  # images
 

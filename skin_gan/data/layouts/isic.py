@@ -6,7 +6,7 @@ Metadata in 2019.
 
 import re
 
-from skin_gan.data.layouts import Layout
+from skin_gan.data.layout import Layout
 from skin_gan.data.words import IMAGE_COLUMNS
 
 LAYOUT = Layout(

@@ -2,7 +2,7 @@
 
 import re
 
-from skin_gan.data.layouts import Layout
+from skin_gan.data.layout import Layout
 
 LAYOUT = Layout(
     kind="isic2016",

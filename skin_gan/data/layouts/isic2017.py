@@ -1,6 +1,6 @@
 """ISIC 2017, part 3: a column each for melanoma and seborrheic keratosis; neither means a nevus."""
 
-from skin_gan.data.layouts import Layout
+from skin_gan.data.layout import Layout
 
 LAYOUT = Layout(
     kind="isic2017",

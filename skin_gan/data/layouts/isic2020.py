@@ -1,6 +1,6 @@
 """ISIC 2020 (SIIM-ISIC): benign or malignant, with patients, lesions in version 2."""
 
-from skin_gan.data.layouts import Layout
+from skin_gan.data.layout import Layout
 
 LAYOUT = Layout(
     kind="isic2020",

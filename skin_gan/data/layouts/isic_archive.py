@@ -1,6 +1,6 @@
 """The ISIC Archive as `isic image download` and its web page give it: images and metadata.csv."""
 
-from skin_gan.data.layouts import Layout
+from skin_gan.data.layout import Layout
 
 LABELS = (
     "diagnosis", "diagnosis_3", "diagnosis_2", "diagnosis_1", "diagnosis_4", "diagnosis_5",

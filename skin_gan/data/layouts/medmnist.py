@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skin_gan.data.files import READ_ERRORS, File
-from skin_gan.data.layouts import Source
 from skin_gan.data.listing import Findings, Listing, Record, Row, non_images, only
+from skin_gan.data.source import Source
 from skin_gan.data.units import grouped
 from skin_gan.errors import SkinGanError
 

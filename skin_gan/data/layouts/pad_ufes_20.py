@@ -1,6 +1,6 @@
 """PAD-UFES-20 (Pacheco 2020, doi:10.17632/zr7vgbcyr2): clinical images, patients and lesions."""
 
-from skin_gan.data.layouts import Layout
+from skin_gan.data.layout import Layout
 
 LAYOUT = Layout(
     kind="pad_ufes_20",
