@@ -14,7 +14,7 @@ from hpc import config
 from hpc.ablation import arm_tasks, combined_tasks, sample_tasks, without_whole
 from hpc.ablation.checks import check_balance
 from hpc.config import Experiment, SearchSettings
-from hpc.space import draw
+from hpc.space import draw, drawn
 from skin_gan.config import SCHEMA, TrialSpec, formerly
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
@@ -173,8 +173,8 @@ def processes(e: Experiment, stage: str) -> int:
 def check_processes(e: Experiment) -> None:
     """SkinGanError if processes that train together cannot share batches equally, or have no core each."""
     sizes = [e.trial.train.batch]
-    if drawn := e.search.space.get("train", {}).get("batch"):
-        sizes += drawn.get("choice", [])
+    if batch := e.search.space.get("train", {}).get("batch"):
+        sizes += map(int, drawn(batch, int))
     together = {"a trial": (e.profile.nodes if e.backend == "array" else 1, e.profile.devices_per_trial)}
     if e.final.kimg:
         together["a final training"] = e.profile.nodes, processes(e, FINAL)

@@ -19,6 +19,7 @@ from typing import Any
 from hpc import config
 from hpc.config import ROOT
 from hpc.plan import Plan
+from skin_gan.cores import cores
 from skin_gan.data.store import Store
 from skin_gan.run import RunFolder, append_jsonl, unwritable, write_atomic, write_json
 
@@ -112,7 +113,7 @@ def provenance(plan: Plan, store: Store) -> dict[str, Any]:
             "partial": store.partial, "counts": store.counts, "notes": store.notes,
         },
         **commit(),
-        "machine": {"host": socket.gethostname(), "system": platform.platform(), "cores": os.cpu_count()},
+        "machine": {"host": socket.gethostname(), "system": platform.platform(), "cores": cores()},
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in packages},
     }  # fmt: skip

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from hpc.config import Experiment
+from hpc.environment import for_jobs
 from hpc.profiles import ProfileSettings
 from skin_gan.errors import SkinGanError
 
@@ -48,19 +49,24 @@ class Queued:
         return self.comment not in ("", "(null)", "N/A") or self.name.startswith(f"{run.parent.name}-")
 
 
+# What a user's shell may choose for all jobs, who pays and where they run, and the profile's words for it.
+CHOSEN = {
+    "SBATCH_ACCOUNT": "account", "SBATCH_PARTITION": "partition", "SBATCH_QOS": "qos",
+    "SBATCH_RESERVATION": "reservation", "SBATCH_CONSTRAINT": "constraint",
+}  # fmt: skip
 _conf = ""  # what `use` has set
 
 
 def use(p: ProfileSettings) -> None:
     """Let Slurm's commands find the profile's cluster; what the user has set comes first.
 
-    SkinGanError if it is not there.
+    Unreachable if it is not there.
     """
     global _conf
     if os.environ.get(CONF, "") != _conf:
         return
     if p.conf and not Path(p.conf).exists():
-        raise SkinGanError(
+        raise Unreachable(
             f"there is no {p.conf}: start the Slurm that the profile means (the testbed: slurm/testbed up)"
         )
     _conf = p.conf
@@ -70,10 +76,21 @@ def use(p: ProfileSettings) -> None:
         os.environ.pop(CONF, None)
 
 
+def adopt(p: ProfileSettings) -> None:
+    """Take from the shell what the profile leaves open; sbatch itself would let the shell win over it.
+
+    Other SBATCH_ variables are not heeded: profile.extra sets any option of sbatch.
+    """
+    for variable, name in CHOSEN.items():
+        setattr(p, name, getattr(p, name) or os.environ.get(variable, ""))
+
+
 def client(*words: str) -> str:
     """What one of Slurm's commands prints. Raises Unreachable if there is none, or it does not answer."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT)
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=TIMEOUT, env=for_jobs(os.environ)
+        )
     except FileNotFoundError as e:
         raise Unreachable(f"there is no {words[0]} here: run this where Slurm's commands are") from e
     except subprocess.TimeoutExpired as e:

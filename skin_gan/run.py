@@ -21,8 +21,10 @@ import hashlib
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -154,11 +156,23 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value
 
 
+def _print_waiting(what: str) -> None:
+    if what:
+        print(what, file=sys.stderr, flush=True)
+
+
+# Told what this process waits for, and "" when it goes on. A job puts that into its record.
+waiting: ContextVar[Callable[[str], object]] = ContextVar("waiting", default=_print_waiting)
+# Who this process is to those that wait for it: a job's name where it is one.
+holder: ContextVar[str] = ContextVar("holder", default="")
+
+
 @contextlib.contextmanager
-def lock(path: Path, wait: float = 0.0) -> Iterator[IO[bytes] | None]:
+def lock(path: Path, wait: float = 0.0, what: str = "") -> Iterator[IO[bytes] | None]:
     """Hold an exclusive lock for as long as the block lasts; yields None if another process keeps it.
 
     The kernel frees it when its last holder dies, however it dies, so there is no stale lock to clean up.
+    `what` is being made under the lock: one that waits for it says so, and who makes it (see `waiting`).
     SkinGanError where the file system has no locks.
     """
     try:
@@ -167,12 +181,15 @@ def lock(path: Path, wait: float = 0.0) -> Iterator[IO[bytes] | None]:
     except OSError as e:
         raise unwritable(path, e) from e
     with file:
-        deadline = time.monotonic() + wait
+        deadline, told = time.monotonic() + wait, False
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() < deadline:
+                    if what and not told:
+                        told = True
+                        waiting.get()(f"waiting for {what}, computed by {_holder_of(path)}")
                     time.sleep(0.1)
                     continue
                 yield None
@@ -182,16 +199,42 @@ def lock(path: Path, wait: float = 0.0) -> Iterator[IO[bytes] | None]:
                     f"no file locks in {path.parent}: {e.strerror or e}; mount its file system with flock, "
                     "or choose another folder (results=, profile.scratch=)"
                 ) from e
+            if told:
+                waiting.get()("")
+            if what:
+                _say_holder(file)
             yield file
             return
 
 
+def _say_holder(file: IO[bytes]) -> None:
+    """Write into a lock's file who has it; a disk that is full takes nothing from the lock."""
+    with contextlib.suppress(OSError):
+        file.truncate(0)
+        me = f"process {os.getpid()} on {socket.gethostname()}"
+        file.write(f"{holder.get()} ({me})".encode() if holder.get() else me.encode())
+        file.flush()
+
+
+def _holder_of(path: Path) -> str:
+    """Who has the lock, as far as its file says."""
+    with contextlib.suppress(OSError):
+        return path.read_text(errors="replace") or "another process"
+    return "another process"
+
+
 def locked(path: Path) -> bool:
-    """Whether some process holds the lock now."""
-    if not path.exists():
+    """Whether some process holds the lock now. The file need not be writable, and is not made."""
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
         return False
-    with lock(path) as held:
-        return held is None
+    except OSError as e:
+        raise unreadable(path, e) from e
+    return False
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import resource
 import signal
 import stat
 import struct
@@ -49,7 +50,7 @@ class TestSource:
 
     def test_is_empty(self, tmp_path: Path) -> None:
         (tmp_path / "in").mkdir()
-        refused(tmp_path / "in", tmp_path, "official download", "ISIC challenge", "one folder per class")
+        refused(tmp_path / "in", tmp_path, "HAM10000", "ISIC 2016 challenge", "one folder per class")
 
     def test_images_without_classes(self, tmp_path: Path) -> None:
         refused(unpack(tmp_path / "in", {"1.jpg": jpeg(1)}), tmp_path, "one folder per class")
@@ -113,11 +114,10 @@ class TestMetadata:
         lines[4][2] = "wart"
         refused(self.write(tmp_path / "in", table(HEADER, lines)), tmp_path, "'wart' in 1 rows", "akiec, bcc")
 
-    @pytest.mark.parametrize("column", [0, 1])
-    def test_blank_id(self, tmp_path: Path, column: int) -> None:
+    def test_an_image_without_an_id_is_named_by_its_line(self, tmp_path: Path) -> None:
         lines = rows(28)
-        lines[4][column] = ""
-        refused(self.write(tmp_path / "in", table(HEADER, lines)), tmp_path, "without image_id or lesion_id")
+        lines[4][1] = ""
+        refused(self.write(tmp_path / "in", table(HEADER, lines)), tmp_path, "line 6", "image_id", "metadata")
 
     def test_an_image_described_in_two_ways(self, tmp_path: Path) -> None:
         lines = [*rows(28), [*rows(1)[0][:2], "mel", *rows(1)[0][3:]]]
@@ -126,13 +126,25 @@ class TestMetadata:
     @pytest.mark.parametrize(
         ("data", "said"),
         [
-            (b"", "lacks the column"),
+            (b"", "is empty"),
             (table(HEADER, []), "no rows"),
             (table(HEADER, rows(28))[:-30], "cut or damaged"),
-            (b"\xff\xfe" + "image_id".encode("utf-16-le"), "UTF-8"),
+            (b"\xff\xfe" + "image_id".encode("utf-16-le"), "no rows"),
+            (b"\xff\xfe" + "image_id".encode("utf-16-le")[:-1], "damaged UTF-16"),
+            (b"\x89PNG\0\0\0", "no text"),
+            (table(HEADER, rows(28)).replace(b"ISIC_0000003", b'"ISIC_0000003'), "quotation mark"),
             (b"dx,dx,image_id\n", "twice"),
         ],
-        ids=["empty", "header only", "cut", "utf-16", "double column"],
+        ids=[
+            "empty",
+            "header only",
+            "cut",
+            "header in utf-16",
+            "cut utf-16",
+            "no text",
+            "quote",
+            "double column",
+        ],
     )
     def test_damaged(self, tmp_path: Path, data: bytes, said: str) -> None:
         refused(self.write(tmp_path / "in", data), tmp_path, "HAM10000_metadata.csv", said)
@@ -263,6 +275,26 @@ class TestWriting:
         with pytest.raises(SkinGanError, match="No space left on device; free space"):
             make(source, tmp_path / "stores" / "out")
         assert list((tmp_path / "stores").iterdir()) == []
+
+    def test_a_limit_of_the_system_is_one_line_and_leaves_nothing(self, tmp_path: Path) -> None:
+        """The kernel itself refuses to write on: files may have 20 kB, and the images need more."""
+        line = [sys.executable, "-m", "skin_gan.data", "ingest", small(tmp_path / "in"), "--size", "64"]
+        done = subprocess.run(
+            [*map(str, line), "--out", str(tmp_path / "stores" / "out")],
+            capture_output=True,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        )
+        assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+        assert os.strerror(errno.EFBIG) in done.stderr and "free space" in done.stderr
+        assert list((tmp_path / "stores").iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["x" * 300, "file/out"])
+    def test_a_place_that_cannot_be(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "file").write_text("x")
+        result = cli("ingest", small(tmp_path / "in"), "--size", "8", "--out", tmp_path / name)
+        assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1
+        assert "cannot write store" in result.stderr and "--out" in result.stderr
 
     def test_a_full_disk_while_a_size_is_added_keeps_the_store(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -162,8 +163,9 @@ class TestChallengeLayout:
 
     def test_lesions_of_some_images_group_those(self, tmp_path: Path) -> None:
         store = make(self.source(tmp_path / "in", lesions=10), tmp_path / "out")
-        assert store.unit == "image" and sum(store.lesions.values()) == 5 + 10
-        assert any("10 of 20" in n for n in store.notes)
+        assert store.unit == "group" and sum(store.lesions.values()) == 5 + 10
+        assert any("lesions are known for 10 of 20 images" in n for n in store.notes)
+        assert not any("the unit is the image" in n for n in store.notes)
 
     def test_an_image_of_two_classes_is_an_error(self, tmp_path: Path) -> None:
         source = self.source(tmp_path / "in")
@@ -274,11 +276,17 @@ class TestFindings:
         found = findings(make(source, tmp_path / "out").path)["non_image"]
         assert len(found) == 2 and "notes.txt" in found[0] + found[1] and "todo.doc" in found[0] + found[1]
 
-    def test_an_id_in_both_parts_is_used_once(self, tmp_path: Path) -> None:
+    def test_two_pictures_of_one_id_are_an_error_that_names_both(self, tmp_path: Path) -> None:
         source = ham10000(tmp_path / "in", changes={"ISIC_0000020.jpg": jpeg(77)})
-        store = make(source, tmp_path / "out")
-        assert sum(store.counts.values()) == 28
-        assert "ISIC_0000020" in findings(store.path)["duplicate"][0]
+        with pytest.raises(SkinGanError, match=r"part_1.zip/ISIC_0000020.jpg and .*part_2.zip/ISIC_0000020"):
+            make(source, tmp_path / "out")
+
+    def test_of_two_sizes_of_one_picture_the_larger_is_used(self, tmp_path: Path) -> None:
+        small = encode(picture(20).resize((30, 22)), quality=90)
+        source = ham10000(tmp_path / "in", changes={"ISIC_0000020.jpg": small})
+        store = make(source, tmp_path / "out", 32)
+        assert store.manifest.set_index("image_id")["sha256"]["ISIC_0000020"] == sha256(jpeg(20)).hexdigest()
+        assert "part_1.zip/ISIC_0000020.jpg is passed over" in findings(store.path)["duplicate"][0]
 
     def test_a_bad_checksum_in_a_zip_is_corrupt(self, tmp_path: Path) -> None:
         source = ham10000(tmp_path / "in")

@@ -1,7 +1,6 @@
 """What training gets to see: one class, its training and validation lesions, and never the test fold."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,24 +81,47 @@ class TestResolve:
         assert resolve(str(store.path), [8], tmp_path).fingerprint == store.fingerprint
         with pytest.raises(SkinGanError, match="no images of size 16"):
             resolve(str(store.path), [8, 16], tmp_path)
-        with pytest.raises(SkinGanError, match="there is no such folder"):
+        with pytest.raises(SkinGanError, match=r"data=stores/none.*there is no such folder"):
             resolve("stores/none", [8], tmp_path)
         with pytest.raises(SkinGanError, match="is not a store"):
             resolve(str(tmp_path), [8], tmp_path)
 
-    def test_auto_takes_the_newest_ingested_store_and_says_so(
+    def test_auto_takes_the_one_store_that_has_the_sizes_and_says_so(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        source = ham10000(tmp_path / "in")
-        for number, name in enumerate(["b", "a"]):
-            path = ingest(source, tmp_path / "results" / "stores" / name, Options([8]))[0].path
-            os.utime(path / "store.json", (1e9 + number, 1e9 + number))
-        resolve("demo", [8], tmp_path / "results")  # newer, but not ingested
-        chosen = resolve("auto", [8], tmp_path / "results")
-        assert chosen.path.name == "a"
+        source, results = ham10000(tmp_path / "in"), tmp_path / "results"
+        for name, sizes in (("a", [8]), ("b", [8, 16])):
+            ingest(source, results / "stores" / name, Options(sizes))
+        resolve("demo", [8, 16], results)  # is there too, but was not ingested
+        chosen = resolve("auto", [16], results)
+        assert chosen.path.name == "b"
         lines = capsys.readouterr().out.strip().splitlines()
         assert len(lines) == 1 and str(chosen.path) in lines[0]
-        assert describe("auto", tmp_path / "results").path == chosen.path
+        assert describe("auto", results, [16]).path == chosen.path
+
+    @pytest.mark.parametrize("sizes", [[8], [32]], ids=["both have it", "neither has it"])
+    def test_auto_asks_where_several_stores_could_be_meant(self, tmp_path: Path, sizes: list[int]) -> None:
+        source, results = ham10000(tmp_path / "in"), tmp_path / "results"
+        for name in "ab":
+            ingest(source, results / "stores" / name, Options([8]))
+        for choose in (resolve, lambda data, s, r: describe(data, r, s)):
+            with pytest.raises(SkinGanError, match=r"several .*data=PATH.*stores/a .*sizes 8.*stores/b "):
+                choose("auto", sizes, results)
+
+    def test_a_folder_of_photographs_is_told_from_a_store(self, tmp_path: Path) -> None:
+        source = ham10000(tmp_path / "raw")
+        for choose in (lambda: resolve(str(source), [8], tmp_path), lambda: describe(str(source), tmp_path)):
+            with pytest.raises(SkinGanError, match=rf"data={source}.*ingest {source} --size") as error:
+                choose()
+            assert f"--out {source}" not in str(error.value)  # no store inside the photographs
+
+    def test_a_place_that_cannot_be_written_is_called_as_launch_calls_it(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("x")
+        with pytest.raises(
+            SkinGanError, match=r"cannot write store .*choose another folder with results="
+        ) as e:
+            resolve("demo", [8], tmp_path / "file")
+        assert "--out" not in str(e.value)
 
     def test_auto_without_a_store_is_the_built_in_data(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

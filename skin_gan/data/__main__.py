@@ -9,17 +9,33 @@ import signal
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skin_gan.errors import SkinGanError
+
+if TYPE_CHECKING:
+    from skin_gan.data.own import Columns
 
 EXAMPLES = """\
 examples:
   python -m skin_gan.data ingest ~/HAM10000 --size 32 64 --out results/stores/ham10000
       ~/HAM10000 holds HAM10000_images_part_1.zip, HAM10000_images_part_2.zip and HAM10000_metadata.csv
       (https://doi.org/10.7910/DVN/DBW86T); the zips are read as they are.
+  python -m skin_gan.data ingest ~/clinic --table ~/clinic/cases.csv --id file --label diagnosis \\
+          --group lesion,patient --size 64
+      own images and a table of them; what shares a lesion or a patient stays in one part of the split.
+      Ids may have extensions and folders, or not.
+  python -m skin_gan.data ingest ~/sorted --table cases.csv --id file --group patient --size 64
+      one folder per class, and a table that says whose lesion each image shows.
   python -m skin_gan.data ingest sprites.zip --size 32 --background white
       a zip (or folder) with one folder per class; the store goes to results/stores/sprites.
   python -m skin_gan.data show results/stores/ham10000
+"""
+LAYOUTS = """\
+understood without options: HAM10000, ISIC challenges 2016 to 2020, ISIC Archive (isic-cli), BCN20000,
+PAD-UFES-20, MedMNIST's .npz, and one folder per class. Tables may be UTF-8, UTF-16 or cp1252, with comma,
+semicolon or tab. NA, nan, None, null and empty cells mean "not known".
+
 """
 
 
@@ -56,14 +72,14 @@ def _parser() -> argparse.ArgumentParser:
             "Read images out of folders or zips, check them against their metadata, crop the centre square, "
             "reduce, and write a store. The same source again is recognised; further sizes are added to it."
         ),
-        epilog=EXAMPLES,
+        epilog=LAYOUTS + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     make.add_argument(
         "source",
         type=Path,
         metavar="SOURCE",
-        help="HAM10000's official download, an ISIC challenge folder, or a folder or zip of class folders",
+        help="a folder or zip of a known data set, of class folders, or of any images that --table describes",
     )
     make.add_argument(
         "--size", type=_size, nargs="+", required=True, metavar="PIXELS", help="e.g. --size 32 64"
@@ -73,6 +89,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     make.add_argument(
         "--strict", action="store_true", help="anything missing, extra, damaged or double is an error"
+    )
+    own = make.add_argument_group("own data, or a table that is not understood by itself")
+    own.add_argument("--table", default="", metavar="FILE", help="a table of the images, in SOURCE or not")
+    own.add_argument("--id", default="", metavar="COLUMN", help="its column that names the images")
+    own.add_argument(
+        "--label",
+        default="",
+        metavar="COLUMN",
+        help="its column of classes (else folders are the classes)",
+    )
+    own.add_argument(
+        "--group",
+        default="",
+        metavar="COLUMN[,COLUMN]",
+        help="its columns that name lesion or patient: images that share one stay in one part of the split "
+        "(default: the columns called lesion_id, patient_id and the like)",
+    )
+    own.add_argument(
+        "--folders",
+        action="store_true",
+        help="folders are the classes, whatever they are called",
     )
     make.add_argument("--classes", nargs="+", default=[], metavar="CLASS", help="only these classes")
     make.add_argument(
@@ -103,10 +140,26 @@ def _ingest(options: argparse.Namespace) -> int:
         background=options.background,
         strict=options.strict,
         workers=options.workers,
+        columns=_columns(options),
+        folders=options.folders,
     )
     store, done = ingest(options.source, out, settings)
     print(f"{done}\n{_summary(out)}\nuse it with data={store.path}")
     return 0
+
+
+def _columns(options: argparse.Namespace) -> Columns:
+    """What the words say of a table; half of it is a SkinGanError."""
+    from skin_gan.data.own import Columns
+
+    group = tuple(word.strip() for word in options.group.split(",") if word.strip())
+    if options.table and not options.id:
+        raise SkinGanError("--table needs --id COLUMN, its column that names the images")
+    if not options.table and (options.id or options.label or group):
+        raise SkinGanError("--id, --label and --group name columns of a table: give it with --table FILE")
+    if options.folders and options.label:
+        raise SkinGanError("--folders and --label both say what the classes are: give one of them")
+    return Columns(options.table, options.id, options.label, group)
 
 
 def default_out(source: Path) -> Path:

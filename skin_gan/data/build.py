@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import glob
 import io
 import os
@@ -19,16 +18,17 @@ from numpy.typing import NDArray
 
 from skin_gan.data.store import COLUMNS, image_file
 from skin_gan.errors import SkinGanError
-from skin_gan.run import locked
+from skin_gan.run import lock, locked
 
 
 @contextlib.contextmanager
-def building(out: Path) -> Iterator[Path]:
+def building(out: Path, option: str = "--out") -> Iterator[Path]:
     """A folder to build `out` in; it becomes `out` when the block ends well, else it is removed.
 
-    If `out` has come to be in the meantime (two processes built it), the first one stays.
+    If `out` has come to be in the meantime (two processes built it), the first one stays. `option` is what
+    the command calls the place: an error on the disk names it.
     """
-    with _explained(out):
+    with explained(out, option):
         out.parent.mkdir(parents=True, exist_ok=True)
         with _work_folder(out.parent, out.name) as folder:
             yield folder
@@ -78,9 +78,11 @@ def write_images(folder: Path, sizes: Sequence[int], images: Iterable[dict[int, 
                 writer.append(image[writer.size])
 
 
-def add_sizes(store: Path, sizes: Sequence[int], images: Iterable[dict[int, NDArray[np.uint8]]]) -> None:
+def add_sizes(
+    store: Path, sizes: Sequence[int], images: Iterable[dict[int, NDArray[np.uint8]]], option: str = "--out"
+) -> None:
     """Add images of further sizes to a store; they appear whole, and what was there stays as it was."""
-    with _explained(store), _work_folder(store, "sizes") as folder:
+    with explained(store, option), _work_folder(store, "sizes") as folder:
         write_images(folder, sizes, images)
         for size in sizes:
             image_file(folder, size).replace(image_file(store, size))
@@ -107,8 +109,7 @@ def _work_folder(parent: Path, name: str) -> Iterator[Path]:
             shutil.rmtree(stale, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=parent))
     try:
-        with open(folder / "unlocked", "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock(folder / "unlocked"):
             (folder / "unlocked").rename(folder / "lock")  # never seen under this name without being held
             folder.chmod(0o777 & ~_umask())  # mkdtemp's 0700 would hide a store from the group
             yield folder
@@ -127,12 +128,13 @@ def _publish(folder: Path, out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _explained(out: Path) -> Iterator[None]:
+def explained(out: Path, option: str = "--out") -> Iterator[None]:
+    """Turn what the disk refuses into one line with the system's reason and the option that names another."""
     try:
         yield
     except OSError as e:
         raise SkinGanError(
-            f"cannot write store {out}: {e.strerror or e}; free space or choose another folder with --out"
+            f"cannot write store {out}: {e.strerror or e}; free space or choose another folder with {option}"
         ) from e
 
 

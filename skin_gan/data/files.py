@@ -17,11 +17,20 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 
+from skin_gan.data.words import is_leftover
 from skin_gan.errors import SkinGanError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 TABLE_SUFFIXES = {".csv", ".tab", ".tsv"}
-COMPANIONS = {"license", "licence", "attribution"}  # the ISIC archive puts these beside its images
+SPREADSHEET_SUFFIXES = {".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".parquet", ".feather"}
+COMPANIONS = {
+    "license",
+    "licence",
+    "licenses",
+    "attribution",
+    "readme",
+    "citation",
+}  # as the ISIC Archive has
 MAX_FILES = 500_000
 MAX_BYTES = 256 << 20  # of one file
 MAX_ARCHIVE_BYTES = 1 << 40
@@ -41,6 +50,8 @@ class File:
     size: int  # bytes
     stamp: int  # CRC-32 in a zip, modification time in ns elsewhere: changes when the content does
     read: Callable[[], bytes]
+    packed: bool = False  # in a zip: `stamp` is then a checksum of the content
+    disk: Path | None = None  # where it lies, unless that is in a zip
 
     @property
     def is_image(self) -> bool:
@@ -52,19 +63,54 @@ class File:
         return self.path.suffix.lower() in TABLE_SUFFIXES
 
     @property
+    def is_spreadsheet(self) -> bool:
+        """A table in a form that is not read here."""
+        return self.path.suffix.lower() in SPREADSHEET_SUFFIXES
+
+    @property
     def is_companion(self) -> bool:
-        return self.path.stem.lower() in COMPANIONS
+        """Whether it is a file, or lies in a folder, that goes with a data set and is no part of it."""
+        return any(PurePosixPath(part).stem.lower() in COMPANIONS for part in self.path.parts)
+
+    def same_content(self, other: File) -> bool:
+        """Whether both hold the same bytes; an unreadable file equals none."""
+        if self.size != other.size:
+            return False
+        if self.packed and other.packed:
+            return self.stamp == other.stamp
+        try:
+            return self.read() == other.read()
+        except READ_ERRORS:
+            return False
 
 
 def scan(source: Path) -> list[File]:
-    """All files of a folder or a zip, sorted by path; junk of file managers is left out."""
+    """All files of a folder or a zip, sorted by path; what systems leave behind is not among them."""
+    try:
+        return _scan(source)
+    except OSError as e:
+        raise SkinGanError(
+            f"cannot read SOURCE {source}: {e.strerror or e}; give a SOURCE that you may read"
+        ) from e
+
+
+def outside(path: Path) -> File:
+    """A single file that SOURCE does not hold, under its name."""
+    info = path.stat()
+    name = PurePosixPath(_printable(path.name))
+    return File(name, info.st_size, info.st_mtime_ns, partial(_read_file, path), disk=path)
+
+
+def _scan(source: Path) -> list[File]:
     if source.is_dir():
         found = _folder(source)
+    elif source.is_file() and source.suffix.lower() == ".npz":
+        found = iter([outside(source)])
     elif source.is_file() and (source.suffix.lower() == ".zip" or zipfile.is_zipfile(source)):
         found = _archive(source, PurePosixPath())
     elif source.exists():
         raise SkinGanError(
-            f"SOURCE {source} is neither a folder nor a zip: give the folder that holds the images"
+            f"SOURCE {source} is neither a folder nor a zip nor a .npz: give the folder that holds the images"
         )
     else:
         raise SkinGanError(f"SOURCE {source} does not exist: give a folder or a zip of images")
@@ -95,19 +141,18 @@ def _folder(root: Path) -> Iterator[File]:
         if "store.json" in names:  # an earlier ingest's result, not its source
             folders.clear()
             continue
-        folders[:] = sorted(d for d in folders if not _is_junk(d))
+        folders[:] = sorted(d for d in folders if not is_leftover(d))
         inside = PurePosixPath(_printable(Path(folder).relative_to(root).as_posix()))
         for name in names:
             path = Path(folder) / name
-            if _is_junk(name) or not path.is_file():
+            if is_leftover(name) or not path.is_file():
                 continue
             if path.suffix.lower() == ".zip":
                 yield from _archive(path, inside / _printable(name))
             else:
                 info = path.stat()
-                yield File(
-                    inside / _printable(name), info.st_size, info.st_mtime_ns, partial(_read_file, path)
-                )
+                read = partial(_read_file, path)
+                yield File(inside / _printable(name), info.st_size, info.st_mtime_ns, read, disk=path)
 
 
 def _archive(path: Path, inside: PurePosixPath) -> Iterator[File]:
@@ -118,10 +163,11 @@ def _archive(path: Path, inside: PurePosixPath) -> Iterator[File]:
         raise SkinGanError(f"{path} is not a readable zip ({e}): download it again") from e
     _refuse_tricks(path, members)
     for member in members:
-        parts = PurePosixPath(member.filename.replace("\\", "/")).parts  # some Windows tools write those
-        if not member.is_dir() and not any(map(_is_junk, parts)):
+        name = member.filename.replace("\\", "/")  # some Windows tools write those, for folders too
+        parts = PurePosixPath(name).parts
+        if not name.endswith("/") and not any(map(is_leftover, parts)):
             read = partial(_read_member, path, stamp, member)
-            yield File(inside / "/".join(parts), member.file_size, member.CRC, read)
+            yield File(inside / "/".join(parts), member.file_size, member.CRC, read, packed=True)
 
 
 def _refuse_tricks(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
@@ -164,10 +210,6 @@ def _read_file(path: Path) -> bytes:
     if size > MAX_BYTES:
         raise OSError(f"it has {size:,} bytes, more than {MAX_BYTES:,}")
     return path.read_bytes()
-
-
-def _is_junk(name: str) -> bool:
-    return name == "__MACOSX" or (name.startswith(".") and name != "..")
 
 
 def _printable(name: str) -> str:

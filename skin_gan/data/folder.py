@@ -1,4 +1,4 @@
-"""Any folder of class folders: the folder's name is the class, each image is its own unit."""
+"""Any folder of class folders: the folder's name is the class, and each image is its own unit."""
 
 from __future__ import annotations
 
@@ -8,23 +8,30 @@ from pathlib import PurePosixPath
 
 from skin_gan.data.files import File
 from skin_gan.data.listing import Findings, Listing, Record, only
+from skin_gan.data.photographs import copy_line
+from skin_gan.data.source import Source
+from skin_gan.data.words import SPLITS, is_download
+from skin_gan.errors import SkinGanError
 
-SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
+def read(source: Source, any_name: bool = False) -> Listing | None:
+    """The listing of a tree of class folders, or None if SOURCE has none.
 
-def read(files: Sequence[File], classes: Sequence[str], name: str) -> Listing | None:
-    """The listing of a tree of class folders, or None if SOURCE has none."""
-    images = [f for f in files if f.is_image]
+    Folders that a download brings ("images", "part_1") are no classes, and an error, unless `any_name`.
+    """
+    images = source.images.files
     root = _root(images)
     below = [f for f in images if _label(f.path, root)]
     if not below:
         return None
-    findings, notes = Findings(), []
+    findings, notes = Findings(duplicate=[copy_line(*pair) for pair in source.images.copies]), []
     top = {_label(f.path, root) for f in below}
     depth = 1
     if len(top) > 1 and {t.lower() for t in top} <= SPLITS:
         depth = 2
         notes.append(f"the folders {', '.join(sorted(top))} are taken together: folds are made here")
+    if not any_name:
+        _require_class_names({_label(f.path, root, depth) for f in below} - {""} or top)
     records, seen = [], set()
     for file in images:
         label = _label(file.path, root, depth)
@@ -34,16 +41,35 @@ def read(files: Sequence[File], classes: Sequence[str], name: str) -> Listing | 
                 findings.duplicate.append(f"{image_id}: twice in the archive, the first is used")
                 continue
             seen.add(image_id)
-            records.append(Record(image_id=image_id, dx=label, file=file))
+            records.append(Record(image_id=image_id, dx=label, group=image_id, file=file))
         else:
             findings.extra.append(f"{file.path}: in no class folder")
     findings.non_image += [
         f"{f.path}: no image by its name"
-        for f in files
-        if not (f.is_image or f.is_companion or (f.is_table and not _label(f.path, root, depth)))
-    ]
-    slug = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-") or "folder"
-    return Listing("folder", slug, only(records, classes), findings, notes)
+        for f in source.files
+        if not (f.is_image or f.is_companion or f.is_spreadsheet
+                or (f.is_table and not _label(f.path, root, depth)))
+    ]  # fmt: skip
+    notes.insert(0, "layout: one folder per class")
+    return Listing("folder", source.name, only(records, source.classes), findings, notes)
+
+
+def slug(name: str) -> str:
+    """A source's name as a store's."""
+    return re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-") or "folder"
+
+
+def _require_class_names(labels: set[str]) -> None:
+    """SkinGanError if a folder has a name that says nothing of what its images show."""
+    empty = sorted(label for label in labels if is_download(label))
+    if empty:
+        raise SkinGanError(
+            f"the folders {', '.join(empty[:5])} have the names of a download, not of classes: sort "
+            "the images into "
+            "one folder per class, give a table with --table FILE --id COLUMN --label COLUMN, or say "
+            "--folders if "
+            "they are classes after all"
+        )
 
 
 def _root(images: Sequence[File]) -> PurePosixPath:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,14 +20,20 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from skin_gan.data import folder, ham10000, isic
-from skin_gan.data.build import add_sizes, building, manifest_csv, write_images
+from skin_gan.cores import cores
+from skin_gan.data import folder, layouts, own
+from skin_gan.data.build import add_sizes, building, explained, manifest_csv, write_images
 from skin_gan.data.decode import RECIPE, Damage, Decoded, decode
 from skin_gan.data.duplicates import join_duplicates, mixed_groups
 from skin_gan.data.files import READ_ERRORS, File, scan, signature
-from skin_gan.data.listing import LAYOUTS, Findings, Listing, Record
+from skin_gan.data.layout import Layout
+from skin_gan.data.listing import Findings, Listing, Record
+from skin_gan.data.photographs import looks_like_mask, photographs
 from skin_gan.data.report import report_json, report_md, saved_findings
+from skin_gan.data.source import Source, nested_hint
 from skin_gan.data.store import COLUMNS, Store, describe_rows, open_store, store_json
+from skin_gan.data.tables import read_tables
+from skin_gan.data.units import unit_note, unit_of
 from skin_gan.errors import SkinGanError
 
 BATCH = 512  # images decoded ahead of the writer: bounds the memory
@@ -46,10 +52,18 @@ class Options:
     background: tuple[int, int, int] = (0, 0, 0)
     strict: bool = False
     workers: int = 0
+    columns: own.Columns = field(default_factory=own.Columns)  # of a table that the user names
+    folders: bool = False  # class folders, whatever they are called and whatever tables lie beside them
 
     def recipe(self) -> dict[str, Any]:
         """What of this decides the images and the manifest, besides the source."""
-        return {**RECIPE, "background": list(self.background), "classes": sorted(self.classes)}
+        said = {"columns": self.columns.words(), "folders": self.folders}
+        return {
+            **RECIPE,
+            "background": list(self.background),
+            "classes": sorted(self.classes),
+            **{name: value for name, value in said.items() if value},  # stores made without them have neither
+        }
 
 
 def ingest(source: Path, out: Path, options: Options) -> tuple[Store, str]:
@@ -57,11 +71,14 @@ def ingest(source: Path, out: Path, options: Options) -> tuple[Store, str]:
 
     A folder that holds anything else, or a store of another source, is a SkinGanError and stays as it is.
     """
-    files = scan(source)
+    source = source.expanduser()
+    files, table = _files(source, options)
     origin = {"path": str(source.resolve()), "signature": signature(files), "recipe": options.recipe()}
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        return _again(files, out, origin, options)
-    listing = read_layout(source, files, options.classes)
+    with explained(out):
+        there = out.exists() and not (out.is_dir() and not any(out.iterdir()))
+    if there:
+        return _again(files, table, out, origin, options)
+    listing = read_layout(source, files, table, options)
     with building(out) as new:
         run = Run(listing, options)
         write_images(new, options.sizes, run.images(options.sizes))
@@ -77,23 +94,77 @@ def ingest(source: Path, out: Path, options: Options) -> tuple[Store, str]:
     return open_store(out), f"stored {len(run.rows)} images at {_sizes(options.sizes)}"
 
 
-def read_layout(source: Path, files: Sequence[File], classes: Sequence[str]) -> Listing:
+def _files(source: Path, options: Options) -> tuple[list[File], File | None]:
+    """All files of SOURCE, and the table that the user names; one from elsewhere is among the files."""
+    files = scan(source)
+    if not options.columns.table:
+        return files, None
+    table, inside = own.table_file(options.columns, source, files)
+    return files if inside else [*files, table], table
+
+
+def read_layout(source: Path, files: Sequence[File], table: File | None, options: Options) -> Listing:
     """The listing of whichever layout SOURCE has; an unknown one is an error that names those there are."""
-    listing = ham10000.read(files, classes) or isic.read(files, classes)
-    listing = listing or folder.read(files, classes, source.resolve().stem)
-    nested = [str(f.path) for f in files if f.path.suffix.lower() == ".zip"]
-    hint = f"; it holds a zip inside a zip ({nested[0]}): unpack the outer one" if nested else ""
-    if listing is None:
-        raise SkinGanError(f"SOURCE {source} has no layout that is known: expected {LAYOUTS}{hint}")
-    if not listing.records:
-        raise SkinGanError(
-            f"SOURCE {source}: none of the images that its metadata names is there "
-            f"({listing.findings.summary()}): give the folder that holds metadata and images{hint}"
+    try:
+        return _listing(source, files, table, options)
+    except SkinGanError as e:
+        raise SkinGanError(f"SOURCE {source}: {e}") from e
+
+
+def _listing(path: Path, files: Sequence[File], table: File | None, options: Options) -> Listing:
+    tables = read_tables(f for f in files if f.is_table or f.is_spreadsheet or _called_as_table(f))
+    source = Source(folder.slug(path.resolve().stem), files, photographs(files), tables, options.classes)
+    if table is not None and options.columns.label:
+        listing = own.find(source, options.columns, table)
+    elif options.folders or table is not None:
+        source = replace(
+            source, images=photographs(files, by_folder=False) if options.folders else source.images
         )
+        listing = _class_folders(source, any_name=options.folders)
+        for other in tables.read:
+            tables.unused.setdefault(other.name, "the folders are the classes")
+        listing = own.add_units(listing, source, options.columns, table) if table else listing
+    else:
+        listing = layouts.find(source) or _unless_labelled(source)
+    listing.notes[1:1] = source.images.notes
+    listing.notes += [f"table {name} is not used: {why}" for name, why in sorted(tables.unused.items())]
     bad = [label for label in {r.dx for r in listing.records} if not _is_folder_name(label)]
     if bad:
+        raise SkinGanError(f"{bad[0]!r} cannot be a class, since classes name folders: rename it")
+    return listing
+
+
+def _called_as_table(file: File) -> bool:
+    """Whether a file without a table's suffix bears the name of a layout's table: HAM10000_metadata."""
+    return any(
+        layout.named is not None and layout.named.fullmatch(file.path.name)
+        for layout in layouts.registry()
+        if isinstance(layout, Layout) and not file.is_image and file.path.suffix.lower() != ".zip"
+    )
+
+
+def _unless_labelled(source: Source) -> Listing:
+    """Class folders, where no table could be labels: such a table must not be ignored in silence."""
+    reasons = layouts.reasons(source)
+    if reasons:
+        said = "; ".join(f"{name} {why}" for name, why in list(reasons.items())[:3])
         raise SkinGanError(
-            f"SOURCE {source}: {bad[0]!r} cannot be a class, since classes name folders: rename it"
+            f"no table gives the classes: {said}. With --folders the names of folders are the classes"
+        )
+    if lacking := layouts.lacking_table(source):
+        raise SkinGanError(lacking)
+    for table in source.tables.read:
+        source.tables.unused.setdefault(table.name, "no column names an image that is here")
+    return _class_folders(source, any_name=False)
+
+
+def _class_folders(source: Source, any_name: bool) -> Listing:
+    listing = folder.read(source, any_name)
+    if listing is None:
+        raise SkinGanError(
+            "has no layout that is known: expected one folder per class, a table given with --table, "
+            "or one of "
+            f"{', '.join(layouts.titles())}{nested_hint(source)}"
         )
     return listing
 
@@ -107,6 +178,8 @@ class Run:
     rows: list[dict[str, str]] = field(default_factory=list)
     transparent: int = 0
     smallest: int = 1 << 30  # pixels across
+    masks: int = 0  # images that look like masks
+    units: list[str] = field(default_factory=list)  # the widest thing that is known of each row
     _content: list[str] = field(default_factory=list)
 
     @property
@@ -123,6 +196,8 @@ class Run:
                 )
                 continue
             self.rows.append(_row(record, decoded))
+            self.units.append(record.unit)
+            self.masks += looks_like_mask(decoded.images[max(decoded.images)])
             self._content.append(decoded.content)
             self.transparent += decoded.transparent
             self.smallest = min(self.smallest, decoded.side)
@@ -133,7 +208,9 @@ class Run:
         self.findings.duplicate += join_duplicates(self.rows, self._content)
 
 
-def _again(files: Sequence[File], out: Path, origin: dict[str, Any], options: Options) -> tuple[Store, str]:
+def _again(
+    files: Sequence[File], table: File | None, out: Path, origin: dict[str, Any], options: Options
+) -> tuple[Store, str]:
     """`out` is there already: nothing to do, sizes to add, or not ours to touch."""
     if not (out / "store.json").exists():
         raise SkinGanError(
@@ -150,7 +227,7 @@ def _again(files: Sequence[File], out: Path, origin: dict[str, Any], options: Op
     missing = [size for size in options.sizes if size not in store.sizes]
     if not missing:
         return store, f"nothing to do: {out} already holds this source at {_sizes(options.sizes)}"
-    listing = read_layout(Path(origin["path"]), files, options.classes)
+    listing = read_layout(Path(origin["path"]), files, table, options)
     add_sizes(out, missing, _same_images(store, Run(listing, options), missing))
     return open_store(out), f"added {_sizes(missing)} to {out}"
 
@@ -170,7 +247,7 @@ def _decode_all(
     """Decode in processes (Pillow reads a JPEG with the interpreter's lock held); results in order."""
     work = partial(_decode_one, sizes=sizes, background=options.background)
     columns = (TextColumn("reading images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    workers = options.workers or (_cores() if len(records) >= MANY else 1)
+    workers = options.workers or (cores() if len(records) >= MANY else 1)
     with ExitStack() as stack:
         run: Callable[..., Iterable[Decoded | Damage]] = map
         if workers > 1:
@@ -216,12 +293,6 @@ def _attend(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _cores() -> int:
-    """The cores that this process may use: a cluster gives a job fewer than the machine has."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
-    return len(allowed) or os.cpu_count() or 1
-
-
 def _decode_one(record: Record, sizes: list[int], background: tuple[int, int, int]) -> Decoded | Damage:
     try:
         data = record.file.read()
@@ -239,14 +310,13 @@ def _row(record: Record, decoded: Decoded) -> dict[str, str]:
         "image_id": record.image_id,
         "lesion_id": record.lesion_id,
         "dx": record.dx,
-        "group": record.lesion_id or record.image_id,
+        "group": record.group,
         "sha256": decoded.sha256,
         **extra,
     }
 
 
 def _describe(run: Run, out: Path, origin: dict[str, Any]) -> Store:
-    known = sum(bool(r["lesion_id"]) for r in run.rows)
     values = describe_rows(run.rows, RECIPE | {"background": list(run.options.background)})
     short = {c: n - values["counts"].get(c, 0) for c, n in run.listing.release.items()}
     lost = run.findings.missing or run.findings.corrupt or run.findings.truncated
@@ -254,25 +324,28 @@ def _describe(run: Run, out: Path, origin: dict[str, Any]) -> Store:
         path=out,
         name=run.listing.name,
         kind=run.listing.kind,
-        unit="lesion" if known == len(run.rows) else "image",
+        unit=unit_of(run.units),
         partial=bool(lost) or any(n > 0 for n in short.values()),
-        notes=[*run.listing.notes, *_notes(run, known, short)],
+        notes=[*run.listing.notes, *_notes(run, short)],
         source=origin,
         **values,
     )
 
 
-def _notes(run: Run, known: int, short: dict[str, int]) -> list[str]:
+def _notes(run: Run, short: dict[str, int]) -> list[str]:
     """What everyone who uses the store should know."""
     found, groups = run.findings.summary(), mixed_groups(run.rows)
     fewer = ", ".join(f"{label} {n}" for label, n in short.items() if n > 0)
-    some = f"known for {known} of {len(run.rows)} images only" if known else "not known"
-    unknown = "the unit is the image, and photographs of one lesion may lie in several parts"
+    lesions = sum(bool(r["lesion_id"]) for r in run.rows)
     colour = bytes(run.options.background).hex()
     notes = [
         (fewer, f"fewer images than the release: {fewer}"),
         (found, f"found {found}"),
-        (known < len(run.rows), f"lesions are {some}: {unknown}"),
+        (True, unit_note(run.units, lesions)),
+        (
+            run.masks,
+            f"{run.masks} of {len(run.rows)} images have two tones and no colour, as masks of lesions do",
+        ),
         (run.transparent, f"{run.transparent} images with transparency were composited on #{colour}"),
         (True, f"the smallest image is {run.smallest} pixels across: above that size some are enlarged"),
         (run.options.classes, f"only these classes were asked for: {', '.join(run.options.classes)}"),

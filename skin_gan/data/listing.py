@@ -1,22 +1,16 @@
-"""What a layout module makes of SOURCE: which images there should be, where they are, what is wrong."""
+"""What a layout makes of SOURCE: which images there should be, where they are, what is wrong."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TypeVar
 
-from skin_gan.data.files import READ_ERRORS, File
+from skin_gan.data.files import File
 from skin_gan.errors import SkinGanError
 
-LAYOUTS = (
-    "HAM10000's official download (HAM10000_images_part_1 and _part_2 as zips or folders, with "
-    "HAM10000_metadata, .csv or .tab), the ISIC challenge's (a folder of images with its one-hot "
-    "ground-truth CSV), or one folder per class"
-)
+Key = tuple[str, str]  # what is kept together: ("lesion", "HAM_0001"), ("patient", "PAT_7")
 
 
 @dataclass
@@ -46,10 +40,23 @@ class Findings:
 class Row:
     """What the metadata says of one image."""
 
-    image_id: str
-    lesion_id: str = ""  # "" where the source knows none
-    dx: str
+    image_id: str  # without the file's extension; with folders where the metadata has them
+    dx: str  # the class; "" where it is not known
+    keys: tuple[Key, ...] = ()  # its lesion, its patient: whatever is known
+    group: str = ""  # the unit of the split; set by `grouped`
     extra: dict[str, str] = field(default_factory=dict)  # the source's other columns
+    origin: str = ""  # the table that says so
+
+    @property
+    def lesion_id(self) -> str:
+        """ "" where the source knows none."""
+        return next((value for kind, value in self.keys if kind == "lesion"), "")
+
+    @property
+    def unit(self) -> str:
+        """The widest thing that is known of it: "patient", "lesion", another column's name, or ""."""
+        kinds = [kind for kind, _ in self.keys]
+        return "patient" if "patient" in kinds else next(iter(kinds), "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,93 +81,76 @@ class Listing:
     release: dict[str, int] = field(default_factory=dict)  # known images per class, where there is a release
 
 
-@dataclass(frozen=True)
-class Table:
-    """A CSV or tab-separated file: its columns in lower case, and rows by column."""
-
-    file: File
-    columns: list[str]
-    names: list[str]  # the columns as they are written
-    rows: list[dict[str, str]]
-
-
-def read_table(file: File) -> Table:
-    """Read a table, its values stripped. UTF-8 with or without BOM; comma, semicolon or tab."""
-    try:
-        text = file.read().decode("utf-8-sig")
-        first = text.partition("\n")[0]
-        delimiter = max(",\t;", key=first.count)
-        header, *lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)) or [[]]
-    except (*READ_ERRORS, UnicodeDecodeError, csv.Error) as e:
-        raise SkinGanError(f"{file.path} cannot be read as a UTF-8 table ({e}): download it again") from e
-    names = [name.strip() for name in header]
-    columns = [name.lower() for name in names]
-    if len(set(columns)) < len(columns):
-        raise SkinGanError(f"{file.path} names a column twice: {', '.join(names)}")
-    rows = []
-    for number, line in enumerate(lines, 2):
-        if not any(value.strip() for value in line):
-            continue
-        if len(line) != len(columns):
-            raise SkinGanError(
-                f"{file.path} line {number} has {len(line)} values, its header {len(columns)}: the file is "
-                "cut or damaged, download it again"
-            )
-        rows.append(dict(zip(columns, (value.strip() for value in line), strict=True)))
-    return Table(file, columns, names, rows)
-
-
-def readable_tables(files: Iterable[File]) -> list[Table]:
-    """All tables among the files. One that is damaged is passed over: it may belong to something else."""
-    tables = []
-    for file in files:
-        if file.is_table:
-            with contextlib.suppress(SkinGanError):
-                tables.append(read_table(file))
-    return tables
-
-
-def non_images(files: Iterable[File]) -> list[str]:
+def non_images(files: Iterable[File], used: Sequence[File] = ()) -> list[str]:
     """A line for each file that is neither an image by its name nor what data sets put beside images."""
+    paths = {f.path for f in used}
     return [
-        f"{f.path}: no image by its name" for f in files if not (f.is_image or f.is_table or f.is_companion)
+        f"{f.path}: no image by its name"
+        for f in files
+        if not (f.is_image or f.is_table or f.is_spreadsheet or f.is_companion or f.path in paths)
     ]
 
 
-def unique(rows: Iterable[Row], findings: Findings, table: Table) -> list[Row]:
-    """The rows with each image once; an image described in two ways is an error."""
+def unique(rows: Iterable[Row], findings: Findings) -> list[Row]:
+    """The rows with each image once; an image of two classes, or twice in two lesions, is an error."""
     found: dict[str, Row] = {}
     for row in rows:
-        first = found.setdefault(row.image_id.lower(), row)
-        if first is row:
+        name = row.image_id.lower()
+        first = found.get(name)
+        if first is None:
+            found[name] = row
             continue
-        if (first.dx, first.lesion_id) != (row.dx, row.lesion_id):
+        if (first.dx and row.dx and first.dx != row.dx) or _contradict(first, row):
+            place = first.origin if first.origin == row.origin else f"{first.origin} and {row.origin}"
             raise SkinGanError(
-                f"{table.file.path} lists {row.image_id} as {first.dx} {first.lesion_id} and as {row.dx} "
-                f"{row.lesion_id}: an image has one class and one lesion, correct the file"
+                f"{place} lists {row.image_id} as {_described(first)} and as {_described(row)}: an image has "
+                "one class, one lesion and one patient, correct the file"
             )
-        findings.duplicate.append(f"{row.image_id}: listed again in {table.file.path}")
+        findings.duplicate.append(f"{row.image_id}: listed again in {row.origin}")
+        keys = tuple(dict.fromkeys((*first.keys, *row.keys)))
+        found[name] = replace(first, dx=first.dx or row.dx, keys=keys, extra=row.extra | first.extra)
     return list(found.values())
 
 
-def match(
-    rows: Sequence[Row], files: Sequence[File], classes: Sequence[str], findings: Findings
-) -> list[Record]:
-    """Bring rows and image files together by the file's name; of `classes` only, where there are any."""
-    images: dict[str, File] = {}
-    for file in files:
-        first = images.setdefault(file.path.stem.lower(), file)
-        if first is not file:
-            findings.duplicate.append(f"{file.path.stem}: {file.path} repeats {first.path}, which is used")
-    known = {row.image_id.lower() for row in rows}
-    findings.extra += [f"{f.path.stem}: {f.path}" for stem, f in images.items() if stem not in known]
-    records = []
-    for row in only(rows, classes):
-        if row.image_id.lower() in images:
-            records.append(Record(**vars(row), file=images[row.image_id.lower()]))
-        else:
-            findings.missing.append(f"{row.image_id}: {row.dx}")
-    return records
+def _contradict(one: Row, other: Row) -> bool:
+    """Whether the two put the image into different units of one kind."""
+    first = dict(one.keys)
+    return any(first.get(kind, value) != value for kind, value in other.keys)
+
+
+def _described(row: Row) -> str:
+    return ", ".join([row.dx or "no class", *(f"{kind} {value}" for kind, value in row.keys)])
+
+
+def merged_spellings(rows: Sequence[Row], notes: list[str]) -> list[Row]:
+    """The rows with one spelling per class: "Nevus" and "nevus" are one, called as most rows have it.
+
+    Classes name folders, so "/" becomes "-". Two classes that become one by that are an error.
+    """
+    counts = Counter(row.dx for row in rows if row.dx)
+    chosen: dict[str, str] = {}
+    for label, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        first = chosen.setdefault(label.casefold(), label)
+        if first != label:
+            notes.append(f"class {label!r} ({counts[label]} images) is taken as {first!r}")
+    names: dict[str, str] = {}
+    for label in sorted(chosen.values()):
+        name = folder_name(label)
+        if names.setdefault(name.casefold(), label) != label:
+            raise SkinGanError(
+                f"classes {names[name.casefold()]!r} and {label!r} would both be called {name!r}, "
+                "since classes "
+                "name folders: rename one of them"
+            )
+        if name != label:
+            notes.append(f"class {label!r} is called {name!r}, since classes name folders")
+    return [replace(row, dx=folder_name(chosen[row.dx.casefold()])) if row.dx else row for row in rows]
+
+
+def folder_name(label: str) -> str:
+    """The class's name as a folder can have it."""
+    name = "".join("-" if c in '/\\\0\n\r\t<>:"|?*' else c for c in label).strip()
+    return name.lstrip(".-").strip() or name.replace(".", "_").replace("-", "_")
 
 
 def only(rows: Sequence[RowT], classes: Sequence[str]) -> list[RowT]:

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from skin_gan.data import demo
-from skin_gan.data.store import Store, describe_rows, image_file, open_store, store_json
+from skin_gan.data.store import Store, describe_rows, image_file, not_a_store, open_store, store_json
 from skin_gan.errors import SkinGanError
 
 AUTO, DEMO = "auto", "demo"
+RESULTS = "results="  # what a launch calls the folder that the built-in data is drawn into
 
 
-def resolve(data: str, sizes: list[int], results: Path) -> Store:
+def resolve(data: str, sizes: Sequence[int], results: Path) -> Store:
     """The store that `data` means, holding every one of `sizes`.
 
-    `demo`: the built-in data, drawn into results/stores/ where it is missing. `auto`: the newest ingested
-    store in results/stores/, else the built-in data; one printed line says which. Else: a store's path.
+    `demo`: the built-in data, drawn into results/stores/ where it is missing. `auto`: the one ingested store
+    in results/stores/ that has all sizes, else the built-in data; one printed line says which, and several
+    that have them are a SkinGanError that names them. Else: a store's path.
     """
-    chosen = _choose(data, results, announce=True)
+    chosen = _choose(data, sizes, results)
+    if data == AUTO:
+        print(f"data=auto: {chosen or 'no ingested store in results/stores, so the built-in data (demo)'}")
     store = _demo(sizes, results) if chosen is None else open_store(chosen)
     for size in sizes:
         store.images(size)
     return store
 
 
-def describe(data: str, results: Path) -> Store:
+def describe(data: str, results: Path, sizes: Sequence[int] = ()) -> Store:
     """As `resolve`, but nothing is written or announced: the built-in data need not be there yet."""
-    chosen = _choose(data, results, announce=False)
-    return demo_description(results) if chosen is None else open_store(chosen)
+    chosen = _choose(data, sizes, results)
+    if chosen is None:
+        return demo_description(results)
+    store = open_store(chosen)
+    for size in sizes:
+        store.images(size)
+    return store
 
 
 def demo_description(results: Path) -> Store:
@@ -46,39 +56,41 @@ def demo_description(results: Path) -> Store:
     )
 
 
-def _choose(data: str, results: Path, announce: bool) -> Path | None:
+def _choose(data: str, sizes: Sequence[int], results: Path) -> Path | None:
     """The path of a store, or None for the built-in data."""
     if data == DEMO:
         return None
     if data != AUTO:
         path = Path(data).expanduser()
-        if not path.is_dir():
+        if not (path / "store.json").exists():
             raise SkinGanError(
-                f"data={data}: expected a store's folder, `{DEMO}` or `{AUTO}`, and there is no such folder; "
-                f"make a store with `python -m skin_gan.data ingest SOURCE --size 32 --out {data}`"
+                f"data={data}: expected a store's folder, `{DEMO}` or `{AUTO}`; {not_a_store(path)}, "
+                "and give "
+                "that as data="
             )
         return path
-    ingested = [s.path for s in _stores(results / "stores") if s.kind != DEMO]
-    newest = max(ingested, key=lambda p: (p / "store.json").stat().st_mtime_ns, default=None)
-    if announce:
-        print(f"data=auto: {newest or 'no ingested store in results/stores, so the built-in data (demo)'}")
-    return newest
+    stores = [s for s in _stores(results / "stores") if s.kind != DEMO]
+    fitting = [s for s in stores if set(sizes) <= set(s.sizes)] or stores
+    if len(fitting) > 1:
+        there = "; ".join(f"{s.path} ({s.extent}, sizes {', '.join(map(str, s.sizes))})" for s in fitting)
+        raise SkinGanError(f"data=auto: several stores could be meant, choose one with data=PATH: {there}")
+    return fitting[0].path if fitting else None
 
 
 def _stores(folder: Path) -> list[Store]:
     return [open_store(p.parent) for p in sorted(folder.glob("[!.]*/store.json"))]
 
 
-def _demo(sizes: list[int], results: Path) -> Store:
+def _demo(sizes: Sequence[int], results: Path) -> Store:
     from skin_gan.data.build import add_sizes, building, manifest_csv, write_images
 
     store = demo_description(results)
     if not store.path.exists():
-        with building(store.path) as folder:
-            write_images(folder, sizes, demo.images(sizes))
+        with building(store.path, RESULTS) as folder:
+            write_images(folder, sizes, demo.images(list(sizes)))
             (folder / "manifest.csv").write_text(manifest_csv(demo.rows()))
             (folder / "store.json").write_text(store_json(store))
     missing = [s for s in sizes if not image_file(store.path, s).exists()]
     if missing:
-        add_sizes(store.path, missing, demo.images(missing))
+        add_sizes(store.path, missing, demo.images(missing), RESULTS)
     return open_store(store.path)

@@ -12,6 +12,7 @@ A store is written under another name and renamed when whole. Opening one reads 
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -51,7 +52,7 @@ class ClassSplit:
     size: int
     fold: int
     fingerprint: str  # of the data, the split's recipe and the fold
-    unit: str  # what was kept together: "lesion" or "image"
+    unit: str  # what was kept together: the store's
     train: Part
     val: Part
 
@@ -62,15 +63,16 @@ class Store:
 
     path: Path
     name: str
-    kind: str  # ham10000, isic, folder or demo
+    kind: str  # the layout it was read from: ham10000, isic, folder, table, demo, ...
     classes: list[str]
     counts: dict[str, int]  # images per class
     lesions: dict[str, int]  # groups per class
-    unit: str  # "lesion", or "image" where lesions are not known
+    unit: str  # what a split keeps together: "lesion", "patient", "image", or "group" where some are known
     partial: bool  # fewer images than the source's own list or the known release
     fingerprint: str  # of ids, groups, labels and image contents; not of path, sizes or row order
     notes: list[str] = field(default_factory=list)
     source: dict[str, Any] = field(default_factory=dict)  # path and settings of the ingest
+    units: int = 0  # groups in all: one of two classes counts once; 0 in stores of earlier versions
     format: int = FORMAT
 
     @property
@@ -79,16 +81,27 @@ class Store:
         names = (p.stem.removeprefix("images-") for p in self.path.glob("images-*.npy"))
         return sorted(int(n) for n in names if n.isdigit())
 
+    def recipe_words(self) -> str:
+        """SOURCE and the options that this store was made with, as a shell takes them."""
+        recipe = self.source.get("recipe", {})
+        words = [str(self.source.get("path")), *recipe.get("columns", [])]
+        words += ["--folders"] if recipe.get("folders") else []
+        words += ["--classes", *recipe["classes"]] if recipe.get("classes") else []
+        if any(recipe.get("background", [])):
+            words += ["--background", f"#{bytes(recipe['background']).hex()}"]
+        return shlex.join(words)
+
     @property
     def extent(self) -> str:
         """Such as "8491 images of 6349 lesions"."""
         images = f"{sum(self.counts.values())} images"
-        return images if self.unit == "image" else f"{images} of {sum(self.lesions.values())} lesions"
+        units = self.units or sum(self.lesions.values())
+        return images if self.unit == "image" else f"{images} of {units} {self.unit}s"
 
     @property
     def grouped_by(self) -> str:
-        """What the groups of the split are called: "lesions", or "groups" where lesions are not known."""
-        return "lesions" if self.unit == "lesion" else "groups"
+        """What the groups of the split are called: "lesions", "patients" or "groups"."""
+        return f"{self.unit}s" if self.unit in ("lesion", "patient") else "groups"
 
     @cached_property
     def manifest(self) -> pd.DataFrame:
@@ -109,9 +122,7 @@ class Store:
         """The images at `size` pixels: read-only uint8 [N,size,size,3]."""
         if size not in self.sizes:
             have = ", ".join(map(str, self.sizes)) or "none"
-            command = (
-                f"python -m skin_gan.data ingest {self.source.get('path')} --size {size} --out {self.path}"
-            )
+            command = f"python -m skin_gan.data ingest {self.recipe_words()} --size {size} --out {self.path}"
             add = "data=demo draws what is missing" if self.kind == "demo" else f"add them with `{command}`"
             raise SkinGanError(f"store {self.path} has no images of size {size} (sizes there: {have}): {add}")
         try:
@@ -143,15 +154,25 @@ def open_store(path: Path | str) -> Store:
         if values["format"] != FORMAT:
             raise _unreadable(path, f"format {values['format']}, this version reads {FORMAT}")
         return Store(path=path, **values)
-    except FileNotFoundError as e:
-        raise SkinGanError(
-            f"{path} is not a store (it has no store.json): make one with "
-            f"`python -m skin_gan.data ingest SOURCE --size 32 --out {path}`, or use data=demo"
-        ) from e
+    except (FileNotFoundError, NotADirectoryError) as e:
+        raise SkinGanError(not_a_store(path)) from e
     except OSError as e:
         raise _unreadable(path, f"store.json: {e.strerror}") from e
     except (ValueError, KeyError, TypeError) as e:
         raise _unreadable(path, f"store.json: {e}") from e
+
+
+def not_a_store(path: Path) -> str:
+    """What to do about a path that leads to no store: it may lead to the images of one."""
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        return (
+            f"{path} is not a store (it has no store.json): if it holds images, make a store of them with "
+            f"`python -m skin_gan.data ingest {shlex.quote(str(path))} --size 32`, which says where that is"
+        )
+    return (
+        f"{path} is not a store, there is no such folder or nothing in it: make one with "
+        f"`python -m skin_gan.data ingest SOURCE --size 32 --out {shlex.quote(str(path))}`"
+    )
 
 
 def describe_rows(rows: Iterable[dict[str, str]], recipe: dict[str, Any]) -> dict[str, Any]:
@@ -164,6 +185,7 @@ def describe_rows(rows: Iterable[dict[str, str]], recipe: dict[str, Any]) -> dic
         "classes": sorted(counts),
         "counts": {label: counts[label] for label in sorted(counts)},
         "lesions": {label: lesions[label] for label in sorted(counts)},
+        "units": len({r["group"] for r in rows}),
         "fingerprint": content_hash({"rows": content, "recipe": recipe}, 16),
     }
 

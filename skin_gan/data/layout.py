@@ -1,0 +1,399 @@
+"""A data set as a record: which columns of which table name the images, their class, lesion and patient."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from skin_gan.data.files import File
+from skin_gan.data.listing import (
+    Findings,
+    Key,
+    Listing,
+    Row,
+    merged_spellings,
+    non_images,
+    unique,
+)
+from skin_gan.data.matching import in_part, match
+from skin_gan.data.photographs import split_id
+from skin_gan.data.source import Source, naming_column, nested_hint
+from skin_gan.data.tables import Table, known, read_table
+from skin_gan.data.units import grouped
+from skin_gan.data.words import (
+    CLASS_COLUMNS,
+    IMAGE_COLUMNS,
+    LESION_COLUMNS,
+    NO_UNIT,
+    PATIENT_COLUMNS,
+    is_missing,
+    kind_of,
+    truth,
+)
+from skin_gan.errors import SkinGanError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A data set that is laid out as images and tables.
+
+    Columns are given as their `column_key`; of several the first that a table has is used.
+    """
+
+    kind: str
+    title: str  # for people
+    image: tuple[str, ...]
+    label: tuple[str, ...] = ()  # the first that says something of any image; none where `one_hot`
+    tells: tuple[tuple[str, ...], ...] = ()  # a table is this layout's if it has one column of each of these
+    one_hot: bool = False  # one column of 0 and 1 per class
+    zero: str = ""  # class of a row without any 1
+    named: re.Pattern[str] | None = None  # file name of the table with the classes
+    header: tuple[str, ...] = ()  # columns of a table that comes without a line of names
+    values: Mapping[str, str] = field(default_factory=dict)  # class of a label column's word in lower case
+    closed: bool = False  # whether words other than those in `values` are errors
+    parts: re.Pattern[str] | None = None  # folders of images, where others beside them are something else
+    columns: tuple[str, ...] = ()  # all that the release has, where unknown ones are worth a note
+    release: Mapping[str, int] = field(default_factory=dict)  # images per class of the whole release
+    warning: str = ""
+    groups: tuple[str, ...] = ()  # the columns that name units, where not the usual ones do
+    consistent: bool = False  # whether a lesion of two classes, or of two patients, is an error
+
+    def score(self, source: Source) -> tuple[bool, int]:
+        """How well SOURCE fits: (True, n) where a table has the n tell-tale columns and names images here."""
+        tables = self.label_tables(source)
+        found = any(source.matches(t.column(self.image_column(t, source))) for t in tables)
+        return found, len(self.tells) if tables else -1
+
+    def label_tables(self, source: Source) -> list[Table]:
+        """The tables that say the classes."""
+        found = [t for t in map(self._headed, source.tables.read) if self._is_label_table(t, source)]
+        named = [t for t in found if self.named and self.named.fullmatch(t.file.path.name)]
+        if self.release and named:  # a release has one such table: a second is a copy, or another set's
+            return [min(named, key=lambda t: (len(t.file.path.parts), t.name))]
+        return found
+
+    def _headed(self, table: Table) -> Table:
+        """The table, read again with the layout's columns if it has no line of names."""
+        if not (self.header and self.named and self.named.fullmatch(table.file.path.name)):
+            return table
+        if len(table.names) == len(self.header) and not table.find(*IMAGE_COLUMNS):
+            return read_table(table.file, self.header)
+        return table
+
+    def _is_label_table(self, table: Table, source: Source) -> bool:
+        if self.header and not (self.named and self.named.fullmatch(table.file.path.name)):
+            return False
+        if not all(table.find(*options) for options in self.tells) or not table.find(*self.image):
+            return False
+        if not table.lines:
+            return False
+        return not self.one_hot or bool(self.class_columns(table, source))
+
+    def why_not(self, table: Table) -> str:
+        """What is wrong with a table that has the name of this layout's; "" for any other."""
+        if not (self.named and self.named.fullmatch(table.file.path.name)):
+            return ""
+        if not table.lines:
+            return "has no rows"
+        lacking = [" or ".join(o) for o in (*self.tells, self.image) if not table.find(*o)]
+        if lacking:
+            unknown = [n for n, c in zip(table.names, table.columns, strict=True) if c not in self.columns]
+            has = f" and has the unknown {', '.join(unknown)}" if unknown and self.columns else ""
+            expected = f": expected {', '.join(self.columns)}" if self.columns else ""
+            return f"lacks the column {', '.join(dict.fromkeys(lacking))}{has}{expected}"
+        return (
+            "is no ground truth: expected an image column and at least two class columns of 0 and 1, "
+            f"its columns are {', '.join(table.names)}"
+        )
+
+    def image_column(self, table: Table, source: Source) -> str:
+        """The column that names images: of those that could, the first whose values are found here."""
+        return _naming(table, self.image, source)
+
+    def label_column(self, tables: Sequence[Table]) -> str:
+        """The first label column that says anything."""
+        for column in self.label:
+            if any(column in t.columns and known(t.column(column)) for t in tables):
+                return column
+        return ""
+
+    def class_columns(self, table: Table, source: Source) -> list[str]:
+        """The columns of a one-hot table that stand for classes; none if it is not one.
+
+        Two columns that are called as classes are, or all columns beside the image, of 0 and 1.
+        """
+        others = {self.image_column(table, source), *key_columns(table, self.groups)}
+        columns = [c for c in table.columns if c not in others and "weight" not in c]
+        binary = []
+        for column in columns:
+            values = [v for v in set(table.column(column)) if not is_missing(v)]
+            if values and None not in map(truth, values):
+                binary.append(column)
+        usual = [c for c in binary if c in CLASS_COLUMNS]
+        if len(usual) >= 2:
+            return usual
+        places = [table.columns.index(c) for c in binary]
+        single = all(sum(truth(line[i]) is True for i in places) == 1 for line in table.lines)
+        truthful = bool(self.named and self.named.fullmatch(table.file.path.name))
+        return binary if len(binary) >= 2 and (truthful or (single and binary == columns)) else []
+
+    def find(self, source: Source) -> Listing | None:
+        """The listing of SOURCE in this layout, or None if it is laid out otherwise."""
+        tables = self.label_tables(source)
+        if not tables:
+            return None
+        label = self.label_column(tables)
+        findings = Findings()
+        notes: list[str] = []
+        claims: list[Row] = []
+        for table in tables:
+            claims += self._claims(table, source, label, notes)
+        rows = unique(claims, findings)
+        if len(rows) < len(claims):
+            notes.append(
+                f"{', '.join(t.name for t in tables)} has {len(claims)} rows for {len(rows)} images, "
+                "each used once"
+                + (f"; the release has {sum(self.release.values()):,}" if self.release else "")
+            )
+        self._check_words(rows, tables[0])
+        joined = [t for t in source.tables.read if t.file not in [u.file for u in tables]]
+        rows, used = _with_units(self, rows, joined, source, notes)
+        _name_unused(source, [t.file for t in tables] + used, self.title)
+        rows = grouped(merged_spellings(rows, notes))
+        if self.consistent:
+            _require_consistent_lesions(rows)
+        pool = self._pool(source, tables[0], notes)
+        records = match(rows, source, pool, findings)
+        if not records:
+            raise _none_found(rows, tables[0], source, findings)
+        findings.non_image += non_images(source.files, [t.file for t in tables])
+        notes += [self.warning] if self.warning else []
+        release = {c: n for c, n in self.release.items() if not source.classes or c in source.classes}
+        _say_unknown(rows, tables[0], label, notes)
+        return Listing(self.kind, self.kind, records, findings, [f"layout: {self.title}", *notes], release)
+
+    def _claims(self, table: Table, source: Source, label: str, notes: list[str]) -> list[Row]:
+        """What the table says of each image, and a note on the columns that say it."""
+        image = self.image_column(table, source)
+        columns = self.class_columns(table, source) if self.one_hot else []
+        if self.one_hot:
+            _require_one_class(table, image, columns, self.zero)
+        keys = key_columns(table, self.groups)
+        own = {image, *columns, *([label] if label else []), *(c for c, k in keys.items() if k == "lesion")}
+        ids = image_ids(table, image)
+        rows = []
+        for (_, values), image_id in zip(table.rows(), ids, strict=True):
+            extra = {
+                n.lower(): values[c] for n, c in zip(table.names, table.columns, strict=True) if c not in own
+            }
+            dx = self._one_hot(table, values, columns) if self.one_hot else self._word(values.get(label, ""))
+            rows.append(
+                Row(image_id=image_id, dx=dx, keys=unit_keys(values, keys), extra=extra, origin=table.name)
+            )
+        classes = (
+            f"one column per class ({', '.join(table.written(c) for c in columns)})" if columns else label
+        )
+        notes.append(used_note(table, image, classes, keys))
+        unknown = [c for c in table.columns if self.columns and c not in self.columns and c not in own]
+        if unknown:
+            notes.append(f"columns that the release does not have are kept: {', '.join(unknown)}")
+        return rows
+
+    def _one_hot(self, table: Table, values: Mapping[str, str], columns: Sequence[str]) -> str:
+        told = [c for c in columns if truth(values[c])]
+        if told:
+            return table.written(told[0])
+        return "" if any(is_missing(values[c]) for c in columns) else self.zero
+
+    def _word(self, value: str) -> str:
+        if is_missing(value):
+            return ""
+        return self.values.get(value.lower(), value)
+
+    def _check_words(self, rows: Sequence[Row], table: Table) -> None:
+        unknown = Counter(row.dx for row in rows if row.dx and row.dx not in self.values.values())
+        if self.closed and unknown:
+            named = ", ".join(f"{label!r} in {n} rows" for label, n in unknown.most_common(5))
+            raise SkinGanError(
+                f"{table.name}: unknown class in {self.label[0]}: {named}; {self.title} has "
+                f"{', '.join(dict.fromkeys(self.values.values()))}"
+            )
+
+    def _pool(self, source: Source, table: Table, notes: list[str]) -> list[File]:
+        """The layout's photographs; where it has parts, those in them or beside its table."""
+        images = source.images.files
+        if self.parts is None or not any(in_part(f, self.parts) for f in images):
+            return list(images)
+        kept = [f for f in images if in_part(f, self.parts) or f.path.parent == table.file.path.parent]
+        passed = Counter(f.path.parts[0] for f in images if f not in set(kept))
+        if passed:
+            notes.append(f"passed over, not part of the images: {', '.join(sorted(passed))}")
+        return kept
+
+
+def _naming(table: Table, candidates: Sequence[str], source: Source) -> str:
+    """Of the candidate columns that are there, the first whose values name images; else the first."""
+    here = [c for c in candidates if c in table.columns]
+    return next((c for c in here if source.matches(table.column(c)[:1000])), here[0] if here else "")
+
+
+def image_ids(table: Table, column: str) -> list[str]:
+    """The ids without extension, except where that alone tells two images apart; a blank one is an error."""
+    full = []
+    for number, value in zip(table.numbers, table.column(column), strict=True):
+        folders, stem, suffix = split_id(value)
+        if is_missing(value) or not stem:
+            raise SkinGanError(
+                f"{table.name} line {number}: {table.written(column)} is {value or 'empty'!r}, "
+                "expected an image: "
+                "correct the file, or download it again"
+            )
+        full.append(("/".join([*folders, stem]), suffix))
+    suffixes: dict[str, set[str]] = {}
+    for plain, suffix in full:
+        suffixes.setdefault(plain.lower(), set()).add(suffix.lower())
+    return [plain + suffix if len(suffixes[plain.lower()] - {""}) > 1 else plain for plain, suffix in full]
+
+
+def key_columns(table: Table, groups: Sequence[str]) -> dict[str, str]:
+    """The columns that name units, and what each names: "lesion", "patient", or its own name."""
+    found = {table.find(*LESION_COLUMNS): "lesion", table.find(*PATIENT_COLUMNS): "patient"}
+    found = {c: kind for c, kind in found.items() if c} if not groups else {}
+    return found | {c: kind_of(c) for c in groups if c in table.columns}
+
+
+def unit_keys(values: Mapping[str, str], columns: Mapping[str, str]) -> tuple[Key, ...]:
+    found = [(kind, values[c]) for c, kind in columns.items() if values[c].lower() not in NO_UNIT]
+    return tuple(dict.fromkeys(found))
+
+
+def _with_units(
+    layout: Layout, rows: Sequence[Row], tables: Sequence[Table], source: Source, notes: list[str]
+) -> tuple[list[Row], list[File]]:
+    """The rows with lesions and patients from further tables, and the files of those that were used."""
+    result, used = list(rows), []
+    place = {row.image_id.lower(): i for i, row in enumerate(result)}
+    for table in tables:
+        image = _naming(table, (*layout.image, *IMAGE_COLUMNS), source)
+        keys = key_columns(table, layout.groups)
+        if not image or not keys:
+            continue
+        ids = image_ids(table, image)
+        found = [
+            (place[i.lower()], v) for i, (_, v) in zip(ids, table.rows(), strict=True) if i.lower() in place
+        ]
+        if not found:
+            source.tables.unused[table.name] = (
+                f"its {image}, such as {ids[0] if ids else 'none'}, names no image here"
+            )
+            continue
+        require_one_unit(table, ids, keys)
+        lesions = {c for c, kind in keys.items() if kind == "lesion"}
+        for i, values in found:
+            extra = {n.lower(): values[c] for n, c in zip(table.names, table.columns, strict=True)
+                     if c != image and c not in lesions}  # fmt: skip
+            row = result[i]
+            more = tuple(dict.fromkeys((*row.keys, *unit_keys(values, keys))))
+            result[i] = replace(row, keys=more, extra=row.extra | extra)
+        notes.append(used_note(table, image, "", keys))
+        used.append(table.file)
+    return result, used
+
+
+def require_one_unit(table: Table, ids: Sequence[str], keys: Mapping[str, str]) -> None:
+    """SkinGanError if the table puts one image into two lesions, or two patients."""
+    first: dict[tuple[str, str], str] = {}
+    for image_id, (_, values) in zip(ids, table.rows(), strict=True):
+        for kind, value in unit_keys(values, keys):
+            told = first.setdefault((image_id.lower(), kind), value)
+            if told != value:
+                raise SkinGanError(
+                    f"{table.name} lists {image_id} in {kind} {told} and in {kind} {value}: correct the file"
+                )
+
+
+def _require_one_class(table: Table, image: str, columns: Sequence[str], zero: str) -> None:
+    """SkinGanError if a row of a one-hot table has two classes, or none where that means nothing."""
+    wrong = []
+    for _, values in table.rows():
+        ones = sum(truth(values[c]) is True for c in columns)
+        blank = any(is_missing(values[c]) for c in columns)
+        if ones > 1 or (ones == 0 and not zero and not blank):
+            wrong.append(values[image])
+    if wrong:
+        raise SkinGanError(
+            f"{table.name}: {len(wrong)} images without exactly one class among "
+            f"{', '.join(map(table.written, columns))}, such as {', '.join(wrong[:3])}: correct the file, or "
+            "download it again"
+        )
+
+
+def _require_consistent_lesions(rows: Sequence[Row]) -> None:
+    """SkinGanError if a lesion has two classes, or two patients: then its name is not one lesion's."""
+    classes: dict[str, Row] = {}
+    patients: dict[str, Row] = {}
+    for row in (row for row in rows if row.lesion_id):
+        patient = dict(row.keys).get("patient", "")
+        first = classes.setdefault(row.lesion_id, row) if row.dx else row
+        owner = patients.setdefault(row.lesion_id, row) if patient else row
+        whose = dict(owner.keys).get("patient", "")
+        if first.dx != row.dx:
+            raise SkinGanError(
+                f"{row.origin}: lesion {row.lesion_id} is {first.dx} ({first.image_id}) and {row.dx} "
+                f"({row.image_id}): a lesion has one class, correct the file"
+            )
+        if whose != patient:
+            raise SkinGanError(
+                f"{row.origin}: lesion {row.lesion_id} is of patient {whose} ({owner.image_id}) and of patient "
+                f"{patient} ({row.image_id}): if lesions are numbered within each patient, give the patient "
+                "alone as --group"
+            )
+
+
+def _none_found(rows: Sequence[Row], table: Table, source: Source, findings: Findings) -> SkinGanError:
+    """The error for a table of which no image is there."""
+    if not any(row.dx for row in rows):
+        return SkinGanError(f"{table.name}: the class of none of its {len(rows)} images is known")
+    images = source.images.files
+    seen = (
+        f"it names {rows[0].image_id}, and there is {images[0].path}"
+        if images
+        else "there is no image at all"
+    )
+    return SkinGanError(
+        f"none of the images that {table.name} names is there ({findings.summary()}; {seen}): give "
+        "the folder "
+        f"that holds table and images{nested_hint(source)}"
+    )
+
+
+def used_note(table: Table, image: str, classes: str, keys: Mapping[str, str]) -> str:
+    """A note on what was taken from a table, and from which columns."""
+    written = dict(zip(table.columns, table.names, strict=True))
+    said = [f"images by {written[image]}"]
+    said += [f"classes by {written.get(classes, classes)}"] if classes else []
+    plural = {"lesion": "lesions", "patient": "patients"}
+    said += [f"{plural.get(kind, 'units')} by {written[c]}" for c, kind in keys.items()]
+    told = "" if table.encoding == "utf-8" else f", read as {table.encoding.upper()}"
+    return f"table {table.name}: {', '.join(said)}{told}"
+
+
+def _say_unknown(rows: Sequence[Row], table: Table, label: str, notes: list[str]) -> None:
+    unknown = [row for row in rows if not row.dx]
+    if unknown:
+        where = f" ({table.written(label)})" if label else ""
+        notes.append(
+            f"class unknown for {len(unknown)} of {len(rows)} images{where}, such as "
+            f"{unknown[0].image_id}: left out"
+        )
+
+
+def _name_unused(source: Source, used: Sequence[File], title: str) -> None:
+    """Write into `unused` why each table that gave nothing was not used."""
+    for table in source.tables.read:
+        if table.file not in used and table.name not in source.tables.unused:
+            named = naming_column(table, source)
+            why = f"{title} takes nothing from it" if named else "no column names an image that is here"
+            source.tables.unused[table.name] = why

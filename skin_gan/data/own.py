@@ -1,0 +1,144 @@
+"""Own data: any images and a table whose columns the user names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from skin_gan.data.files import File, outside
+from skin_gan.data.layout import (
+    Layout,
+    image_ids,
+    key_columns,
+    require_one_unit,
+    unit_keys,
+    used_note,
+)
+from skin_gan.data.listing import Listing, Record, Row
+from skin_gan.data.source import Source
+from skin_gan.data.tables import Table, Tables, read_table
+from skin_gan.data.units import grouped
+from skin_gan.data.words import column_key
+from skin_gan.errors import SkinGanError
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the user says of a table: its file, and the columns of image, class and units."""
+
+    table: str = ""  # a path, or a path inside SOURCE; "" where nothing is said
+    id: str = ""
+    label: str = ""  # "" means that folders give the classes
+    group: tuple[str, ...] = ()
+
+    def words(self) -> list[str]:
+        """The options of the command line that say the same."""
+        pairs = (
+            ("--table", self.table),
+            ("--id", self.id),
+            ("--label", self.label),
+            ("--group", ",".join(self.group)),
+        )
+        return [word for option, value in pairs if value for word in (option, value)]
+
+
+def table_file(columns: Columns, source: Path, files: Sequence[File]) -> tuple[File, bool]:
+    """The file that --table means, and whether SOURCE holds it: a path, or the end of one inside SOURCE."""
+    path = Path(columns.table).expanduser()
+    inside = columns.table.replace("\\", "/").removeprefix("./")
+    if path.is_file():
+        real = path.resolve()
+        same = next((f for f in files if f.disk is not None and f.disk.resolve() == real), None)
+        return (same, True) if same else (outside(path), False)
+    held = [f for f in files if str(f.path) == inside] or [
+        f for f in files if str(f.path).endswith(f"/{inside}")
+    ]
+    if len(held) == 1:
+        return held[0], True
+    if held:
+        raise SkinGanError(
+            f"--table {columns.table} is both {held[0].path} and {held[1].path}: give the path"
+        )
+    some = [str(f.path) for f in files if f.is_table]
+    there = f"; {source} holds the tables {', '.join(some[:5])}" if some else ""
+    raise SkinGanError(f"--table {columns.table}: there is no such file, here or in SOURCE{there}")
+
+
+def find(source: Source, columns: Columns, file: File) -> Listing:
+    """The listing of the images that the table names, with its classes and units."""
+    table, layout = _read(columns, file)
+    for other in source.tables.read:
+        if other.file.path != file.path:
+            source.tables.unused[other.name] = f"--table names {file.path}"
+    source.tables.unused.pop(str(file.path), None)
+    only = replace(source, tables=Tables([table], source.tables.unused))
+    listing = layout.find(only)
+    assert listing is not None  # its one table has the columns
+    return replace(listing, name=source.name)
+
+
+def add_units(listing: Listing, source: Source, columns: Columns, file: File) -> Listing:
+    """The listing of class folders with the lesions and patients that the table gives."""
+    table, layout = _read(columns, file)
+    keys = key_columns(table, layout.groups)
+    if not keys:
+        raise SkinGanError(
+            f"--table {columns.table} without --label: folders give the classes, and --group has to "
+            "say which of "
+            f"its columns names lesion or patient: {', '.join(table.names)}"
+        )
+    source.tables.unused.pop(table.name, None)
+    place = {record.file.path: i for i, record in enumerate(listing.records)}
+    ids = image_ids(table, layout.image[0])
+    require_one_unit(table, ids, keys)
+    told: dict[int, Row] = {}
+    rows = [Row(**{k: v for k, v in vars(r).items() if k != "file"}) for r in listing.records]
+    for image_id, (_, values) in zip(ids, table.rows(), strict=True):
+        files = [f for f in source.images.named(image_id) if f.path in place]
+        if len(files) > 1:
+            raise SkinGanError(
+                f"{table.name}: {image_id} is both {files[0].path} and {files[1].path}: name images "
+                "with their folders"
+            )
+        if files:
+            i = place[files[0].path]
+            told[i] = rows[i] = replace(rows[i], keys=unit_keys(values, keys))
+        else:
+            listing.findings.missing.append(f"{image_id}: named in {table.name}")
+    if not told:
+        raise SkinGanError(f"none of the images that {table.name} names is there, such as {ids[0]}")
+    records = [
+        Record(**{**vars(row), "file": record.file})
+        for row, record in zip(grouped(rows), listing.records, strict=True)
+    ]
+    notes = [*listing.notes, used_note(table, layout.image[0], "", keys)]
+    return replace(listing, records=records, notes=notes)
+
+
+def _read(columns: Columns, file: File) -> tuple[Table, Layout]:
+    table = read_table(file)
+    image = _column(table, "--id", columns.id)
+    label = _column(table, "--label", columns.label) if columns.label else ""
+    groups = tuple(_column(table, "--group", group) for group in columns.group)
+    if not table.lines:
+        raise SkinGanError(f"{table.name} has no rows: give the table that names the images")
+    layout = Layout(
+        kind="table",
+        title="own table",
+        image=(image,),
+        label=(label,) if label else (),
+        tells=((image,), (label,)) if label else ((image,),),
+        groups=groups,
+        consistent=True,
+    )
+    return table, layout
+
+
+def _column(table: Table, option: str, name: str) -> str:
+    """The column's key; one that is not there is a SkinGanError that names those that are."""
+    if column_key(name) not in table.columns:
+        raise SkinGanError(
+            f"{option} {name}: {table.name} has no such column, it has {', '.join(table.names)}"
+        )
+    return column_key(name)
