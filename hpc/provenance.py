@@ -74,9 +74,9 @@ def frozen(run: RunFolder) -> Path:
 
 
 def _files() -> list[Path]:
-    """Modules, and the templates of pages."""
+    """Modules, presets, and the templates of pages."""
     files = [path for name in PACKAGES for path in sorted((ROOT / name).rglob("*"))]
-    return [path for path in files if path.suffix in (".py", ".j2")]
+    return [path for path in files if path.suffix in (".py", ".yaml", ".j2")]
 
 
 def _copy_code(folder: Path) -> None:

@@ -325,8 +325,10 @@ def test_each_records_the_fields_that_were_chosen():
 DEFAULTS = {
     "model": dict(family="aegan", size=32, latent=16, base=64, upsampling="nearest", norm="batch",
                   d_norm="batch"),
-    "loss": dict(real_label=1.0, fake_label=0.0, zero_outputs=0.0, image=1.0, latent=0.5,
-                 adversarial_image=0.005, adversarial_latent=0.1, input_noise=0.0),
+    "loss": dict(name="bce", real_label=1.0, fake_label=0.0, zero_outputs=0.0,
+                 r1=0.0, r2=0.0, gp=0.0, lecam=0.0, lazy=1,
+                 image=1.0, latent=0.5, adversarial_image=0.005, adversarial_latent=0.1,
+                 input_noise=0.0),
     "optim": dict(name="adam", lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, d_steps=1, clip=0.0),
     "train": dict(batch=64, precision="fp32", ema_kimg=20.0, augment="none"),
 }  # fmt: skip

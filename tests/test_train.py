@@ -71,6 +71,37 @@ def test_interrupted_training_equals_uninterrupted_bit_for_bit(tmp_path, family,
     assert [row["images"] for row in rows(tmp_path / "cut")] == [96, 160]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_step_keeps_survives_interruptions_bit_for_bit(tmp_path, family):
+    """Moving averages of logits, and when a lazy penalty is due."""
+    trial = spec(family)
+    loss = replace(trial.settings.loss, r1=0.5, gp=0.1, lecam=0.3, lazy=3)
+    trial = replace(trial, settings=replace(trial.settings, loss=loss))
+    run(tmp_path / "whole", trial, 0.12)
+    for steps in (4, 4, 99):
+        session = open_session(tmp_path / "cut", trial)
+        die_after(session, steps)
+        with suppress(Killed):
+            session.advance(0.12, judge)
+        session.opened.close()
+    cut, whole = (weights(tmp_path / name, trial) for name in ("cut", "whole"))
+    assert same(cut, whole) and rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    assert cut["step"]["logits"].abs().sum() > 0
+    assert rows(tmp_path / "cut")[0]["penalty"] > 0
+
+
+def test_a_checkpoint_of_the_version_before_is_continued(tmp_path):
+    """It has no state of the step."""
+    run(tmp_path / "old", spec(), 0.032)
+    path = tmp_path / "old" / "last.pt"
+    state = checkpoint.load(path, spec().id)
+    del state["learner"]["step"]
+    checkpoint.save(path, spec().id, state)
+    run(tmp_path / "old", spec(), 0.064)
+    run(tmp_path / "new", spec(), 0.032, 0.064)
+    assert same(weights(tmp_path / "old", spec()), weights(tmp_path / "new", spec()))
+
+
 def test_a_process_killed_for_good_loses_at_most_what_it_did_since_its_last_checkpoint(tmp_path):
     script = textwrap.dedent(f"""
         import sys
@@ -100,15 +131,15 @@ def test_a_process_killed_for_good_loses_at_most_what_it_did_since_its_last_chec
 
 def interrupt(session: Session, number: int, step: int) -> None:
     """The signal comes in the middle of a step, counted from 1."""
-    draw, count = session.learner.sampler, itertools.count(1)
+    context, count = session.learner.context, itertools.count(1)
+    draw = context.draw
 
     def drawing():
         if next(count) == step:
             signal.raise_signal(number)
         return draw()
 
-    session.learner.sampler = drawing
-    drawing.generator = draw.generator
+    context.draw = drawing
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def assert_close(a: dict, b: dict) -> None:
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize("case", ["dcgan", "aegan"])
+@pytest.mark.parametrize("case", ["dcgan", "aegan", "penalised"])
 def test_two_processes_equal_one(trained, tmp_path, case):
     """With group normalisation: batch normalisation sees half a batch in each process."""
     first, second = replicas(trained, case)
