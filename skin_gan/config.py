@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from skin_gan.errors import SkinGanError
-from skin_gan.identity import differing, identity
+from skin_gan.identity import content_hash, differing, identity
 from skin_gan.ranges import check_ranges, setting
-from skin_gan.run import content_hash
 from skin_gan.variants import AUGMENTATIONS, FAMILIES, LOSSES, names
 
 # Part of every trial's identity. Raise it when the same settings would no longer give the same result, or

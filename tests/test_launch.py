@@ -18,7 +18,8 @@ from rich.console import Console
 
 from hpc.cli import attach
 from hpc.config import compose, save
-from skin_gan.run import RunFolder, lock, locked, read_jsonl
+from skin_gan.folders import RunFolder
+from skin_gan.io import lock, locked, read_jsonl
 
 ROOT = Path(__file__).resolve().parents[1]
 MICRO = ("sweep=aegan_lr", "data=demo", "budget=micro", "cluster=local")

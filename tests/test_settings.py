@@ -16,11 +16,11 @@ from hpc.config import CHOICES, Choice, Experiment, compose, load, overridden, s
 from hpc.plan import trial_specs
 from hpc.space import check_space, domains, draw, searched, value_at
 from skin_gan.ablation.arms import ClassifierSettings
-from skin_gan.board import name_columns
 from skin_gan.config import SCHEMA, TrialSettings, TrialSpec, check, spec_from
 from skin_gan.errors import SkinGanError
 from skin_gan.identity import differing
 from skin_gan.presets import PRESETS
+from skin_gan.training.board import name_columns
 
 AEGAN = "sweep=aegan_lr"
 

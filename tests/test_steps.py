@@ -14,10 +14,10 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skin_gan import fastconv
 from skin_gan.config import LossSettings, ModelSettings, OptimSettings, TrainSettings, TrialSettings
 from skin_gan.families import build, step_of
 from skin_gan.families.steps import Context, discriminator_loss, make_optimiser, sample, view
+from skin_gan.fast import convolutions
 from skin_gan.objectives.losses.bce import cross_entropy
 from skin_gan.presets import PRESETS
 from skin_gan.rng import Rng
@@ -233,7 +233,7 @@ def test_penalties_work_with_every_preset_and_the_fast_convolutions_do_not_chang
     try:
         fast = Trial(s)
         ours = [fast.step(), fast.step()]
-        monkeypatch.setattr(fastconv, "_method", lambda *_: None)
+        monkeypatch.setattr(convolutions, "_method", lambda *_: None)
         plain = Trial(s)
         theirs = [plain.step(), plain.step()]
     finally:

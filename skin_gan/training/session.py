@@ -24,17 +24,18 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from skin_gan import checkpoint, grids
-from skin_gan.board import STATUS, Board
 from skin_gan.config import EvalSettings, Operations, TrialSpec
 from skin_gan.data.store import ClassSplit
-from skin_gan.devices import make_accelerator
 from skin_gan.errors import SkinGanError
-from skin_gan.interruption import Interruption
-from skin_gan.learner import Learner
-from skin_gan.meter import Clock, Meter
-from skin_gan.run import DIVERGED, RUNNING, TrialFolder, append_jsonl, lock, read_jsonl, write_atomic
-from skin_gan.showcase import Showcase
+from skin_gan.folders import DIVERGED, RUNNING, TrialFolder
+from skin_gan.io import append_jsonl, lock, read_jsonl, write_atomic
+from skin_gan.training import checkpoint, grids
+from skin_gan.training.board import STATUS, Board
+from skin_gan.training.devices import make_accelerator
+from skin_gan.training.interruption import Interruption
+from skin_gan.training.learner import Learner
+from skin_gan.training.meter import Clock, Meter
+from skin_gan.training.showcase import Showcase
 
 Row = dict[str, Any]
 Judge = Callable[[Tensor], Row]  # uint8 [N,3,S,S] -> metrics, finite or None; "kid" is one of them
@@ -240,7 +241,7 @@ class Session:
         )  # fmt: skip
 
     def finish(self, state: str, reason: str = "") -> None:
-        """The trial ended in `state`, one of `skin_gan.run.STATES`."""
+        """The trial ended in `state`, one of `skin_gan.folders.STATES`."""
         if self.main:
             self._tell(state, reason)
             self._end_board()

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skin_gan.config import TrialSpec
-from skin_gan.ema import Ema
 from skin_gan.errors import SkinGanError
 from skin_gan.families import build, step_of
 from skin_gan.families.steps import Context, make_optimiser
 from skin_gan.rng import Rng
+from skin_gan.training.ema import Ema
 
 
 def stream_seed(seed: int, purpose: str) -> int:
