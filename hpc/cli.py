@@ -7,24 +7,24 @@ import os
 import signal
 import sys
 import time
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 
-from hpc import progress, slurm
+from hpc import fault_of_package, progress, slurm, submissions
 from hpc.ablation import sizes
-from hpc.completion import complete
+from hpc.completion import complete, of_earlier_version
 from hpc.conclusion import conclude
-from hpc.config import CHOICES, CLUSTER, Experiment, compose
+from hpc.config import CHOICES, CLUSTER, ROOT, Experiment, changes, compose, load, overridden
 from hpc.dryrun import print_plan
+from hpc.jobstates import job_states
 from hpc.plan import Plan, make_plan, reopen
-from hpc.provenance import record_launch
+from hpc.provenance import code_of, commit, record_launch
 from hpc.submissions import Submission
 from skin_gan.errors import SkinGanError
 from skin_gan.presets import PRESETS
@@ -52,6 +52,11 @@ def run_command(command: Callable[[list[str]], int]) -> int:
         return command(sys.argv[1:])
     except SkinGanError as e:
         print(f"error: {e}", file=sys.stderr)
+        return 2
+    except (ImportError, AttributeError, SyntaxError) as e:
+        if (fault := fault_of_package(e)) is None:
+            raise
+        print(f"error: {fault}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
@@ -83,36 +88,77 @@ def launch(words: list[str]) -> int:
     if not words or {"-h", "--help"} & set(words):
         print(launch_help())
         return 0 if words else 2
+    if {"-V", "--version"} & set(words):
+        print(version())
+        return 0
     e = compose(words)
     from hpc import reconcile
+    from hpc.checks import check_launch, described
     from skin_gan.data.resolve import describe, resolve
 
     console = make_console()
-    if e.dry_run:
-        store = describe(e.data, Path(e.results), sizes(e.ablate, e.trial.model.size))
-        print_plan(console, make_plan(e, store))
-        return 0
     if e.profile.kind == "slurm":
-        reach(console, e)
+        slurm.adopt(e.profile)
+    for line in overridden(words):
+        console.print(line)
+    reached = e.profile.kind != "slurm" or reach(console, e)
+    store = describe(e.data, Path(e.results), sizes(e.ablate, e.trial.model.size))
+    word, e.data = e.data, "demo" if store.kind == "demo" else str(store.path)
+    plan = make_plan(e, store)
+    check_launch(plan, store)
+    if e.dry_run:
+        if reached:
+            reconcile.check_place(plan)
+        print_plan(console, plan, described(store, word))
+        return 0
+    console.print(described(store, word))
     store = resolve(e.data, sizes(e.ablate, e.trial.model.size), Path(e.results))
-    plan = make_plan(replace(e, data="demo" if store.kind == "demo" else str(store.path)), store)
     for note in plan.notes:
         console.print(note)
-    with attach(console, plan.run):
+    with attach(console, plan.run, plan.experiment):
         reconcile.check_place(plan)
-        check_classes(plan, store)
         code = record_launch(plan, store, words)
+        print_ended(console, plan)
         return carry_out(console, plan, code)
 
 
-def reach(console: Console, e: Experiment) -> None:
-    """Stop before anything is written if Slurm is not there; warn of what jobs may stumble over."""
-    slurm.use(e.profile)
-    slurm.queue(Path(e.results))
-    slurm.check_limits(e.profile)
+def print_ended(console: Console, plan: Plan) -> None:
+    """What ended Slurm's jobs that are to be done again."""
+    if plan.experiment.profile.kind != "slurm" or not submissions.every(plan.run):
+        return
+    todo = {job.name for stage in plan.stages for job in stage.jobs if not complete(plan, job)}
+    states, _ = job_states(plan.run, plan.experiment.profile, {})
+    ended = [s for s in states if s.job in todo and not s.alive and s.why]
+    for s in ended[:MANY]:
+        console.print(f"{s.job} (job {s.id}) {s.state}: {s.why}", highlight=False)
+    if len(ended) > MANY:
+        console.print(f"and {len(ended) - MANY} more: see hpc/status.py")
+
+
+def version() -> str:
+    """The version of this checkout, whatever else is installed, and its commit."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return f"{project['name']} {project['version']} ({code_of(commit())})"
+
+
+def reach(console: Console, e: Experiment) -> bool:
+    """Stop before anything is written if Slurm is not there; warn of what jobs may stumble over.
+
+    A dry run goes on without Slurm: returns whether it was there.
+    """
+    try:
+        slurm.use(e.profile)
+        slurm.queue(Path(e.results))
+        slurm.check_limits(e.profile)
+    except slurm.Unreachable as error:
+        if not e.dry_run:
+            raise
+        console.print(f"not held against the cluster: {error}")
+        return False
     e.profile.conf = os.environ.get(slurm.CONF, "")  # for later shells
     for warning in slurm.warnings(e):
         console.print(f"warning: {warning}", style="yellow")
+    return True
 
 
 def launch_help() -> str:
@@ -124,7 +170,7 @@ def launch_help() -> str:
     keys = ", ".join(f for f in Experiment.__dataclass_fields__ if f not in ("about", "sweep"))
     return "\n\n".join(
         [
-            "usage: python hpc/launch.py sweep=NAME [key=value ...]",
+            "usage: python hpc/launch.py sweep=NAME [key=value ...], or --help, or --version",
             "Search GAN settings for each lesion class, pick the best generators, and say where they are.",
             "sweeps\n" + listing("sweep"),
             "budgets\n" + listing("budget"),
@@ -144,28 +190,36 @@ def summary(path: Path) -> str:
 
 
 @contextmanager
-def attach(console: Console, run: RunFolder) -> Iterator[None]:
-    """Hold the sweep's launch lock; while another launch holds it, show how far that one has come."""
+def attach(console: Console, run: RunFolder, asked: Experiment | None = None) -> Iterator[None]:
+    """Hold the sweep's launch lock; while another launch holds it, show how far that one has come.
+
+    What the settings that are `asked` for change in those of the last launch is told.
+    """
     path = run.path / "launch.lock"
+    later = "it runs with other settings; when it has ended, this launch goes on with: "
+    told = asked is None
     while True:
         with lock(path, wait=0.5) as held:  # who asks whether a launch is alive holds it for a moment
             if held is not None:
+                if not told:
+                    tell_changes(console, run, asked, "changed since the last launch: ")
                 yield
                 return
         console.print(f"this sweep is running already: attached to it ({run.path})")
         with watching(console, run) as watch:
             while locked(path):
                 if run.settings.exists():  # otherwise that launch has only just begun
+                    if not told:
+                        tell_changes(console, run, asked, later)
+                        told = True
                     watch()
                 time.sleep(0.5)
 
 
-def check_classes(plan: Plan, store: Any) -> None:
-    """Stop now, not in a job, for a class that is too small to train on."""
-    from skin_gan.data.store import class_split
-
-    for label in plan.experiment.classes:
-        class_split(store, label, plan.experiment.trial.model.size, plan.experiment.fold)
+def tell_changes(console: Console, run: RunFolder, asked: Experiment | None, before: str) -> None:
+    """Print what `asked` changes in the settings that the sweep's folder holds, if there is anything."""
+    if asked and run.settings.exists() and (changed := changes(load(run.settings), asked)):
+        console.print(before + ", ".join(changed), highlight=False)
 
 
 def carry_out(console: Console, plan: Plan, code: Path, names: Container[str] | None = None) -> int:
@@ -174,6 +228,12 @@ def carry_out(console: Console, plan: Plan, code: Path, names: Container[str] | 
 
     jobs = [job for stage in plan.stages for job in stage.jobs if names is None or job.name in names]
     failures: list[str] = []
+    if earlier := [job.name for job in jobs if of_earlier_version(plan, job)]:
+        console.print(
+            f"done again, since the records of an earlier version do not say what was read: {earlier[0]}"
+            + (f" and {len(earlier) - 1} more jobs" if len(earlier) > 1 else "")
+            + "; what they have trained is kept"
+        )
     if all(complete(plan, job) for job in jobs):
         console.print("every trial of this sweep has ended: nothing left to do")
     elif plan.experiment.profile.kind == "slurm":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -22,7 +24,9 @@ from submitit.slurm.slurm import _make_sbatch_string  # private: the one way to 
 from hpc import slurm, submissions
 from hpc.completion import complete
 from hpc.config import Experiment
+from hpc.environment import DEVICES, alone, clean, replace_variables
 from hpc.jobs import Task
+from hpc.logs import last_words, tail
 from hpc.nodes import PEER
 from hpc.plan import (
     FINAL,
@@ -38,17 +42,14 @@ from hpc.profiles import MEMORY, extra_options
 from hpc.provenance import exports, job_environment
 from hpc.records import error_of
 from hpc.submissions import Submission
+from skin_gan.cores import cores
 from skin_gan.errors import SkinGanError
 from skin_gan.run import locked, read_json
 
 # Submitit's local jobs must have a time limit; this machine has none.
 A_YEAR = 365 * 24 * 60
+GPUS = "SKIN_GAN_GPUS"  # environment variable of a local job: the GPUs that its launch was confined to
 MEGABYTES = {"K": 2**-10, "M": 1, "G": 2**10, "T": 2**20}  # in sbatch's units
-
-
-def cores() -> int:
-    """Cores this process may use (a cpuset may leave fewer than the machine has)."""
-    return len(os.sched_getaffinity(0))
 
 
 def slots(e: Experiment) -> int:
@@ -88,17 +89,27 @@ def run_jobs(plan: Plan, waiting: list[Job], total: int, watch: Callable[[], Non
             watch()
             time.sleep(0.2)
             for job in [j for j in running if running[j].done()]:
-                log = running.pop(job).paths.stderr
-                record = read_json(plan.run.jobs / f"{job.name}.json") or {}
-                if record.get("state") != "done":
-                    why = error_of(plan.run, job.name, record) or "it was killed"
-                    failures.append(f"{job.name}: {why} (log: {log})")
+                if why := failure(plan, job, running.pop(job)):
+                    failures.append(f"{job.name}: {why}")
     finally:
         stop(plan, running)
     return failures
 
 
+def failure(plan: Plan, job: Job, ran: submitit.Job[None]) -> str:
+    """Why a job of this machine that has ended is not done, and where its log is; "" where it is done."""
+    record = read_json(plan.run.jobs / f"{job.name}.json") or {}
+    if record.get("attempt") != f"{ran.job_id}-0":
+        record = {}  # of an earlier run: this one died before it could write one
+    if record.get("state") == "done":
+        return ""
+    log = ran.paths.stderr
+    why = error_of(plan.run, job.name, record) or last_words(tail(log), sure=bool(record)) or "it was killed"
+    return f"{why} (log: {log})"
+
+
 def submit_local(plan: Plan, job: Job, share: int) -> submitit.Job[None]:
+    """Start a job on this machine: it gets `share` of the slots, and the GPUs that this process may use."""
     executor = submitit.LocalExecutor(folder=plan.run.jobs / job.name)
     e = plan.experiment
     executor.update_parameters(
@@ -106,8 +117,18 @@ def submit_local(plan: Plan, job: Job, share: int) -> submitit.Job[None]:
         gpus_per_node=e.profile.gpus_per_node,
         tasks_per_node=processes(e, job.stage),
     )
-    with standard_error(plan.run.jobs / job.name / "controller.log"):
+    log = plan.run.jobs / job.name / "controller.log"
+    with clean(**visible_gpus(e.profile.gpus_per_node)), standard_error(log):
         return executor.submit(RankedTask(str(plan.run.path), job.stage, job.label, share, job.index))
+
+
+def visible_gpus(count: int) -> dict[str, str]:
+    """The variable that gives a job the first `count` of the GPUs that this process is confined to.
+
+    Submitit would give it those of the whole machine, which others may use.
+    """
+    mine = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return {GPUS: ",".join(mine.split(",")[:count])} if mine and count else {}
 
 
 @contextmanager
@@ -142,6 +163,8 @@ def submit_stage(
 ) -> list[Submission]:
     """Submit jobs as arrays, each recorded as soon as Slurm has taken it. SkinGanError if it refuses one."""
     p, made = plan.experiment.profile, []
+    if shutil.which("srun") is None:  # by which Submitit knows that there is a Slurm
+        raise slurm.Unreachable("there is no srun here: run this where Slurm's commands are")
     ids = sorted({s.base for s in after})
     parts = chunks(jobs, min(p.max_array, slurm.max_array() or p.max_array)) if jobs else []
     arrays: list[str] = []
@@ -152,11 +175,11 @@ def submit_stage(
         waits_for = [*ids, *turn(arrays, p.parallel)]
         executor.update_parameters(**options(plan, stage.name, code, waits_for, len(parts)))
         try:
-            with executor.batch():
+            with clean(without=DEVICES), executor.batch():
                 results = [executor.submit(task(plan, job)) for job in part]
         except (FailedJobError, FailedSubmissionError) as e:
-            said = [line for line in str(e).splitlines() if "sbatch: error:" in line] or [str(e)]
-            reason = said[-1].partition("sbatch: error:")[2].strip() or said[-1]
+            said = re.findall(r"sbatch: (?:error|fatal): (.+)", str(e)) or [last_words(str(e)) or str(e)]
+            reason = "; ".join(dict.fromkeys(said))
             raise SkinGanError(
                 f"sbatch refused the jobs of stage {stage.name}: {reason}; correct the profile and launch "
                 f"again (what is queued stays; `python hpc/steer.py cancel {plan.run.path}` ends it)"
@@ -204,19 +227,22 @@ def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1
     more = {"mem": mem, "reservation": p.reservation, "dependency": after and "afterany:" + ":".join(after)}
     return {
         **{name: value for name, value in chosen.items() if value},
-        "job_name": f"{e.sweep}-{stage}",
+        "job_name": f"{stage}-{e.sweep}",  # of which squeue shows eight letters
         "comment": str(plan.run.path),
         "time": p.minutes,
         "nodes": nodes_of(e, stage),
         "ntasks_per_node": ranks,
         "cpus_per_task": cpus,
         # Since Slurm 22.05 srun no longer takes it from sbatch. Without one of them, ranks wait for ever.
-        "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1"],
+        # The site's or the user's export=NONE would take from them what the script has set.
+        "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1", "--export=ALL"],
         "array_parallelism": max(1, p.parallel // parts),
         "signal_delay_s": p.signal_delay,
         "wckey": None,
         "setup": [*p.setup, *exports(code)],
-        "additional_parameters": {"requeue": True} | {k: v for k, v in more.items() if v} | extra,
+        "additional_parameters": {"requeue": True, "signal": f"USR2@{p.signal_delay}"}
+        | {k: v for k, v in more.items() if v}
+        | extra,
     }
 
 
@@ -253,8 +279,11 @@ class RankedTask(Task):
 
     def __call__(self) -> None:
         job = submitit.JobEnvironment()
+        replace_variables(alone(os.environ))  # srun's plugin for MPI says what it takes for the ranks, too
+        if gpus := os.environ.pop(GPUS, ""):
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpus
         if job.num_tasks > 1:
-            TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+            TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
             os.environ[PEER] = job.hostnames[-1]
         super().__call__()
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from hpc import ablation
 from hpc.final import finished
-from hpc.jobs import target
 from hpc.plan import (
     ABLATE,
     AFTER_SELECTION,
@@ -19,12 +19,17 @@ from hpc.plan import (
     PREPARE,
     REPORT,
     SEARCH,
+    SELECT,
     Job,
     Plan,
     unfinished,
 )
 from skin_gan.errors import SkinGanError
-from skin_gan.run import read_json
+from skin_gan.run import RunFolder, content_hash, read_json
+
+# What tells one run of a job from another, and what of a trial's state its training decides.
+RUN = ("state", "started", "host", "pid", "attempt")
+RESULT = ("state", "reason", "kimg", "kid", "best_kid", "best_kimg")
 
 
 def complete(plan: Plan, job: Job) -> bool:
@@ -38,15 +43,22 @@ def complete(plan: Plan, job: Job) -> bool:
     if record.get("state") != "done":
         return False
     if job.stage == PREPARE:
-        return set(plan.experiment.classes) <= set(record.get("classes", []))
-    if job.stage in AFTER_SELECTION:
-        classes = plan.experiment.classes
-        # the records of an earlier version do not say for which classes
-        current = [record.get("target"), record.get("classes", classes)] == [target(plan, job.stage), classes]
-        return current and record.get("started", 0.0) >= ended_before(plan, job) and left(plan, job, record)
-    changed = [plan.run.settings.stat().st_mtime]
-    changed += [f.state().get("updated", 0.0) for c in plan.experiment.classes for _, f in plan.trials(c)]
-    return plan.run.leaderboard.exists() and record.get("ended", 0.0) > max(changed)
+        return set(plan.experiment.classes) <= set(record.get("classes", [])) and (
+            "all" in record.get("features", []) or not ablation.needs_all_features(plan.experiment.ablate)
+        )
+    if job.stage == SELECT and not plan.run.leaderboard.exists():
+        return False
+    # Not by when they ran: the clocks of different nodes do not agree.
+    now = inputs(plan, job)
+    return now is not None and record.get("inputs") == now and left(plan, job, record)
+
+
+def of_earlier_version(plan: Plan, job: Job) -> bool:
+    """Whether the job ended well under a version that did not record what jobs read: it is done again."""
+    if job.stage != SELECT and job.stage not in AFTER_SELECTION:
+        return False
+    record = read_json(plan.run.jobs / f"{job.name}.json") or {}
+    return record.get("state") == "done" and "inputs" not in record
 
 
 def left(plan: Plan, job: Job, record: dict[str, Any]) -> bool:
@@ -64,21 +76,80 @@ def left(plan: Plan, job: Job, record: dict[str, Any]) -> bool:
     asked = next(t for t in tasks if t.label == job.label)
     if job.stage == COMBINE:
         try:
-            chosen = read_json(ablation.choices_file(run, asked.classifier)) or {}
-        except SkinGanError:  # damaged: written again
-            chosen = {}
-        if "treatment" not in chosen:  # missing, or of an earlier version
+            chosen = ablation.choices(run, asked.classifier, a.folds).get(asked.fold or 0)
+        except SkinGanError:  # damaged, or of an earlier version: written again
+            chosen = None
+        if chosen is None:
             return False
         if not chosen["combined"]:
             return True
         asked = replace(asked, arm=chosen["combined"])
-    folders = (ablation.arm_folder(run, asked, seed) for seed in range(a.classifiers[asked.classifier].seeds))
+    folders = [ablation.arm_folder(run, asked, seed) for seed in range(a.classifiers[asked.classifier].seeds)]
     parts = ("test",) if asked.fold is None else ("val", "test")
-    return all(zipfile.is_zipfile(folder / f"{part}.npz") for folder in folders for part in parts)
+    if not all(zipfile.is_zipfile(folder / f"{part}.npz") for folder in folders for part in parts):
+        return False
+    return job.stage == ABLATE or all(of_this_version(folder / "test.npz") for folder in folders)
 
 
-def ended_before(plan: Plan, job: Job) -> float:
-    """When the last job of the stages before it ended, seconds since 1970; infinite where one has not."""
-    stages = list(itertools.takewhile(lambda stage: stage.name != job.stage, plan.stages))
-    records = [read_json(plan.run.jobs / f"{j.name}.json") or {} for stage in stages[2:] for j in stage.jobs]
-    return max((r.get("ended", float("inf")) for r in records), default=0.0)
+def of_this_version(predictions: Path) -> bool:
+    """Whether this version would make the classifier run again as it was made.
+
+    Asked of combined arms, the only ones that an earlier version has made otherwise: it opens the file.
+    """
+    from skin_gan.ablation.arms import current
+    from skin_gan.ablation.predictions import load
+
+    try:
+        return current(load(predictions).record)
+    except SkinGanError:
+        return False
+
+
+def inputs(plan: Plan, job: Job) -> str | None:
+    """A hash of all that the job reads of the settings and of what others have made.
+
+    None for jobs that are complete by what they make, and while a job before has not ended.
+    """
+    if job.stage == SELECT:
+        return content_hash([asdict(plan.experiment.select), plan.experiment.classes, results(plan)])
+    if job.stage not in AFTER_SELECTION:
+        return None
+    before = {j.name: read_json(plan.run.jobs / f"{j.name}.json") or {} for j in jobs_before(plan, job)}
+    if not all("ended" in record for record in before.values()):
+        return None
+    # A job that ran again may have made something else.
+    runs = {name: [record.get(key) for key in RUN] for name, record in before.items()}
+    return content_hash([target(plan, job.stage), plan.experiment.classes, runs, generators(plan)])
+
+
+def results(plan: Plan) -> list[list[Any]]:
+    """What each trial of the sweep has come to."""
+    trials = (folder for label in plan.experiment.classes for _, folder in plan.trials(label))
+    return [[folder.path.name, *map(folder.state().get, RESULT)] for folder in trials]
+
+
+def jobs_before(plan: Plan, job: Job) -> list[Job]:
+    """The jobs from the selection on whose results a later one reads."""
+    stages = itertools.takewhile(lambda stage: stage.name != job.stage, plan.stages)
+    return [j for stage in stages if stage.name not in (PREPARE, SEARCH) for j in stage.jobs]
+
+
+def generators(plan: Plan) -> list[str]:
+    """A hash of the card of each generator of other sweeps that are sources of the ablation."""
+    a, found = plan.experiment.ablate, []
+    for name in sorted(set(a.sources) - ablation.foreign(a).keys()):
+        for label in plan.experiment.classes:
+            card = RunFolder(Path(a.sources[name])).best(label) / "generator.yaml"
+            found.append(content_hash(card.read_text()) if card.exists() else "")
+    return found
+
+
+def target(plan: Plan, stage: str) -> Any:
+    """What a job works towards, which a launch may change: kimg, in a search trials per class too, and in the
+    ablation all of its settings, and the files of images that others made."""
+    e = plan.experiment
+    if stage == FINAL:
+        return [e.final.kimg]
+    if stage in AFTER_SELECTION:
+        return content_hash([asdict(e.ablate), asdict(e.select), e.allow_rejected, *plan.stamps])
+    return [e.search.trials, *e.search.rungs]

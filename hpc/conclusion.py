@@ -8,25 +8,23 @@ from rich.console import Console
 from rich.table import Table
 
 from hpc.plan import Plan
-from hpc.selection import read_card
+from hpc.selection import read_card, word_of
 from skin_gan.run import read_json
 
 
 def conclude(console: Console, plan: Plan) -> None:
     """The leaderboard's head, the grids, and how to look further."""
     t = Table("class", "best trial", "KID x1000", "95% interval", "real vs real", "coverage", "copies",
-              "verdict", box=None, header_style="bold")  # fmt: skip
+              "selection", box=None, header_style="bold")  # fmt: skip
     for label in plan.experiment.classes:
         card = read_card(plan.run.best(label))
         if card is None:
             t.add_row(label, "none was evaluated")
             continue
-        m, verdict = (
-            card["metrics"],
-            "accepted" if card["accepted"] else "vetoed: " + "; ".join(card["reasons"]),
-        )
+        m, selection = card["metrics"], ": ".join(filter(None, [word_of(card), "; ".join(card["reasons"])]))
         t.add_row(label, card["trial"], f"{m['kid']:.1f}", f"{m['kid_low']:.1f} to {m['kid_high']:.1f}",
-                  f"{m['kid_floor']:.1f}", f"{m['coverage']:.2f}", f"{m['copies']:.2f}", verdict)  # fmt: skip
+                  f"{m['kid_floor']:.1f}", f"{m['coverage']:.2f}", f"{m['copies']:.2f}",
+                  selection)  # fmt: skip
     console.print(t)
     data = read_json(plan.run.provenance) or {}
     if data.get("data", {}).get("kind") == "demo":
@@ -40,10 +38,12 @@ def conclude(console: Console, plan: Plan) -> None:
 
 
 def conclude_ablation(console: Console, plan: Plan) -> None:
-    """Whether generated images helped, by the report's own table."""
+    """Whether generated images helped: the report's own sentences, then its table."""
     path = plan.run.path / "report" / "gains.csv"
     if not path.exists():
         return
+    for line in (read_json(path.with_name("verdict.json")) or {}).get("sentences", []):
+        console.print(line, style="bold")
     with open(path, newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["measure"] == "balanced_accuracy"]
     t = Table(

@@ -9,17 +9,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from hpc.environment import alone
+from hpc.logs import END, last_words
+
+STOPPED = 128 + signal.SIGINT  # exit code of a search that was interrupted
 NO_RAY = 75  # exit code of a search that could not start Ray
-# Environment variables by which processes know that they train together: see accelerate.utils.environment.
-OF_A_GROUP = (
-    "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
-    "PMI_", "MPI_LOCAL", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_",
-)  # fmt: skip
 
 
 class Driver:
@@ -39,10 +39,27 @@ class Driver:
             start_new_session=True,
             pass_fds=[held.fileno()] if held else [],
             env=ray_environment(self.temporary, token, variables),
+            stderr=subprocess.PIPE,
         )
         self.held = held
         self.stopped = False
-        self.error = ""
+        self.error = ""  # how it says that it has failed; one that just dies does not
+        self.said = bytearray()  # the end of what it printed
+        self.listener = threading.Thread(target=self.listen, daemon=True)
+        self.listener.start()
+
+    def listen(self) -> None:
+        """Pass on what the process prints, until it and all it started have ended, and keep the end of it."""
+        assert self.process.stderr is not None
+        while part := os.read(self.process.stderr.fileno(), 65536):
+            self.said = (self.said + part)[-END:]
+            with contextlib.suppress(OSError):  # where this job's own log cannot be written
+                write_all(part)
+
+    @property
+    def words(self) -> str:
+        """What ended the process, by its own account or else by the end of what it printed."""
+        return self.error or last_words(self.said.decode(errors="replace"))
 
     def wait(self, wanted: Callable[[], bool] = lambda: True, every: float = 0.1) -> int:
         """The process's exit code; it is ended where it is no longer wanted."""
@@ -61,9 +78,16 @@ class Driver:
     def end(self, grace: float = 10.0) -> None:
         """End the process and all it started; afterwards nothing of it is left."""
         end_group(self.process, grace)
-        if (message := Path(self.temporary, "error")).exists():
-            self.error = message.read_text()
+        self.listener.join(timeout=5.0)
+        with contextlib.suppress(OSError):
+            self.error = Path(self.temporary, "error").read_text()
         shutil.rmtree(self.temporary, ignore_errors=True)
+
+
+def write_all(part: bytes) -> None:
+    """Write to this process's standard error, wherever Python's own has been led."""
+    while part:
+        part = part[os.write(2, part) :]
 
 
 def ray_environment(temporary: str, token: str, variables: dict[str, str]) -> dict[str, str]:
@@ -72,8 +96,7 @@ def ray_environment(temporary: str, token: str, variables: dict[str, str]) -> di
     secret.touch(mode=0o600)
     secret.write_text(token)
     # Each trial has one process, however many the job has.
-    alone = {name: value for name, value in variables.items() if not name.startswith(OF_A_GROUP)}
-    environment = {**alone, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(secret)}
+    environment = {**alone(variables), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(secret)}
     environment.pop("RAY_ADDRESS", None)  # or it would join whatever cluster that names
     environment.update(RAY_USAGE_STATS_ENABLED="0", RAY_CHDIR_TO_TRIAL_DIR="0")
     environment.update(TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1")  # the session writes its own

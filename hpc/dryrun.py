@@ -10,8 +10,8 @@ from hpc.plan import SEARCH, Plan, expected_kimg
 from hpc.provenance import frozen
 
 
-def print_plan(console: Console, plan: Plan) -> None:
-    """What `dry_run=true` shows: settings, stages, jobs, trials, cost, folders."""
+def print_plan(console: Console, plan: Plan, data: str) -> None:
+    """What `dry_run=true` shows: settings, stages, jobs, trials, cost, folders; `data`: which is meant."""
     from omegaconf import OmegaConf
 
     e, s = plan.experiment, plan.experiment.search
@@ -33,6 +33,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     console.print(f"expected per class: {expected_kimg(s):g} kimg over rungs at {s.rungs} kimg")
     hours = f"{device_hours(plan.kimg, speed):.2f} device-hours at {speed:.0f} images/s, " if speed else ""
     console.print(f"cost: {plan.kimg:g} kimg of training: {hours}{source}")
+    console.print(data, highlight=False)
     console.print(f"folder: {plan.run.path}{' (exists: would go on)' if plan.run.settings.exists() else ''}")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from hpc.leaderboard import best_row
 from hpc.plan import Plan
-from hpc.selection import read_card, vetoes
+from hpc.selection import judgement, read_card
 from skin_gan.config import TrialSpec
 from skin_gan.errors import SkinGanError
 from skin_gan.run import COMPLETED, RunFolder, TrialFolder
@@ -62,14 +62,14 @@ def train_final(plan: Plan, label: str) -> None:
 
 
 def taken(plan: Plan, label: str) -> tuple[TrialSpec, TrialFolder]:
-    """The chosen trial. SkinGanError if there is none, or a vetoed one that is not wanted."""
+    """The chosen trial. SkinGanError if there is none, or a rejected one that is not wanted."""
     found = chosen(plan, label)
     if found is None:
         raise SkinGanError(f"{label} has no generator yet: no trial of it was evaluated")
     card = read_card(plan.run.best(label)) or {}
     if not card["accepted"] and not plan.experiment.allow_rejected:
         raise SkinGanError(
-            f"{label}'s generator was vetoed ({'; '.join(card['reasons'])}): search further, or set "
+            f"{label}'s generator was rejected ({'; '.join(card['reasons'])}): search further, or set "
             "allow_rejected=true"
         )
     return found
@@ -80,8 +80,5 @@ def verdict(plan: Plan, folder: TrialFolder) -> dict[str, Any]:
     row = best_row(folder)
     if row is None:
         raise SkinGanError(f"{folder.path}: no evaluation of it has a KID; its metrics.jsonl says why")
-    reasons = vetoes(row, plan.experiment.select)
-    return {
-        "sweep": plan.experiment.sweep, "trial": folder.path.name,
-        "accepted": not reasons, "reasons": reasons,
-    }  # fmt: skip
+    chosen = {"sweep": plan.experiment.sweep, "trial": folder.path.name}
+    return chosen | judgement(row, plan.experiment.select)

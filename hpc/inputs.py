@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hpc.ablation import needs_all_features
 from hpc.plan import Plan
 from hpc.staging import STORE
 from skin_gan.data.resolve import resolve
@@ -48,8 +49,10 @@ class Inputs:
         return class_split(self.store, label, self.size, self.fold if fold is None else fold)
 
     def warm(self, progress: Progress) -> None:
-        """Fill the feature cache for the sweep's classes, so that trials find it."""
-        warm(self.store, self.size, self.cache, self.extractor, self.plan.experiment.classes, progress)
+        """Fill the feature cache with all that later stages read of it, so that none waits for another."""
+        e = self.plan.experiment
+        labels = None if needs_all_features(e.ablate) else e.classes
+        warm(self.store, self.size, self.cache, self.extractor, labels, progress)
 
     def judge(self, label: str, fold: int | None = None) -> Judge:
         """What measures generated images of the class, by default in the fold of the search."""

@@ -10,15 +10,17 @@ import secrets
 import socket
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, NoReturn
 
-from hpc.driver import NO_RAY, Driver
+from hpc import submissions
+from hpc.completion import inputs, target
+from hpc.driver import STOPPED, Driver
 from hpc.final import train_final
+from hpc.logs import last_words, tail
 from hpc.nodes import Meeting
 from hpc.plan import (
-    AFTER_SELECTION,
     FINAL,
     PREPARE,
     SEARCH,
@@ -32,7 +34,7 @@ from hpc.staging import stage_data
 from hpc.trials import Runner
 from hpc.work import WORK
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, content_hash, lock, locked, read_json
+from skin_gan.run import RunFolder, lock, locked, read_json
 
 # How often a search that was killed, by hand or for its memory, is started again within its job.
 DRIVER_RESTARTS = 2
@@ -56,10 +58,12 @@ class Task:
             with witness(run, name, rank):
                 return self.work_along(reopen(run), name)
         # A launcher that was killed can leave its job behind: wait for it, then do what it left undone.
-        with lock(run.jobs / f"{name}.lock", wait=float("inf")) as held, record(run, name) as tell:
+        file = run.jobs / f"{name}.lock"
+        with lock(file, wait=float("inf"), what=name) as held, record(run, name) as tell:
             assert held is not None
             plan = reopen(run)
-            tell(target=target(plan, self.stage), classes=plan.experiment.classes)
+            job = Job(self.stage, self.label, index=self.index)
+            tell(target=target(plan, self.stage), classes=plan.experiment.classes, inputs=inputs(plan, job))
             if self.stage == SEARCH and self.index is not None:
                 run_trial(plan, self.label, self.index)
             elif self.stage == SEARCH:
@@ -77,7 +81,7 @@ class Task:
             self.lend_node(plan, name)
 
     def search(self, plan: Plan, name: str, held: IO[bytes]) -> None:
-        """Run the class's trials in a process of their own; killed, or without Ray, it is started again."""
+        """Run the class's trials in a process of their own; where that dies, it is started again."""
         check_prepared(plan.run)
         variables = {**os.environ, **stage_data(plan)}
         meeting = Meeting.of(plan.run, name, attempt())
@@ -94,16 +98,18 @@ class Task:
             if self.driver.stopped:
                 held.close()  # the same job may run elsewhere by now
                 await_end()
-            if code >= 0 and code != NO_RAY:
+            if code in (0, STOPPED) or self.driver.error:
                 break
+            # It died: by a signal, without a Ray, or of what it could not say. All that it did is on disk.
             print(f"the search ended with {code} (start {start + 1})", file=sys.stderr, flush=True)
         if code:
-            raise RuntimeError(self.driver.error or f"its process ended with {code}")
+            died = f"the search's process ended with {code}"
+            raise SkinGanError(self.driver.error or ": ".join(filter(None, [died, self.driver.words])))
 
     def lend_node(self, plan: Plan, name: str) -> None:
         """Make this node one of the Ray of the job's first, until the search there ends.
 
-        A Ray that is killed is started again; RuntimeError if it does not stay.
+        A Ray that is killed is started again; SkinGanError if it does not stay.
         """
         variables = {**os.environ, **stage_data(plan)}
         meeting = Meeting.of(plan.run, name, attempt())
@@ -120,7 +126,9 @@ class Task:
                 lost += 1
                 print(f"this node's Ray ended with {code} (start {lost})", file=sys.stderr, flush=True)
             if lost > DRIVER_RESTARTS:
-                raise RuntimeError(f"Ray does not stay on {socket.gethostname()}: it ended with {code}")
+                raise SkinGanError(
+                    f"Ray does not stay on {socket.gethostname()}: it ended with {code}: {self.driver.words}"
+                )
 
     def interrupt(self) -> None:
         """End what runs on this node of the search, if there is one; called by a signal handler."""
@@ -141,32 +149,22 @@ def await_trials(plan: Plan, label: str) -> None:
         time.sleep(1.0)
 
 
-def target(plan: Plan, stage: str) -> Any:
-    """What a job works towards, which a launch may change: kimg, in a search trials per class too, and in the
-    ablation all of its settings, and the files of images that others made."""
-    e = plan.experiment
-    if stage == FINAL:
-        return [e.final.kimg]
-    if stage in AFTER_SELECTION:
-        return content_hash([asdict(e.ablate), asdict(e.select), e.allow_rejected, *plan.stamps])
-    return [e.search.trials, *e.search.rungs]
-
-
 def run_trial(plan: Plan, label: str, index: int) -> None:
-    """One trial in this very process. Raises RuntimeError if it fails."""
+    """One trial in this very process. Raises SkinGanError if it fails."""
     check_prepared(plan.run)
     if not unfinished(plan.trials(label)[index][1].state(), plan.experiment.search.rungs[-1]):
         return  # done since this job was submitted
     os.environ.update(stage_data(plan))
     runner = Runner(plan, label)
     if runner.run(index)["failed"]:
-        raise RuntimeError(runner.folder.state()["reason"])
+        raise SkinGanError(runner.folder.state()["reason"])
 
 
 def check_prepared(run: RunFolder) -> None:
     """Stop now if the stage before did not end well: its message says more than what would fail here."""
     before = read_json(run.jobs / f"{PREPARE}.json") or {"state": "missing"}
     if before["state"] != "done":
-        raise SkinGanError(
-            f"{PREPARE} is {before['state']}, not done: {before.get('error') or 'see its log'}"
-        )
+        given = submissions.latest(run).get(PREPARE)
+        log = "" if given is None or given.id == before.get("slurm") else tail(given.log(run))
+        why = last_words(log) or before.get("error") or "see its log"
+        raise SkinGanError(f"{PREPARE} is {before['state']}, not done: {why}")

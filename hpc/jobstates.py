@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc import slurm, submissions
+from hpc.logs import END, last_words, tail
 from hpc.profiles import ProfileSettings
 from hpc.records import KILLED, error_of
 from hpc.submissions import Submission
@@ -71,7 +72,7 @@ def job_states(
     states = [living(s, alive[s.id]) for s in submitted if s.id in alive and s.id not in last]
     for name, s in known.items():
         if s.id in alive:
-            states.append(living(s, alive[s.id]))
+            states.append(living(s, alive[s.id], records.get(name, {})))
         else:
             record = records.get(name, {})
             if record.get("state") != DONE or record.get("slurm") != s.id:
@@ -81,8 +82,10 @@ def job_states(
     return states, trouble
 
 
-def living(s: Submission, q: slurm.Queued) -> JobState:
-    why = q.reason if q.state == slurm.PENDING else ""
+def living(s: Submission, q: slurm.Queued, record: dict[str, Any] | None = None) -> JobState:
+    """A job in the queue: why it is pending, or what it waits for while it runs."""
+    own = record if record and record.get("slurm") == s.id else {}
+    why = q.reason if q.state == slurm.PENDING else own.get("waiting", "")
     return JobState(s, q.state.lower(), why, q.restarts, q.left, q.nodes, alive=True)
 
 
@@ -98,15 +101,27 @@ def buried(run: RunFolder, s: Submission, record: dict[str, Any], ended: str, as
         return JobState(s, state, error, restarts, node=node)
     # The log is the first process's, and of one that was requeued tells of its earlier runs too: an error
     # of its own was the last, and what another process died of the first sees as a lost connection.
-    size = 0 if error != record.get("error", "") else 2000 if state == FAILED else 20_000
+    size = 0 if error != record.get("error", "") else 2000 if state == FAILED else END
     by_itself = state == FAILED and not re.search(KILLED, error)
-    cause = cause_of(ended, error + tail(s.log(run), size), by_itself)
+    log = tail(s.log(run), size)
+    cause = cause_of(ended, error + log, by_itself)
     if cause == CANCELLED:
         return JobState(s, CANCELLED, "", restarts, node=node)
     if state == FAILED:
         return JobState(s, FAILED, ": ".join(filter(None, [cause, error])), restarts, node=node)
-    why = ": ".join(filter(None, [cause, error])) or "it left the queue without a word"
+    if not cause and not error and (words := last_words(log, sure=bool(record))):
+        # One without a record died before it could write one: srun's, Submitit's or Python's words say why.
+        failed = not record or ended == "FAILED"
+        return JobState(s, FAILED if failed else LOST, words, restarts, node=node)
+    why = ": ".join(filter(None, [cause, error])) or wordless(s.log(run), ended)
     return JobState(s, LOST, why, restarts, node=node)
+
+
+def wordless(log: Path, ended: str) -> str:
+    """What can be said of a job of which neither record nor log says how it ended."""
+    if ended == "FAILED" and not log.exists():
+        return f"it failed before it could write {log}: can every node write there?"
+    return "it left the queue without a word"
 
 
 def cause_of(ended: str, log: str, by_itself: bool = False) -> str:
@@ -121,13 +136,3 @@ def cause_of(ended: str, log: str, by_itself: bool = False) -> str:
     said = [(match.start(), cause) for word, cause in words.items() for match in re.finditer(word, log)]
     # Last, since what Slurm ends for any of these causes is killed too.
     return max(said)[1] if said else "a killed process" if re.search(KILLED, log) else ""
-
-
-def tail(log: Path, size: int) -> str:
-    """The end of a log; a job that never started has none."""
-    try:
-        with open(log, "rb") as file:
-            file.seek(max(0, log.stat().st_size - size))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""

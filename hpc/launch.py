@@ -8,7 +8,7 @@ from pathlib import Path
 # found by their full names only.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from hpc.cli import launch, run_command
+from hpc import start
 
 if __name__ == "__main__":
-    sys.exit(run_command(launch))
+    sys.exit(start("hpc.cli", "launch"))

@@ -6,6 +6,7 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Collection
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -32,25 +33,26 @@ def status(arguments: list[str]) -> int:
     parser.add_argument("run", nargs="?", type=Path, help="a sweep's folder (default: all under results/)")
     parser.add_argument("--class", dest="label", help="show each trial of this class")
     parser.add_argument("--trials", action="store_true", help="show each trial of every class")
-    parser.add_argument("--watch", action="store_true", help="keep showing until interrupted")
+    parser.add_argument("--watch", action="store_true", help="keep showing until it has ended")
     options = parser.parse_args(arguments)
     runs = [RunFolder(options.run.absolute())] if options.run else find_runs(ROOT / "results")
     if not runs:
         raise SkinGanError(f"no sweep under {ROOT / 'results'}: name a sweep's folder, or launch one")
     console = make_console()
     if not options.watch:
-        shown, code = page(runs, options)
+        shown, code, _ = page(runs, options)
         console.print(shown)
         return code
-    if not console.is_terminal:
+    with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
         while True:
-            console.print(time.strftime("%H:%M:%S"), page(runs, options)[0])
-            time.sleep(15.0)
-    else:
-        with Live(console=console, auto_refresh=False) as live:
-            while True:
-                live.update(page(runs, options)[0], refresh=True)
-                time.sleep(5.0)
+            shown, code, over = page(runs, options)
+            if live:
+                live.update(shown, refresh=True)
+            else:
+                console.print(time.strftime("%H:%M:%S"), shown)
+            if over:
+                return code
+            time.sleep(5.0 if live else 15.0)
 
 
 def find_runs(results: Path) -> list[RunFolder]:
@@ -60,23 +62,27 @@ def find_runs(results: Path) -> list[RunFolder]:
     return [run for run in runs if run.provenance.exists()]  # results/published/ has tables, and no runs
 
 
-def page(runs: list[RunFolder], options: argparse.Namespace) -> tuple[Group, int]:
-    """What is shown, and the exit code. Of several sweeps, a damaged one does not hide the others."""
+def page(runs: list[RunFolder], options: argparse.Namespace) -> tuple[Group, int, bool]:
+    """What is shown, the exit code, and whether nothing more happens by itself.
+
+    Of several sweeps, a damaged one does not hide the others.
+    """
     parts: list[RenderableType] = []
-    code = 0
+    code, over = 0, True
     for run in runs:
         try:
-            parts += describe(run, options)
+            shown, ended = describe(run, options)
+            parts, over = parts + shown, over and ended
         except SkinGanError as e:
             if len(runs) == 1:
                 raise
             parts.append(Text(f"{run.path}: error: {e}", style="bold red"))
             code = 2
-    return Group(*parts), code
+    return Group(*parts), code, over
 
 
-def describe(run: RunFolder, options: argparse.Namespace) -> list[RenderableType]:
-    """All that is shown of one sweep."""
+def describe(run: RunFolder, options: argparse.Namespace) -> tuple[list[RenderableType], bool]:
+    """All that is shown of one sweep, and whether all is done, or Slurm has no job of it left."""
     s = progress.snapshot(run)
     if options.label and options.label not in s.experiment.classes:
         raise SkinGanError(f"unknown class {options.label}: choose one of {', '.join(s.experiment.classes)}")
@@ -85,20 +91,28 @@ def describe(run: RunFolder, options: argparse.Namespace) -> list[RenderableType
         states, trouble = job_states(run, s.experiment.profile, s.jobs)
         alive = sum(state.alive for state in states)
         where = trouble or f"{alive} jobs in the queue"
+        active, ended = bool(alive), not alive and not trouble
         parts.append(job_table(states))
         at_work = {
             class_of(state.job) for state in states if state.alive and state.state != slurm.PENDING.lower()
         }
         mark_stopped(s, s.experiment.classes if trouble else at_work)
     else:
+        active, ended = s.launcher, s.stage == "done" and not s.launcher
         where = "a launch is running" if s.launcher else "no launch is running here"
         mark_stopped(s, [c for c in s.experiment.classes if s.launcher or job_is_running(run, c)])
-    head = Text(f"{s.experiment.sweep}: {run.path} (stage {s.stage}; {where})", style="bold")
+    e = s.experiment
+    which = (
+        f"seed {e.seed}, fold {e.fold}, {e.trial.model.size} pixels"  # the folder's name is a hash of these
+    )
+    head = Text(f"{e.sweep}: {run.path} (stage {s.stage}; {where}; {which})", style="bold")
+    if active and s.stage not in (SEARCH, "done"):  # what each of its jobs is at, or waits for
+        parts.insert(0, Text(" ".join(progress.stage_line(s))))
     parts = [head, *parts, progress.table(s)]
     for c in s.classes:
         if options.trials or options.label == c.label:
             parts += [Text(f"\n{c.label}", style="bold"), progress.trial_table(c)]
-    return parts
+    return parts, ended
 
 
 def mark_stopped(s: progress.Snapshot, at_work: Collection[str]) -> None:

@@ -14,10 +14,11 @@ from hpc import config
 from hpc.ablation import arm_tasks, combined_tasks, sample_tasks, without_whole
 from hpc.ablation.checks import check_balance
 from hpc.config import Experiment, SearchSettings
-from hpc.space import draw
-from skin_gan.config import SCHEMA, TrialSpec
+from hpc.space import draw, drawn
+from skin_gan.config import SCHEMA, TrialSpec, formerly
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
+from skin_gan.identity import differing
 from skin_gan.run import COMPLETED, DIVERGED, PRUNED, RunFolder, TrialFolder, content_hash, read_json
 
 PREPARE, SEARCH, SELECT, FINAL = "prepare", "search", "select", "final"
@@ -72,7 +73,8 @@ class Plan:
     def trials(self, label: str) -> list[tuple[TrialSpec, TrialFolder]]:
         """The class's trials in order, each with its folder."""
         if label not in self.known:
-            specs = trial_specs(self.experiment, self.data, label)
+            schema = schema_of(self.run, self.experiment, self.data)
+            specs = trial_specs(self.experiment, self.data, label, schema)
             self.known[label] = [(spec, self.run.trial(label, spec.index, spec.id)) for spec in specs]
         return self.known[label]
 
@@ -171,8 +173,8 @@ def processes(e: Experiment, stage: str) -> int:
 def check_processes(e: Experiment) -> None:
     """SkinGanError if processes that train together cannot share batches equally, or have no core each."""
     sizes = [e.trial.train.batch]
-    if drawn := e.search.space.get("train", {}).get("batch"):
-        sizes += drawn.get("choice", [])
+    if batch := e.search.space.get("train", {}).get("batch"):
+        sizes += map(int, drawn(batch, int))
     together = {"a trial": (e.profile.nodes if e.backend == "array" else 1, e.profile.devices_per_trial)}
     if e.final.kimg:
         together["a final training"] = e.profile.nodes, processes(e, FINAL)
@@ -214,30 +216,41 @@ def unfinished(state: dict[str, Any], last: float) -> bool:
 
 
 def run_folder(e: Experiment, data: Store) -> RunFolder:
-    """Named by what decides the trials: not by how many there are, how long they train or where they run."""
-    identity = content_hash(
-        {
-            "schema": SCHEMA,
-            "data": data.fingerprint,
-            "trial": dataclasses.asdict(e.trial),
-            "space": e.search.space,
-            "baseline": e.search.baseline,
-            "seed": e.seed,
-            "fold": e.fold,
-        },
-        length=8,
+    """Named by what decides the trials: not by how many there are, how long they train or where they run.
+
+    The folder of a sweep that was begun under the schema before is found again.
+    """
+    now, before = (
+        RunFolder(Path(e.results) / e.sweep / f"{data.name}-{run_identity(e, data.fingerprint, schema)}")
+        for schema in (SCHEMA, 1)
     )
-    return RunFolder(Path(e.results) / e.sweep / f"{data.name}-{identity}")
+    return before if before.settings.exists() and not now.settings.exists() else now
 
 
-def trial_specs(e: Experiment, data: str, label: str) -> list[TrialSpec]:
+def run_identity(e: Experiment, data: str, schema: int) -> str:
+    """Hash of what decides the trials of `e` on the data with this fingerprint."""
+    trial = differing(e.trial) if schema == SCHEMA else formerly(e.trial)
+    decisive = {
+        "schema": schema, "data": data, "trial": trial, "space": e.search.space,
+        "baseline": e.search.baseline, "seed": e.seed, "fold": e.fold,
+    }  # fmt: skip
+    return content_hash(decisive, length=8)
+
+
+def schema_of(run: RunFolder, e: Experiment, data: str) -> int:
+    """The schema under which a sweep's folder was begun: its trials keep their identities."""
+    begun = run.path.name.rpartition("-")[2]
+    return 1 if begun == run_identity(e, data, 1) else SCHEMA
+
+
+def trial_specs(e: Experiment, data: str, label: str, schema: int = SCHEMA) -> list[TrialSpec]:
     """Trials 0 to n-1 of a class. Trial i follows from (seed, class, i), so raising n keeps the others."""
     specs = []
     for index in range(e.search.trials):
         published = e.search.baseline and index == 0
         settings = e.trial if published else draw(e.search.space, e.trial, e.seed, label, index)
         seed = int(content_hash([e.seed, label, index], length=8), 16) % 2**31
-        specs.append(TrialSpec(label, index, seed, e.fold, data, settings))
+        specs.append(TrialSpec(label, index, seed, e.fold, data, settings, schema))
     return specs
 
 

@@ -13,7 +13,8 @@ from skin_gan.errors import SkinGanError
 class ProfileSettings:
     """A machine or a cluster: slurm/NAME.yaml. Never part of an identity.
 
-    Of Slurm's options, those that are empty or 0 are left to the cluster's defaults.
+    Of Slurm's options, those that are empty or 0 are left to the cluster's defaults; account, partition, qos,
+    reservation and constraint first to the SBATCH_ variable of the shell that launches.
     """
 
     kind: Literal["local", "slurm"] = "local"
@@ -38,7 +39,9 @@ class ProfileSettings:
     setup: list[str] = field(default_factory=list)  # shell lines before Python starts: modules, environment
     python: str = ""  # the command that starts Python on a node, for containers; default: this very one
     scratch: str = ""  # a folder on each node's own disk to read the data from; environment variables count
-    extra: dict[str, Any] = field(default_factory=dict)  # further sbatch options, such as {exclusive: true}
+    extra: dict[str, str | bool | None] = field(
+        default_factory=dict
+    )  # other sbatch options: {exclusive: true}
     conf: str = ""  # slurm.conf, where Slurm's commands do not find it themselves
 
 

@@ -165,7 +165,7 @@ def line(s: Snapshot, left: float | None) -> str:
     best = ", ".join(f"{c.label} {c.best['best_kid']:.0f}" for c in s.classes if c.best)
     return (
         f"search: {ended}/{sum(c.planned for c in s.classes)} trials ended; now {now or 'starting'}; "
-        f"best KID {best or 'none yet'}; left about {duration(left)}"
+        f"best KID x1000 {best or 'none yet'}; left about {duration(left)}"
     )
 
 
@@ -174,7 +174,7 @@ def stage_line(s: Snapshot) -> list[str]:
     stage = next(stage for stage in s.stages if stage.name == s.stage)
     running = [job for job in stage.jobs if s.jobs.get(job.name, {}).get("state") == "running"]
     done = sum(s.done(job) for job in stage.jobs)
-    what = "features of real images " if s.stage == PREPARE else ""
+    what = "features of real images" if s.stage == PREPARE else ""
     now = [f"{job.label or what}{share(s.jobs[job.name])}".strip() for job in running]
     return [
         f"{s.stage}:",
@@ -184,17 +184,33 @@ def stage_line(s: Snapshot) -> list[str]:
 
 
 def share(record: dict[str, Any]) -> str:
-    """How much of its work a job has done, where it says so."""
-    return f" {record.get('done', 0)}/{record['total']}" if record.get("total") else ""
+    """What a job waits for, or how much of its work is done and how long the rest takes, where it says so."""
+    if record.get("waiting"):
+        return f" {record['waiting']}"
+    if not record.get("total"):
+        return ""
+    left = record.get("left")
+    time_left = "" if left is None else f" (left about {duration(left)})"
+    return f" {record.get('done', 0)}/{record['total']}{time_left}"
 
 
 def table(s: Snapshot) -> Table:
     """A row per class."""
     t = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("class", "ended", "running", "pruned", "failed", "kimg", "img/s", "best KID", "trial now"):
+    for name in (
+        "class",
+        "ended",
+        "running",
+        "pruned",
+        "failed",
+        "kimg",
+        "img/s",
+        "best KID x1000",
+        "trial now",
+    ):
         t.add_column(name, justify="left" if name in ("class", "trial now") else "right")
     for c in s.classes:
-        now = ", ".join(f"{x['name'][:4]} {x.get('kimg', 0):.2f}/{x.get('target', 0):g}" for x in c.running)
+        now = ", ".join(map(place, c.running))
         speed = sum(x.get("images_per_second") or 0.0 for x in c.running)
         t.add_row(
             c.label,
@@ -205,15 +221,21 @@ def table(s: Snapshot) -> Table:
             f"{c.kimg:.1f}",
             f"{speed:.0f}" if speed else "",
             f"{c.best['best_kid']:.1f}" if c.best else "",
-            now or (c.job.get("error", "") if c.job.get("state") == "failed" else ""),
+            now or c.job.get("waiting") or (c.job.get("error", "") if c.job.get("state") == "failed" else ""),
         )
     return t
+
+
+def place(trial: dict[str, Any]) -> str:
+    """Where a running trial is: its index, the kimg of its target, or what it waits for."""
+    where = trial.get("waiting") or f"{trial.get('kimg', 0):.2f}/{trial.get('target', 0):g}"
+    return f"{trial['name'][:4]} {where}"
 
 
 def trial_table(c: ClassProgress) -> Table:
     """A row per trial of a class."""
     t = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("trial", "state", "kimg", "KID", "best KID", "at kimg", "reason"):
+    for name in ("trial", "state", "kimg", "KID x1000", "best KID x1000", "at kimg", "reason"):
         t.add_column(name, justify="left" if name in ("trial", "state", "reason") else "right")
     for x in c.trials:
         t.add_row(

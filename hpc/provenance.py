@@ -19,6 +19,7 @@ from typing import Any
 from hpc import config
 from hpc.config import ROOT
 from hpc.plan import Plan
+from skin_gan.cores import cores
 from skin_gan.data.store import Store
 from skin_gan.run import RunFolder, append_jsonl, unwritable, write_atomic, write_json
 
@@ -73,9 +74,9 @@ def frozen(run: RunFolder) -> Path:
 
 
 def _files() -> list[Path]:
-    """Modules, and the templates of pages."""
+    """Modules, presets, and the templates of pages."""
     files = [path for name in PACKAGES for path in sorted((ROOT / name).rglob("*"))]
-    return [path for path in files if path.suffix in (".py", ".j2")]
+    return [path for path in files if path.suffix in (".py", ".yaml", ".j2")]
 
 
 def _copy_code(folder: Path) -> None:
@@ -112,7 +113,7 @@ def provenance(plan: Plan, store: Store) -> dict[str, Any]:
             "partial": store.partial, "counts": store.counts, "notes": store.notes,
         },
         **commit(),
-        "machine": {"host": socket.gethostname(), "system": platform.platform(), "cores": os.cpu_count()},
+        "machine": {"host": socket.gethostname(), "system": platform.platform(), "cores": cores()},
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in packages},
     }  # fmt: skip

@@ -15,6 +15,7 @@ from hpc import config
 from hpc.leaderboard import write_leaderboard
 from hpc.plan import Plan
 from hpc.provenance import code_of
+from hpc.selection import word_of
 from hpc.trees import read_yaml
 from skin_gan.run import content_hash, read_json, read_jsonl, write_atomic
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 SOURCES = {"ham10000": "Made from HAM10000 (CC BY-NC 4.0), so for non-commercial research only."}
 NOTES = "NOTES.md"  # written by hand; stays as it is
-HEAD = "| class | trial | KID x1000 (95%) | real vs real | coverage (real) | copies | real images | verdict |"
+HEAD = (
+    "| class | trial | KID x1000 (95%), selected minimum | real vs real | coverage (real) | copies "
+    "| real images | selection |"
+)
 
 
 def publish(plan: Plan, out: Path) -> None:
@@ -75,6 +79,8 @@ def provenance(plan: Plan, made: dict[str, Any]) -> list[str]:
 
 def table(cards: list[dict[str, Any]]) -> list[str]:
     """A row per class, as lines of Markdown."""
+    from hpc.report.words import MINIMUM
+
     lines = [HEAD, "| --- " * HEAD.count(" | ") + "| --- |"]
     for c in cards:
         m = c["metrics"]
@@ -86,10 +92,10 @@ def table(cards: list[dict[str, Any]]) -> list[str]:
             f"{m['coverage']:.2f} ({m['coverage_floor']:.2f})",
             f"{m['copies']:.3f}",
             str(m["n_real"]),
-            "accepted" if c["accepted"] else "vetoed: " + "; ".join(c["reasons"]),
+            ": ".join(filter(None, [word_of(c), "; ".join(c["reasons"])])),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    return [*lines, "", MINIMUM]
 
 
 def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
@@ -106,8 +112,9 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
     found = tables(plan.run)
     caught = [row for row in read_csv(report / LEAKS) if row["caught"] == "True"]
     verdict = statement(found, caught, made["data"])
-    lines = ["## Does it help?", "", f"**{verdict.sentence}**", "", *verdict.support, ""]
-    caveats = limits(found, made["data"], plan.experiment.allow_rejected)
+    first = [f"**{said}**" for said in (verdict.sentence, *verdict.beside)]
+    lines = ["## Does it help?", "", *first, "", *verdict.support, ""]
+    caveats = limits(found, made["data"])
     lines += [f"- {said}" for said in (*verdict.warnings, *caveats)]
     if leak := read_json(report / "split.json"):
         lines.append(
@@ -117,7 +124,7 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
     lines += [f"- {ADJUSTED}"]
     for classifier in found.classifiers:
         for scope in dict.fromkeys(a.scope for a in found.arms if a.classifier == classifier):
-            strongest = found.choices[classifier].get("strongest") or PLAIN
+            strongest = found.pair(classifier, scope)[1] or PLAIN
             bases = list(dict.fromkeys([PLAIN, strongest]))
             rows = [a for a in found.arms if (a.classifier, a.scope) == (classifier, scope)]
             lines += [
@@ -160,7 +167,9 @@ def arm_table(found: Any, rows: list[Any], bases: list[str]) -> list[str]:
     lines = [f"| arm | seeds | balanced accuracy | accuracy | {' | '.join(over)} |"]
     lines.append("| --- " * (4 + 2 * len(bases)) + "|")
     for arm, by in by_arm.items():
-        cells = [arm_title(arm), str(len(by["accuracy"].seeds.split()))]
+        same = [arm_title(other) for other in by["accuracy"].same_run_as.split("; ") if other]
+        said = f" (the same run as {' and '.join(same)})" if same else ""
+        cells = [arm_title(arm) + said, str(len(by["accuracy"].seeds.split()))]
         cells += [percent(by[m].value, by[m].low, by[m].high) for m in ("balanced_accuracy", "accuracy")]
         for base in bases:
             for measure in ("balanced_accuracy", "accuracy"):

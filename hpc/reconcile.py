@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 
 from hpc import cluster, slurm, submissions
-from hpc.completion import complete
+from hpc.completion import complete, target
 from hpc.config import load
-from hpc.jobs import target
 from hpc.jobstates import job_states
 from hpc.plan import FINAL, PREPARE, SEARCH, Job, Plan
 from hpc.submissions import Submission

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from skin_gan.run import RunFolder, read_json, write_json
+from skin_gan.errors import cause
+from skin_gan.run import RunFolder, holder, read_json, waiting, write_json
 
 PROGRESS_SECONDS = 2.0  # how often progress (`done` of `total`) is written at most
 # One of a job's processes was killed, as srun says it, or as gloo and NCCL say it to the others.
@@ -22,7 +23,8 @@ KILLED = r"task \d+: Killed|Connection (closed|reset) by peer|remote process exi
 def record(run: RunFolder, name: str) -> Iterator[Callable[..., None]]:
     """Keep the job's state in jobs/NAME.json for status: running, done, or failed with the error.
 
-    Yields a function that adds to it.
+    Yields a function that adds to it. With `done` and `total` it also says the seconds `left`, by this job's
+    own clock; what the job waits for is its `waiting`.
     """
     path = run.jobs / f"{name}.json"
     entry: dict[str, Any] = {
@@ -30,25 +32,45 @@ def record(run: RunFolder, name: str) -> Iterator[Callable[..., None]]:
         "slurm": slurm_id(), "attempt": attempt(), "node": os.environ.get("SLURMD_NODENAME"),
     }  # fmt: skip
 
-    written = 0.0
+    written, pace = 0.0, Pace()
 
     def tell(**more: Any) -> None:
         nonlocal written
         entry.update(more)
+        if "done" in more:
+            entry["left"] = pace.left(entry["done"], entry["total"])
         if "done" not in more or time.monotonic() - written >= PROGRESS_SECONDS:
             written = time.monotonic()
             write_json(path, entry)
 
     tell(state="running", error="")
+    known = holder.set(name), waiting.set(lambda what: tell(waiting=what))
     try:
         yield tell
     except BaseException as e:
         stopped = isinstance(e, KeyboardInterrupt | SystemExit)
-        tell(state="stopped" if stopped else "failed", error=f"{type(e).__name__}: {e}", ended=time.time())
+        tell(state="stopped" if stopped else "failed", error=cause(e), ended=time.time())
         raise
+    finally:
+        holder.reset(known[0])
+        waiting.reset(known[1])
     if "total" in entry:
         entry["done"] = entry["total"]  # the last of it, and what was there before, nobody told
     tell(state="done", ended=time.time())
+
+
+class Pace:
+    """How fast work is done, since its first report."""
+
+    total = -1
+
+    def left(self, done: int, total: int) -> float | None:
+        """Seconds until all is done; None while that is unknown."""
+        if total != self.total:  # work of another kind
+            self.total, self.since, self.before = total, time.monotonic(), done
+        if done <= self.before:
+            return None
+        return (total - done) * (time.monotonic() - self.since) / (done - self.before)
 
 
 @contextlib.contextmanager
@@ -57,7 +79,7 @@ def witness(run: RunFolder, name: str, rank: int) -> Iterator[None]:
     try:
         yield
     except Exception as e:
-        error = f"process {rank}: {type(e).__name__}: {e}"
+        error = f"process {rank}: {cause(e)}"
         row = {"attempt": attempt(), "time": time.time(), "error": error}
         write_json(run.jobs / name / f"rank-{rank}.json", row)
         raise

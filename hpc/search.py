@@ -19,8 +19,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +34,7 @@ from hpc.driver import NO_RAY
 from hpc.nodes import Head, Meeting, own_address
 from hpc.plan import Plan, reopen, unfinished
 from hpc.trials import WORST, Runner
+from skin_gan.errors import SkinGanError, cause
 from skin_gan.run import (
     COMPLETED,
     DIVERGED,
@@ -42,6 +43,7 @@ from skin_gan.run import (
     RunFolder,
     TrialFolder,
     append_jsonl,
+    locked,
     read_jsonl,
 )
 
@@ -53,7 +55,7 @@ OBJECTS = 100 * 2**20  # bytes of Ray's store of objects, on each node
 def search(plan: Plan, label: str, slots: int, nodes: int, meeting: Meeting, temporary: str) -> None:
     """Bring every trial of the class to its end, `slots` at a time on each of the nodes.
 
-    Raises RuntimeError naming the trials that failed.
+    Raises SkinGanError naming the trials that failed.
     """
     folders = {spec.index: folder for spec, folder in plan.trials(label)}
     rungs = Rungs(plan.experiment.search, plan.run.trials / label / "decisions.jsonl", folders)
@@ -81,10 +83,32 @@ def search(plan: Plan, label: str, slots: int, nodes: int, meeting: Meeting, tem
                 verbose=0,
             ),
         )
-        results = tuner.fit()
+        with saving_trials(folders.values()):
+            results = tuner.fit()
     for error in results.errors:
         print(error, file=sys.stderr)
     report_failures(folders)
+
+
+@contextmanager
+def saving_trials(folders: Iterable[TrialFolder], seconds: float = 3.0) -> Iterator[None]:
+    """A search that is interrupted lets the trials of this node save before Ray kills them.
+
+    Sessions take SIGUSR2 for Slurm's warning; all else in this process's group ignores it.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        asked = time.time()
+        trained = [folder.last for folder in folders if locked(folder.lock)]
+        os.killpg(os.getpgrp(), signal.SIGUSR2)
+        while time.time() < asked + seconds and not all(saved_since(asked, last) for last in trained):
+            time.sleep(0.05)
+        raise
+
+
+def saved_since(moment: float, path: Path) -> bool:
+    return path.exists() and path.stat().st_mtime >= moment
 
 
 def report_failures(folders: dict[int, TrialFolder]) -> None:
@@ -97,7 +121,15 @@ def report_failures(folders: dict[int, TrialFolder]) -> None:
         if state["state"] == FAILED:
             failed.append(f"{folder.path.name}: {state['reason']}")
     if failed:
-        raise RuntimeError(f"{len(failed)} trials failed: " + "; ".join(failed))
+        raise SkinGanError(f"{len(failed)} trials failed: " + "; ".join(failed))
+
+
+def rung_at(rungs: list[float], kimg: float) -> int:
+    """The place, from 0, of the last rung that a training of so many kimg has reached; -1 before the first.
+
+    A kimg that differs from a rung only by the rounding of its last digits has reached it.
+    """
+    return sum(rung <= kimg or math.isclose(rung, kimg) for rung in rungs) - 1
 
 
 class Rungs(ASHAScheduler):
@@ -107,10 +139,11 @@ class Rungs(ASHAScheduler):
     """
 
     def __init__(self, s: SearchSettings, path: Path, folders: dict[int, TrialFolder]) -> None:
-        factor = s.rungs[1] / s.rungs[0] if len(s.rungs) > 1 else 2.0
-        limits: dict[str, Any] = {"max_t": s.rungs[-1], "grace_period": s.rungs[0]}  # kimg need not be whole
-        super().__init__(time_attr="kimg", reduction_factor=factor, **limits)
-        self.last, self.halving = s.rungs[-1], s.scheduler == "asha" and len(s.rungs) > 1
+        self.rungs, self.last, self.halving = s.rungs, s.rungs[-1], s.scheduler == "asha" and len(s.rungs) > 1
+        self.factor = s.rungs[1] / s.rungs[0] if len(s.rungs) > 1 else 2.0
+        # Ray's milestones are the powers of the factor from 1 to max_t.
+        limits: dict[str, Any] = {"grace_period": 1, "max_t": self.factor ** (len(s.rungs) - 0.5)}
+        super().__init__(time_attr="time", reduction_factor=self.factor, **limits)
         self.path, self.folders = path, folders
         self.set_search_properties("kid", "min")
         self.replay()
@@ -129,9 +162,12 @@ class Rungs(ASHAScheduler):
         self.recorded = {(row["index"], row["kimg"]) for row in read_jsonl(self.path)}
 
     def decide(self, trial: Any, result: dict[str, Any]) -> str:
-        if result["kimg"] >= self.last:
-            return self.CONTINUE  # the trial ends itself
-        return super().on_trial_result(NO_CONTROLLER, trial, result) if self.halving else self.CONTINUE
+        rung = rung_at(self.rungs, result["kimg"])
+        if not self.halving or rung == len(self.rungs) - 1:
+            return self.CONTINUE  # at the last rung the trial ends itself
+        # Halfway between two of Ray's milestones: its logarithms and powers may round as they like.
+        timed = {**result, "time": self.factor ** (rung + 0.5)}
+        return super().on_trial_result(NO_CONTROLLER, trial, timed)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         index, kimg, kid = trial.config["index"], result["kimg"], result["kid"]
@@ -151,8 +187,8 @@ class Rungs(ASHAScheduler):
     def prune(self, folder: TrialFolder, result: dict[str, Any]) -> None:
         folder.update(
             state=PRUNED,
-            reason=f"KID {result['kid']:.1f} at {result['kimg']:g} kimg is not among the best "
-            f"1/{self._reduction_factor:g} so far",
+            reason=f"KID x1000 of {result['kid']:.1f} at {result['kimg']:g} kimg is not among the best "
+            f"1/{self.factor:g} so far",
         )
 
 
@@ -270,7 +306,8 @@ def main(arguments: list[str]) -> int:
         return 128 + signal.SIGINT
     except Exception as e:
         traceback.print_exc()
-        Path(temporary, "error").write_text(f"{type(e).__name__}: {e}")  # for the job's record
+        with suppress(OSError):  # somebody has swept /tmp: the search is started again
+            Path(temporary, "error").write_text(cause(e))  # for the job's record
         return 1
     return 0
 

@@ -1,7 +1,8 @@
-"""Leaderboard to best generators: the lowest KID on validation images that no veto strikes out."""
+"""Leaderboard to best generators: the lowest KID on validation images of those that are not rejected."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,41 @@ from typing import Any
 from hpc.config import SelectSettings
 from hpc.plan import Plan
 from hpc.trees import read_yaml
+from skin_gan.words import ACCEPTED, POOR, REJECTED
 
 
 @dataclass(frozen=True)
 class Selected:
-    """The chosen trial of a class, and why."""
+    """The chosen trial of a class, and what its card says of the choice."""
 
     row: dict[str, Any]
-    accepted: bool
-    reasons: list[str]
+    judgement: dict[str, Any]  # of `judgement`
 
 
-def vetoes(row: dict[str, Any], s: SelectSettings) -> list[str]:
+def judgement(row: dict[str, Any], s: SelectSettings) -> dict[str, Any]:
+    """What a generator's card says of its choice: accepted, selection (a word), reasons for that word."""
+    against = rejections(row, s)
+    reasons = against or distance(row, s)
+    word = REJECTED if against else POOR if reasons else ACCEPTED
+    return {"accepted": not against, "selection": word, "reasons": reasons}
+
+
+def word_of(card: Mapping[str, Any]) -> str:
+    """The selection's word on a generator, by its card or by the manifest of its images."""
+    if not card["accepted"]:
+        return REJECTED
+    return POOR if card["reasons"] else ACCEPTED
+
+
+def distance(row: dict[str, Any], s: SelectSettings) -> list[str]:
+    """Why an accepted generator is poor; empty if it is not."""
+    above = row["kid"] - (row["kid_floor"] or 0.0)
+    if above <= s.poor_kid:
+        return []
+    return [f"KID: {row['kid']:.1f}, {above:.0f} above what real images score; above {s.poor_kid:g} is poor"]
+
+
+def rejections(row: dict[str, Any], s: SelectSettings) -> list[str]:
     """Why this generator must not be used, whatever its KID; empty if nothing speaks against it.
 
     Copies of training images lower KID, and so does a generator that draws a few good images over and over;
@@ -45,13 +69,13 @@ def _show(value: float | None) -> str:
 def choose(rows: list[dict[str, Any]], s: SelectSettings) -> Selected | None:
     """The best of one class's leaderboard rows, or None where no trial was evaluated.
 
-    Where every trial is vetoed: the one with the fewest vetoes, then the lowest KID, not accepted.
+    Where every trial is rejected: the one with the fewest reasons against it, then the lowest KID.
     """
-    measured = [(vetoes(row, s), row) for row in rows if row["kid"] is not None]
+    measured = [row for row in rows if row["kid"] is not None]
     if not measured:
         return None
-    reasons, row = min(measured, key=lambda m: (len(m[0]), m[1]["kid"]))
-    return Selected(row, accepted=not reasons, reasons=reasons)
+    row = min(measured, key=lambda row: (len(rejections(row, s)), row["kid"]))
+    return Selected(row, judgement(row, s))
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:
@@ -77,8 +101,7 @@ def export_best(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Selected]:
             {
                 "sweep": plan.experiment.sweep,
                 "trial": folder.path.name,
-                "accepted": selected.accepted,
-                "reasons": selected.reasons,
+                **selected.judgement,
                 "trials": sum(row["class"] == label for row in rows),
             },
         )

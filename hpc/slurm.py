@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from hpc.config import Experiment
+from hpc.environment import for_jobs
 from hpc.profiles import ProfileSettings
 from skin_gan.errors import SkinGanError
 
@@ -37,7 +38,7 @@ class Queued:
     left: str  # until its time limit
     restarts: int
     nodes: str
-    name: str  # SWEEP-STAGE, or the profile's own
+    name: str  # STAGE-SWEEP, or the profile's own
     comment: str  # the folder of its sweep, or the profile's own; a site may remove it
 
     def of(self, run: Path) -> bool:
@@ -45,22 +46,29 @@ class Queued:
         if self.comment.startswith("/"):  # hosts may mount the results in different places
             there = Path(self.comment)
             return there.parts[-2:] == run.parts[-2:] or there.resolve() == run.resolve()
-        return self.comment not in ("", "(null)", "N/A") or self.name.startswith(f"{run.parent.name}-")
+        sweep = run.parent.name
+        named = self.name.endswith(f"-{sweep}") or self.name.startswith(f"{sweep}-")  # an earlier version's
+        return self.comment not in ("", "(null)", "N/A") or named
 
 
+# What a user's shell may choose for all jobs, who pays and where they run, and the profile's words for it.
+CHOSEN = {
+    "SBATCH_ACCOUNT": "account", "SBATCH_PARTITION": "partition", "SBATCH_QOS": "qos",
+    "SBATCH_RESERVATION": "reservation", "SBATCH_CONSTRAINT": "constraint",
+}  # fmt: skip
 _conf = ""  # what `use` has set
 
 
 def use(p: ProfileSettings) -> None:
     """Let Slurm's commands find the profile's cluster; what the user has set comes first.
 
-    SkinGanError if it is not there.
+    Unreachable if it is not there.
     """
     global _conf
     if os.environ.get(CONF, "") != _conf:
         return
     if p.conf and not Path(p.conf).exists():
-        raise SkinGanError(
+        raise Unreachable(
             f"there is no {p.conf}: start the Slurm that the profile means (the testbed: slurm/testbed up)"
         )
     _conf = p.conf
@@ -70,10 +78,21 @@ def use(p: ProfileSettings) -> None:
         os.environ.pop(CONF, None)
 
 
+def adopt(p: ProfileSettings) -> None:
+    """Take from the shell what the profile leaves open; sbatch itself would let the shell win over it.
+
+    Other SBATCH_ variables are not heeded: profile.extra sets any option of sbatch.
+    """
+    for variable, name in CHOSEN.items():
+        setattr(p, name, getattr(p, name) or os.environ.get(variable, ""))
+
+
 def client(*words: str) -> str:
     """What one of Slurm's commands prints. Raises Unreachable if there is none, or it does not answer."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT)
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=TIMEOUT, env=for_jobs(os.environ)
+        )
     except FileNotFoundError as e:
         raise Unreachable(f"there is no {words[0]} here: run this where Slurm's commands are") from e
     except subprocess.TimeoutExpired as e:

@@ -1,11 +1,15 @@
-"""The search space: which settings, drawn how. Trial i of a class depends on (seed, class, i) alone. Pure."""
+"""The search space: which settings, drawn how. Trial i of a class depends on (seed, class, i) alone. Pure.
+
+A leaf is {choice: [...]}, in which a value that stands twice is drawn twice as often, {uniform: [low, high]}
+or {loguniform: [low, high]}. Ranges of a setting that is a whole number draw whole numbers, low and high too.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -13,29 +17,21 @@ from skin_gan.config import TrialSettings, check
 from skin_gan.errors import SkinGanError
 
 Path = tuple[str, str]
-
-
-def _loguniform(rng: random.Random, low: float, high: float) -> float:
-    # Four significant digits: names and tables stay readable, and no search needs more.
-    return float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.4g}")
-
-
-def _uniform(rng: random.Random, low: float, high: float) -> float:
-    return float(f"{rng.uniform(low, high):.4g}")
-
-
-DISTRIBUTIONS: dict[str, Callable[..., Any]] = {
-    "loguniform": _loguniform,
-    "uniform": _uniform,
-    "choice": lambda rng, *options: rng.choice(options),
+# Settings that all trials of a sweep share.
+UNSEARCHABLE = {
+    ("model", "size"): "trials are compared at one size: launch a sweep for each, by trial.model.size=64",
 }
+
+
+DISTRIBUTIONS = ("loguniform", "uniform", "choice")
+EVERY = 256  # whole numbers of a range, from its lower end on, that are checked one by one
 
 
 def leaves(tree: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
     """Each ((group, setting), leaf) of a tree like TrialSettings', in the order of the file."""
     for group, settings in tree.items():
         if not isinstance(settings, dict):
-            raise SkinGanError(f"{group}: expected a group of settings, came {settings!r}")
+            raise SkinGanError(f"{group}: expected a group of settings, got {settings!r}")
         for name, leaf in settings.items():
             yield (group, name), leaf
 
@@ -46,32 +42,65 @@ def searched(space: dict[str, Any]) -> list[str]:
 
 
 def check_space(space: dict[str, Any], base: TrialSettings) -> None:
-    """Raise one SkinGanError if a leaf names no setting, is no distribution, or draws an invalid value."""
+    """Raise one SkinGanError if a leaf names no setting, is no distribution, or may draw an invalid value."""
     for path, leaf in leaves(space):
         name = "search.space." + ".".join(path)
-        _type_of(path, name)
-        for value in _extremes(name, leaf):
+        kind = _type_of(path, name)
+        if path in UNSEARCHABLE:
+            raise SkinGanError(f"{name}: {UNSEARCHABLE[path]}")
+        _check_leaf(name, leaf, kind)
+        for value in drawn(leaf, kind):
             try:
                 check(with_values(base, {path: value}))
             except SkinGanError as e:
                 raise SkinGanError(f"{name}: {e}") from e
 
 
-def _extremes(name: str, leaf: Any) -> list[Any]:
-    """Values that stand for all that a distribution draws; SkinGanError if it is none."""
+def _check_leaf(name: str, leaf: Any, kind: Any) -> None:
+    """SkinGanError if a leaf is no distribution of values of the type."""
     if not isinstance(leaf, dict) or len(leaf) != 1 or next(iter(leaf)) not in DISTRIBUTIONS:
         raise SkinGanError(
             f"{name}: expected one of {', '.join(DISTRIBUTIONS)}, such as {{loguniform: [1e-5, 1e-3]}}; "
-            f"came {leaf!r}"
+            f"got {leaf!r}"
         )
-    kind, values = next(iter(leaf.items()))
-    if kind == "choice":
+    what, values = next(iter(leaf.items()))
+    if what == "choice":
         if not isinstance(values, list) or not values:
-            raise SkinGanError(f"{name}: choice expects a list of values, came {values!r}")
-    elif not _is_range(values, positive=kind == "loguniform"):
-        least = "above 0 " if kind == "loguniform" else ""
-        raise SkinGanError(f"{name}: {kind} expects [low, high] {least}with low < high, came {values!r}")
-    return values
+            raise SkinGanError(f"{name}: choice expects a list of values, got {values!r}")
+    elif kind not in (int, float):
+        raise SkinGanError(f"{name}: {what} draws numbers, expected one of {', '.join(kind.__args__)} by "
+                           "choice, such as {choice: [" + ", ".join(kind.__args__[:2]) + "]}")  # fmt: skip
+    elif not _is_range(values, positive=what == "loguniform"):
+        least = "above 0 " if what == "loguniform" else ""
+        raise SkinGanError(f"{name}: {what} expects [low, high] {least}with low < high, got {values!r}")
+    elif kind is int and any(v != int(v) for v in values):
+        raise SkinGanError(f"{name}: {what} of a whole number expects whole bounds, got {values!r}")
+
+
+def drawn(leaf: dict[str, Any], kind: Any) -> list[Any]:
+    """Values that stand for all that the leaf, a valid one, draws for a setting of the type.
+
+    All options of a choice; the bounds of a range, and of whole numbers the first `EVERY` too, among which
+    each remainder that matters occurs.
+    """
+    what, values = next(iter(leaf.items()))
+    if what == "choice" or kind is not int:
+        return list(values)
+    low, high = map(int, values)
+    return [*range(low, min(high, low + EVERY)), high]
+
+
+def domain(leaf: dict[str, Any], kind: Any) -> list[Any] | tuple[float, float]:
+    """What a setting of the type is drawn from: its different values, or (low, high) of a range."""
+    what, values = next(iter(leaf.items()))
+    if what == "choice":
+        return list(dict.fromkeys(kind(v) if kind in (int, float) else v for v in values))
+    return (float(values[0]), float(values[1]))
+
+
+def domains(space: dict[str, Any]) -> dict[str, list[Any] | tuple[float, float]]:
+    """The domain of each searched setting by its dotted name."""
+    return {".".join(path): domain(leaf, _type_of(path, ".".join(path))) for path, leaf in leaves(space)}
 
 
 def _is_range(values: Any, positive: bool) -> bool:
@@ -80,18 +109,43 @@ def _is_range(values: Any, positive: bool) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def draw(space: dict[str, Any], base: TrialSettings, seed: int, label: str, index: int) -> TrialSettings:
     """The settings of trial `index` of class `label`: `base` with each searched setting drawn anew."""
     values: dict[Path, Any] = {}
     for path, leaf in leaves(space):
-        kind, arguments = next(iter(leaf.items()))
         # One stream per setting: adding a setting to the space does not change what the others draw.
         rng = random.Random(f"{seed}/{label}/{index}/{'.'.join(path)}")
-        values[path] = DISTRIBUTIONS[kind](rng, *arguments)
+        values[path] = _draw(rng, leaf, _type_of(path, ".".join(path)))
     return with_values(base, values)
+
+
+def _draw(rng: random.Random, leaf: dict[str, Any], kind: Any) -> Any:
+    what, values = next(iter(leaf.items()))
+    if what == "choice":
+        return rng.choice(values)
+    low, high = values
+    if kind is int and what == "uniform":
+        return rng.randint(int(low), int(high))
+    if kind is int:  # n gets the share that lies between n and n + 1
+        return min(max(int(math.exp(rng.uniform(math.log(low), math.log(high + 1)))), int(low)), int(high))
+    if what == "uniform":
+        return _rounded(rng.uniform(low, high), low, high)
+    return _rounded(math.exp(rng.uniform(math.log(low), math.log(high))), low, high)
+
+
+def _rounded(value: float, low: float, high: float) -> float:
+    """The value at four significant digits, or as many more as keep it in the range.
+
+    With four, names and tables stay readable, and no search needs more.
+    """
+    value = min(max(value, low), high)  # of a logarithm's own rounding
+    return next(x for x in (float(f"{value:.{n}g}") for n in range(4, 18)) if low <= x <= high)
 
 
 def with_values(base: TrialSettings, values: dict[Path, Any]) -> TrialSettings:

@@ -25,7 +25,9 @@ def stage_data(plan: Plan) -> dict[str, str]:
     store = resolve(e.data, [size], Path(e.results))
     # Of each user one: what another has made there can be read, but neither locked nor trusted.
     copy = scratch / f"skin-gan-{os.getuid()}-{store.fingerprint[:12]}-{size}"
-    with lock(copy.with_suffix(".lock"), wait=float("inf")):  # two jobs of one node come here at once
+    with lock(
+        copy.with_suffix(".lock"), wait=float("inf"), what="this node's copy of the data"
+    ):  # two jobs of one node come here at once
         if not copy.exists():
             _copy_store(store, size, copy)
     return {STORE: str(copy)}

@@ -8,8 +8,7 @@ from pathlib import Path
 # found by their full names only.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from hpc.cli import run_command
-from hpc.monitor import status
+from hpc import start
 
 if __name__ == "__main__":
-    sys.exit(run_command(status))
+    sys.exit(start("hpc.monitor", "status"))

@@ -8,8 +8,7 @@ from pathlib import Path
 # found by their full names only.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from hpc.cli import run_command  # noqa: E402
-from hpc.steering import steer  # noqa: E402
+from hpc import start  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(run_command(steer))
+    sys.exit(start("hpc.steering", "steer"))

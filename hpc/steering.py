@@ -10,12 +10,13 @@ from rich.console import Console
 
 from hpc import slurm, submissions
 from hpc.cli import attach, carry_out, make_console
-from hpc.jobstates import JobState, job_states, tail
+from hpc.jobstates import JobState, job_states
+from hpc.logs import tail
 from hpc.plan import SEARCH, STAGES, Plan, class_of, reopen
 from hpc.progress import Snapshot, snapshot
 from hpc.provenance import freeze
 from skin_gan.errors import SkinGanError
-from skin_gan.run import DIVERGED, FAILED, RunFolder
+from skin_gan.run import DIVERGED, FAILED, RunFolder, locked
 
 MANY = 40  # jobs: of more only the number is told
 ACTIONS: dict[str, tuple[str, Callable[[Iterable[str]], None]]] = {
@@ -40,7 +41,10 @@ def steer(arguments: list[str]) -> int:
         return retry(console, run, options.labels, options.stage)
     plan = reopen(run)
     if plan.experiment.profile.kind != "slurm" and not submissions.every(run):
-        raise SkinGanError("this sweep runs on this machine: press Ctrl-C where it was launched")
+        if locked(run.path / "launch.lock"):
+            raise SkinGanError("this sweep runs on this machine: press Ctrl-C where it was launched")
+        console.print(f"nothing to {options.action}: no launch of this sweep is running on this machine")
+        return 0
     wanted = chooser(plan, options.labels, options.stage, shared=not options.labels)
     return act(console, plan, wanted, options.action)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from hpc.plan import Plan, reopen
-from skin_gan.run import COMPLETED, DIVERGED, FAILED, RunFolder
+from skin_gan.errors import cause
+from skin_gan.run import COMPLETED, DIVERGED, FAILED, RunFolder, waiting
 
 # A metric that cannot be computed ranks last and stops its trial.
 WORST = float("inf")
@@ -75,6 +76,7 @@ class Runner:
         rungs = self.plan.experiment.search.rungs
         kimg = rungs[self.rung]
         self.rung += 1
+        named = waiting.set(lambda what: self.folder.update(waiting=what))
         try:
             judge = self.judge if self.session.main else lambda _: {}
             row = self.session.advance(kimg, judge, target=rungs[-1])
@@ -82,7 +84,9 @@ class Runner:
             return self.end(DIVERGED, str(e), kimg)
         except Exception as e:  # recorded with its trace; the other trials go on
             traceback.print_exc()
-            return self.end(FAILED, f"{type(e).__name__}: {e}", kimg)
+            return self.end(FAILED, cause(e), kimg)
+        finally:
+            waiting.reset(named)
         if row["kid"] is None:
             return self.end(DIVERGED, row["note"], kimg)
         if kimg >= rungs[-1]:

@@ -6,12 +6,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from hpc.ablation import arm_tasks, combined_tasks, sample_tasks
+from hpc.ablation import arm_tasks, combined_tasks, needs_all_features, sample_tasks
 from hpc.config import Experiment
 from hpc.final import train_final
 from hpc.plan import ABLATE, COMBINE, FINAL, FOLDS, GENERATE, PREPARE, REPORT, SELECT, Plan
 from hpc.preflight import preflight
-from hpc.space import leaves
+from hpc.space import domains
 from skin_gan.errors import SkinGanError
 
 # Metrics of trials and of classifier runs in TensorBoard's table, which shows the first five.
@@ -36,16 +36,15 @@ def prepare(plan: Plan, label: str, tell: Callable[..., None]) -> None:
     torch.set_num_threads(1)
     name_columns(plan.run.path, *columns(plan.experiment))
     Inputs(plan).warm(lambda done, total: tell(done=done, total=total))
-    tell(classes=plan.experiment.classes)
+    tell(features=["all"] if needs_all_features(plan.experiment.ablate) else plan.experiment.classes)
 
 
-def columns(e: Experiment) -> tuple[dict[str, list[Any]], list[str]]:
+def columns(e: Experiment) -> tuple[dict[str, list[Any] | tuple[float, float]], list[str]]:
     """Of TensorBoard's table: the searched settings and what each is drawn from, and the metrics' tags.
 
     Where classifiers are trained, also what tells their runs apart, and their metrics.
     """
-    searched = {".".join(path): next(iter(d.values())) for path, d in leaves(e.search.space)}
-    settings: dict[str, list[Any]] = {"label": e.classes, **searched}
+    settings: dict[str, list[Any] | tuple[float, float]] = {"label": e.classes, **domains(e.search.space)}
     if not e.ablate.classifiers:
         return settings, [tag for tag in METRICS if tag.startswith("metrics/")]
     return settings | {name: [] for name in ("classifier", "arm", "split", "seed")}, list(METRICS)

@@ -33,6 +33,9 @@ STATUS = {
 }
 
 
+Domain = list[Any] | tuple[float, float]  # values of a setting, or the ends of a range
+
+
 class Board:
     """Writes one trial's events. `close` it; `flush` before what must not be lost to a kill."""
 
@@ -118,11 +121,11 @@ def write_run(
         raise unwritable(folder, e) from e
 
 
-def name_columns(folder: Path, settings: Mapping[str, Sequence[Any]], metrics: Sequence[str]) -> None:
+def name_columns(folder: Path, settings: Mapping[str, Domain], metrics: Sequence[str]) -> None:
     """Name the columns of the HParams table of all trials below `folder`, the most telling first.
 
-    `settings` maps each searched setting to its values, to the (low, high) of a range of floats, or to
-    nothing where they are not known beforehand; `metrics` are tags. Without this TensorBoard shows every
+    `settings` maps each searched setting to the list of its values, empty where they are not known
+    beforehand, or to the (low, high) of a range; `metrics` are tags. Without this TensorBoard shows every
     setting in the order in which it finds them.
     """
     columns = [summary_v2.HParam(name, _domain(values)) for name, values in settings.items()]
@@ -135,12 +138,15 @@ def name_columns(folder: Path, settings: Mapping[str, Sequence[Any]], metrics: S
     writer.close()
 
 
-def _domain(values: Sequence[Any]) -> summary_v2.Domain | None:
+def _domain(values: Domain) -> summary_v2.Domain | None:
+    if isinstance(values, tuple):
+        return summary_v2.RealInterval(*map(float, values))
     if not values:
         return None
-    if all(isinstance(v, float) for v in values) and len(values) == 2:
-        return summary_v2.RealInterval(values[0], values[1])
-    return summary_v2.Discrete(sorted(set(values)))
+    # TensorBoard takes values of one type.
+    numbers = all(isinstance(v, int | float) for v in values)
+    kind = str if not numbers else float if any(isinstance(v, float) for v in values) else int
+    return summary_v2.Discrete(sorted({kind(v) for v in values}))
 
 
 def session_end(status: int) -> Summary:

@@ -6,64 +6,106 @@ trains, how often it is evaluated and where it runs are not part of that, so tha
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from skin_gan.errors import SkinGanError
+from skin_gan.identity import differing, identity
+from skin_gan.ranges import check_ranges, setting
 from skin_gan.run import content_hash
+from skin_gan.variants import AUGMENTATIONS, FAMILIES, LOSSES, names
 
-# Part of every trial's identity: raise it when the same settings would no longer give the same result.
-SCHEMA = 1
+# Part of every trial's identity. Raise it when the same settings would no longer give the same result, or
+# when a default changes. 1 hashed every field, so that a new one changed all identities: see `formerly`.
+SCHEMA = 2
+
+
+if TYPE_CHECKING:
+    Family = str
+    Loss = str
+    Augmentation = str
+else:  # the names of the files there are: a new one is a choice by being there
+    Family, Loss, Augmentation = (Literal[names(folder)] for folder in (FAMILIES, LOSSES, AUGMENTATIONS))
 
 
 @dataclass
 class ModelSettings:
-    """The networks. Presets with their sources are in `skin_gan.presets`."""
+    """The networks. Presets with their sources are in `skin_gan/presets`."""
 
-    family: Literal["dcgan", "aegan"] = "aegan"
-    size: int = 32  # height and width of an image in pixels: a power of two
-    latent: int = 16  # dimensions of z
-    base: int = 64  # channels at half the image's size (ngf = ndf); doubled at each halving, up to 8 times
-    upsampling: Literal["transposed", "nearest", "bilinear", "pixelshuffle"] = "nearest"
-    norm: Literal["batch", "layer", "group", "none"] = "batch"  # generator and encoder
-    d_norm: Literal["batch", "layer", "group", "spectral", "none"] = "batch"  # discriminators
+    family: Family = setting("aegan", "model family: a file in skin_gan/families")
+    size: int = setting(32, "height and width of an image", unit="pixels", among=(16, 32, 64, 128, 256))
+    latent: int = setting(16, "dimensions of z", least=1)
+    base: int = setting(
+        64, "channels at half the image's size (ngf = ndf); doubled at each halving, up to 8 times",
+        multiple=4, least=4,
+    )  # fmt: skip
+    upsampling: Literal["transposed", "nearest", "bilinear", "pixelshuffle"] = setting(
+        "nearest", "how the generator doubles its resolution"
+    )
+    norm: Literal["batch", "layer", "group", "none"] = setting("batch", "of generator and encoder")
+    d_norm: Literal["batch", "layer", "group", "spectral", "none"] = setting("batch", "of discriminators")
 
 
 @dataclass
 class LossSettings:
-    """Targets and weights of the losses. The four weights are AEGAN's (Lazarou 2020)."""
+    """Adversarial loss, penalties on the discriminator, and the weights of AEGAN's terms (Lazarou 2020)."""
 
-    real_label: float = 1.0  # the discriminator's target for real images: 0.95 is one-sided smoothing
-    fake_label: float = 0.0  # its target for generated ones
-    zero_outputs: float = 0.0  # probability of zeroing each discriminator output (logit) while it trains
-    image: float = 1.0  # weight of |x - G(E(x))|
-    latent: float = 0.5  # weight of (z - E(G(z)))^2
-    adversarial_image: float = 0.005  # weight of fooling the image discriminator
-    adversarial_latent: float = 0.1  # weight of fooling the latent discriminator
-    input_noise: float = 0.0  # standard deviation of Gaussian noise on the image discriminator's input
+    name: Loss = setting("bce", "adversarial loss: a file in skin_gan/objectives/losses")
+    real_label: float = setting(
+        1.0, "bce: the discriminator's target for real images; 0.95 is one-sided smoothing", above=0.5, most=1
+    )
+    fake_label: float = setting(0.0, "bce: its target for generated ones", least=0, below=0.5)
+    zero_outputs: float = setting(
+        0.0, "probability of zeroing each discriminator output (logit) while it trains", least=0, below=1
+    )
+    # A penalty's weight has the name of its file in skin_gan/objectives/penalties.
+    r1: float = setting(0.0, "gamma of R1: half the squared gradient at real images; 0: off", least=0)
+    r2: float = setting(0.0, "gamma of R2: the same at generated ones; 0: off", least=0)
+    gp: float = setting(0.0, "weight of WGAN-GP's gradient penalty, 10 in its paper; 0: off", least=0)
+    lecam: float = setting(0.0, "weight of LeCam regularisation; 0: off", least=0)
+    lazy: int = setting(
+        1,
+        "penalties on gradients at every n-th discriminator update only, n times as strong",
+        least=1,
+        most=64,
+    )
+    image: float = setting(1.0, "aegan: weight of |x - G(E(x))|", least=0)
+    latent: float = setting(0.5, "aegan: weight of (z - E(G(z)))^2", least=0)
+    adversarial_image: float = setting(0.005, "aegan: weight of fooling the image discriminator", least=0)
+    adversarial_latent: float = setting(0.1, "aegan: weight of fooling the latent discriminator", least=0)
+    input_noise: float = setting(
+        0.0, "standard deviation of Gaussian noise on the image discriminator's input", least=0
+    )
 
 
 @dataclass
 class OptimSettings:
-    name: Literal["adam", "sgd"] = "adam"
-    lr_g: float = 2e-4  # generator (and encoder)
-    lr_d: float = 2e-4  # discriminators
-    beta1: float = 0.5  # for SGD: its momentum
-    beta2: float = 0.999  # unused by SGD
-    d_steps: int = 1  # discriminator updates for each generator update
-    clip: float = 0.0  # largest gradient norm; 0 does not clip
+    name: Literal["adam", "sgd"] = setting("adam", "optimiser")
+    lr_g: float = setting(2e-4, "learning rate of generator and encoder", above=0, below=1)
+    lr_d: float = setting(2e-4, "learning rate of discriminators", above=0, below=1)
+    beta1: float = setting(0.5, "Adam's; of SGD its momentum", least=0, below=1)
+    beta2: float = setting(0.999, "Adam's; SGD has none", least=0, below=1)
+    d_steps: int = setting(1, "discriminator updates for each generator update", least=1, most=16)
+    clip: float = setting(0.0, "largest gradient norm; 0 does not clip", least=0)
 
 
 @dataclass
 class TrainSettings:
-    batch: int = 64  # images over all processes, per discriminator update
-    precision: Literal["fp32", "bf16"] = "fp32"  # bf16 is faster on GPUs and on CPUs with AMX only
-    ema_kimg: float = 20.0  # half-life of the generator's moving average; 0 turns it off
-    # none; dihedral: flips and quarter turns of real images (a lesion has no up);
-    # diffaugment: those, and translation and cutout of real and generated alike (Zhao 2020)
-    augment: Literal["none", "dihedral", "diffaugment"] = "none"
+    batch: int = setting(
+        64, "images over all processes, per discriminator update", unit="images", least=2, most=4096
+    )
+    precision: Literal["fp32", "bf16"] = setting(
+        "fp32", "arithmetic; bf16 is faster on GPUs, and on CPUs that have instructions for it"
+    )
+    ema_kimg: float = setting(
+        20.0, "half-life of the generator's moving average; 0 turns it off", unit="kimg", least=0
+    )
+    augment: Augmentation = setting(
+        "none",
+        "none; dihedral: flips and quarter turns of real images (a lesion has no up); diffaugment: those, "
+        "and translation and cutout of real and generated alike (Zhao 2020)",
+    )
 
 
 @dataclass
@@ -80,19 +122,25 @@ class TrialSettings:
 class EvalSettings:
     """How a generator is measured. Not part of a trial's identity; recorded beside every number."""
 
-    images: int = 256  # generated images per evaluation
-    every_kimg: float = 0.0  # evaluate also at multiples of this between rungs; 0: at rungs only
-    grid: int = 64  # images in a sample grid
+    images: int = setting(256, "generated images per evaluation", unit="images", least=16)
+    every_kimg: float = setting(
+        0.0, "evaluate also at multiples of this between rungs; 0: at rungs only", unit="kimg", least=0
+    )
+    grid: int = setting(64, "images in a sample grid", unit="images", least=1)
 
 
 @dataclass
 class Operations:
     """How a trial is carried out: never changes its result, so never part of its identity."""
 
-    device: str = "auto"  # auto, cpu, cuda
-    threads: int = 1  # CPU threads per process
-    checkpoint_seconds: float = 60.0  # at most this much work is lost to a kill
-    log_kimg: float = 0.5  # scalars to TensorBoard and progress to disk this often
+    device: str = setting("auto", "auto, cpu or cuda")
+    threads: int = setting(1, "CPU threads per process", least=1)
+    checkpoint_seconds: float = setting(
+        60.0, "at most this much work is lost to a kill", unit="seconds", least=0
+    )
+    log_kimg: float = setting(
+        0.5, "scalars to TensorBoard this often, and with each checkpoint", unit="kimg", above=0
+    )
 
 
 @dataclass
@@ -106,10 +154,33 @@ class TrialSpec:
     data: str  # fingerprint of the store
     settings: TrialSettings
 
+    schema: int = SCHEMA  # that of its identity: a trial keeps the one it was begun with
+
     @property
     def id(self) -> str:
         """Hash of everything that determines the result."""
-        return content_hash({"schema": SCHEMA, **asdict(self)})
+        if self.schema == SCHEMA:
+            return identity(SCHEMA, self)
+        return content_hash({**asdict(self), "settings": formerly(self.settings)})
+
+
+# The settings that there were when identities hashed every one of them.
+FORMER = {
+    "model": ("family", "size", "latent", "base", "upsampling", "norm", "d_norm"),
+    "loss": ("real_label", "fake_label", "zero_outputs", "image", "latent", "adversarial_image",
+             "adversarial_latent", "input_noise"),
+    "optim": ("name", "lr_g", "lr_d", "beta1", "beta2", "d_steps", "clip"),
+    "train": ("batch", "precision", "ema_kimg", "augment"),
+}  # fmt: skip
+
+
+def formerly(settings: TrialSettings) -> dict[str, Any]:
+    """What schema 1 hashed of the settings. It knew no others: those are added where they were chosen."""
+    chosen = differing(settings)
+    return {
+        group: {name: getattr(getattr(settings, group), name) for name in names} | chosen.get(group, {})
+        for group, names in FORMER.items()
+    }
 
 
 def spec_from(values: Mapping[str, Any]) -> TrialSpec:
@@ -122,38 +193,19 @@ def spec_from(values: Mapping[str, Any]) -> TrialSpec:
             optim=OptimSettings(**groups["optim"]),
             train=TrainSettings(**groups["train"]),
         )
-        own = {f.name: values[f.name] for f in fields(TrialSpec) if f.name != "settings"}
-        return TrialSpec(**own, settings=check(settings))
+        own = {name: values[name] for name in ("label", "index", "seed", "fold", "data")}
+        schema = values.get("schema", 1)
     except (KeyError, TypeError) as e:
         raise SkinGanError(f"trial.yaml was written by another version ({e}): search again") from e
+    if schema not in (1, SCHEMA):
+        raise SkinGanError(
+            f"trial.yaml has settings of schema {schema}, which this version does not know: expected 1 or "
+            f"{SCHEMA}; use the version that wrote it, or search again"
+        )
+    return TrialSpec(**own, settings=check(settings), schema=schema)
 
 
 def check(s: TrialSettings) -> TrialSettings:
     """Return `s` if its values are in range, else raise one error that names each that is not."""
-    bad: list[str] = []
-
-    def need(ok: bool, key: str, value: object, expected: str) -> None:
-        if not ok:
-            bad.append(f"{key}={value}: expected {expected}")
-
-    m, lo, o, t = s.model, s.loss, s.optim, s.train
-    need(m.size in (16, 32, 64, 128, 256), "model.size", m.size, "16, 32, 64, 128 or 256")
-    need(m.latent >= 1, "model.latent", m.latent, "at least 1")
-    need(m.base >= 4 and m.base % 4 == 0, "model.base", m.base, "a multiple of 4, at least 4")
-    need(0.5 < lo.real_label <= 1, "loss.real_label", lo.real_label, "above 0.5, at most 1")
-    need(0 <= lo.fake_label < 0.5, "loss.fake_label", lo.fake_label, "at least 0, below 0.5")
-    need(0 <= lo.zero_outputs < 1, "loss.zero_outputs", lo.zero_outputs, "a probability below 1")
-    for name in ("image", "latent", "adversarial_image", "adversarial_latent", "input_noise"):
-        value = getattr(lo, name)
-        need(value >= 0 and math.isfinite(value), f"loss.{name}", value, "a finite number, at least 0")
-    for name in ("lr_g", "lr_d"):
-        need(0 < getattr(o, name) < 1, f"optim.{name}", getattr(o, name), "above 0, below 1")
-    for name in ("beta1", "beta2"):
-        need(0 <= getattr(o, name) < 1, f"optim.{name}", getattr(o, name), "at least 0, below 1")
-    need(1 <= o.d_steps <= 16, "optim.d_steps", o.d_steps, "1 to 16")
-    need(o.clip >= 0, "optim.clip", o.clip, "at least 0")
-    need(2 <= t.batch <= 4096, "train.batch", t.batch, "2 to 4096")
-    need(t.ema_kimg >= 0, "train.ema_kimg", t.ema_kimg, "at least 0")
-    if bad:
-        raise SkinGanError("settings out of range: " + "; ".join(bad))
+    check_ranges(s)
     return s

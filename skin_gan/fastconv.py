@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from skin_gan import patches, winograd
@@ -93,46 +92,71 @@ def _rows(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(1)
 
 
+# Three functions, linear in each argument, whose gradients are the other two: so all derivatives exist.
+# A first derivative uses again what was split; one that is derived itself (create_graph) needs the inputs.
+
+
 class _Down(torch.autograd.Function):
-    """Convolution of x [N,C,H,W] with weight [O,C,4,4], stride 2, padding 1, by the products of `method`."""
+    """y: convolution of x [N,C,H,W] with weight [O,C,4,4], stride 2, padding 1, by products of `method`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, method: ModuleType) -> Tensor:
         ctx.method, ctx.size = method, (x.shape[0], *x.shape[2:])
         high, filters = method.split_high(x), method.split_weight(weight)
-        ctx.save_for_backward(high, filters)
+        ctx.save_for_backward(x, weight, high, filters)
         return method.merge_low(high @ filters.mT, *ctx.size)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        high, filters = ctx.saved_tensors
-        low = ctx.method.split_low(grad)
+        x, weight, high, filters = ctx.saved_tensors
         need_x, need_weight, _ = ctx.needs_input_grad
+        if torch.is_grad_enabled():
+            grad_x = _Up.apply(grad, weight, ctx.method) if need_x else None
+            return grad_x, _Weight.apply(x, grad, ctx.method) if need_weight else None, None
+        low = ctx.method.split_low(grad)
         grad_x = ctx.method.merge_high(low @ filters, *ctx.size) if need_x else None
         grad_weight = ctx.method.merge_weight(low.mT @ high) if need_weight else None
         return grad_x, grad_weight, None
 
 
 class _Up(torch.autograd.Function):
-    """The transpose of `_Down` in x: [N,O,H/2,W/2] with weight [O,C,4,4] -> [N,C,H,W]."""
+    """x: the transpose of `_Down`, of y [N,O,H/2,W/2] with weight [O,C,4,4] -> [N,C,H,W]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, method: ModuleType) -> Tensor:
-        ctx.method, ctx.size = method, (x.shape[0], 2 * x.shape[2], 2 * x.shape[3])
-        low, filters = method.split_low(x), method.split_weight(weight)
-        ctx.save_for_backward(low, filters)
+    def forward(ctx: Any, y: Tensor, weight: Tensor, method: ModuleType) -> Tensor:
+        ctx.method, ctx.size = method, (y.shape[0], 2 * y.shape[2], 2 * y.shape[3])
+        low, filters = method.split_low(y), method.split_weight(weight)
+        ctx.save_for_backward(y, weight, low, filters)
         return method.merge_high(low @ filters, *ctx.size)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        low, filters = ctx.saved_tensors
+        y, weight, low, filters = ctx.saved_tensors
+        need_y, need_weight, _ = ctx.needs_input_grad
+        if torch.is_grad_enabled():
+            grad_y = _Down.apply(grad, weight, ctx.method) if need_y else None
+            return grad_y, _Weight.apply(grad, y, ctx.method) if need_weight else None, None
         high = ctx.method.split_high(grad)
-        need_x, need_weight, _ = ctx.needs_input_grad
-        grad_x = ctx.method.merge_low(high @ filters.mT, *ctx.size) if need_x else None
+        grad_y = ctx.method.merge_low(high @ filters.mT, *ctx.size) if need_y else None
         grad_weight = ctx.method.merge_weight(low.mT @ high) if need_weight else None
-        return grad_x, grad_weight, None
+        return grad_y, grad_weight, None
+
+
+class _Weight(torch.autograd.Function):
+    """weight: the gradient of `_Down` to it, of x [N,C,H,W] and the gradient y [N,O,H/2,W/2]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, method: ModuleType) -> Tensor:
+        ctx.method = method
+        ctx.save_for_backward(x, y)
+        return method.merge_weight(method.split_low(y).mT @ method.split_high(x))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, y = ctx.saved_tensors
+        need_x, need_y, _ = ctx.needs_input_grad
+        grad_x = _Up.apply(y, grad, ctx.method) if need_x else None
+        return grad_x, _Down.apply(x, grad, ctx.method) if need_y else None, None
 
 
 def keep_memory() -> None:

@@ -86,7 +86,7 @@ def _images(
     from rich.console import Console
     from rich.progress import track
 
-    from skin_gan.steps import sample
+    from skin_gan.families.steps import sample
 
     batches = range(-(-count // BATCH))
     console = Console(stderr=True, quiet=not progress)

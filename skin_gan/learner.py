@@ -8,6 +8,7 @@ own share, and the first one's running statistics are kept; on GPUs statistics a
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -15,14 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skin_gan.config import TrialSpec
 from skin_gan.ema import Ema
 from skin_gan.errors import SkinGanError
-from skin_gan.models import build
-from skin_gan.steps import STEPS, Rng, make_optimiser
+from skin_gan.families import build, step_of
+from skin_gan.families.steps import Context, make_optimiser
+from skin_gan.rng import Rng
 
 
 def stream_seed(seed: int, purpose: str) -> int:
@@ -64,20 +67,30 @@ class Learner:
         self.ema = Ema(nets["generator"], 1000 * s.train.ema_kimg)
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             nets = nn.SyncBatchNorm.convert_sync_batchnorm(nets)
-        makers = [p for name in ("generator", "encoder") if name in nets for p in nets[name].parameters()]
         judges = [p for name in nets if "discriminator" in name for p in nets[name].parameters()]
-        self.opt_g = accelerator.prepare(make_optimiser(makers, s.optim, s.optim.lr_g))
-        self.opt_d = accelerator.prepare(make_optimiser(judges, s.optim, s.optim.lr_d))
+        makers = [p for name in nets if "discriminator" not in name for p in nets[name].parameters()]
         self.plain = dict(nets.items())
-        self.nets: Mapping[str, nn.Module] = {name: accelerator.prepare(net) for name, net in nets.items()}
         self.sampler = Sampler(images, s.train.batch, stream_seed(spec.seed, "images"), accelerator)
-        self.rng = Rng(
-            stream_seed(spec.seed, "noise"),
-            accelerator.process_index,
-            accelerator.num_processes,
-            accelerator.device,
+        self.update = step_of(s.model)
+        self.context = Context(
+            opt_g=accelerator.prepare(make_optimiser(makers, s.optim, s.optim.lr_g)),
+            opt_d=accelerator.prepare(make_optimiser(judges, s.optim, s.optim.lr_d)),
+            nets={name: accelerator.prepare(net) for name, net in nets.items()},
+            draw=self.sampler,
+            settings=s,
+            rng=Rng(
+                stream_seed(spec.seed, "noise"),
+                accelerator.process_index,
+                accelerator.num_processes,
+                accelerator.device,
+            ),
+            accelerator=accelerator,
         )
-        self.images = 0  # real images shown to the discriminator so far, over all processes
+
+    @property
+    def images(self) -> int:
+        """Real images shown to the discriminator so far, over all processes."""
+        return self.context.images
 
     @property
     def images_per_step(self) -> int:
@@ -85,11 +98,7 @@ class Learner:
 
     def step(self) -> dict[str, Tensor]:
         """One update of the discriminators and of the generator; the step's scalars, of this process."""
-        update = STEPS[self.settings.model.family]
-        scalars = update(
-            self.nets, self.opt_g, self.opt_d, self.sampler, self.settings, self.rng, self.accelerator
-        )
-        self.images += self.images_per_step
+        scalars = self.update(self.context)
         self.ema.update(self.plain["generator"], self.images_per_step, self.images)
         return scalars
 
@@ -100,22 +109,27 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and primitives only."""
+        c = self.context
         return {
-            "images": self.images,
+            "images": c.images,
             "nets": {name: net.state_dict() for name, net in self.plain.items()},
             "ema": self.ema.net.state_dict(),
-            "opt_g": self.opt_g.state_dict(),
-            "opt_d": self.opt_d.state_dict(),
-            "rng": self.rng.state_dict(),
+            "opt_g": c.opt_g.state_dict(),
+            "opt_d": c.opt_d.state_dict(),
+            "rng": c.rng.state_dict(),
             "sampler": self.sampler.generator.get_state(),
+            "step": c.state,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.images = state["images"]
+        c = self.context
+        c.images = state["images"]
         for name, net in self.plain.items():
             net.load_state_dict(state["nets"][name])
         self.ema.net.load_state_dict(state["ema"])
-        self.opt_g.load_state_dict(state["opt_g"])
-        self.opt_d.load_state_dict(state["opt_d"])
-        self.rng.load_state_dict(state["rng"])
+        c.opt_g.load_state_dict(state["opt_g"])
+        c.opt_d.load_state_dict(state["opt_d"])
+        c.rng.load_state_dict(state["rng"])
         self.sampler.generator.set_state(state["sampler"])
+        # Checkpoints of earlier versions have none: their steps kept nothing.
+        c.state = send_to_device(copy.deepcopy(state.get("step", {})), self.accelerator.device)

@@ -37,16 +37,16 @@ class Averages:
         self.first_bad = torch.minimum(self.first_bad, bad)
 
     def take(self, accelerator: Accelerator) -> tuple[dict[str, float], dict[str, int]]:
-        """The means over steps and processes, and at which step (from 1) each bad one first was; then clear.
+        """The sums over steps, means over processes, and at which step (from 1) each bad one first was.
 
-        Every process has to call it, and all get the same.
+        Then clear. Every process has to call it, and all get the same.
         """
         if self.count == 0:
             return {}, {}
-        both = torch.stack([self.sums / self.count, self.first_bad])[None]
-        means, first = accelerator.gather(both).unbind(1)
+        both = torch.stack([self.sums, self.first_bad])[None]
+        sums, first = accelerator.gather(both).unbind(1)
         bad = {n: int(k) for n, k in zip(self.names, first.amin(0).tolist(), strict=True) if k < NEVER}
-        result = dict(zip(self.names, means.mean(0).tolist(), strict=True))
+        result = dict(zip(self.names, sums.mean(0).tolist(), strict=True))
         self.clear()
         return result, bad
 
@@ -59,6 +59,38 @@ class Span:
     seconds: float = 0.0
     steps: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+
+
+class Clock:
+    """When a checkpoint is due, on which all processes of a training agree.
+
+    A single process looks at its clock at every step. Several ask one another about once a second: the answer
+    has to wait for the device.
+    """
+
+    def __init__(self, accelerator: Accelerator, seconds: float) -> None:
+        """`seconds`: the largest age of a checkpoint, but for the step that is under way."""
+        self.accelerator, self.seconds = accelerator, seconds
+        self.start()
+
+    def start(self) -> None:
+        """A checkpoint has been made, or training begins: by all processes after the same step."""
+        self.begin = self.asked = time.monotonic()
+        self.steps, self.pause = 0, 1  # since the processes asked one another; until they do so again
+
+    def due(self, at_once: bool = False) -> bool:
+        """Whether to save after this step; `at_once`: this process wants to, whatever the time."""
+        now = time.monotonic()
+        due = at_once or now - self.begin >= self.seconds
+        if self.accelerator.num_processes == 1:
+            return due
+        self.steps += 1
+        if self.steps < self.pause:
+            return False
+        mine = torch.tensor([[float(due), (now - self.asked) / self.steps]], device=self.accelerator.device)
+        anyone, pace = self.accelerator.gather(mine).amax(0).tolist()
+        self.asked, self.steps, self.pause = now, 0, max(1, int(1.0 / max(pace, 1e-3)))
+        return bool(anyone)
 
 
 class Meter:
@@ -81,15 +113,17 @@ class Meter:
     def read(self, images: int) -> tuple[dict[str, float], dict[str, int]]:
         """Means since the last reading or start; and of each that was not finite, after how many images."""
         steps, before = self.averages.count, self.images
-        means, bad = self.averages.take(self.accelerator)
+        sums, bad = self.averages.take(self.accelerator)
         elapsed = time.perf_counter() - self.mark
         if steps and not bad:
             self.span.steps += steps
-            for name, mean in means.items():
-                self.span.sums[name] = self.span.sums.get(name, 0.0) + steps * mean
+            # Float64 holds sums of float32 exactly, or nearly: it does not matter when they are read.
+            for name, total in sums.items():
+                self.span.sums[name] = self.span.sums.get(name, 0.0) + total
             self.seconds += elapsed
             self.speed = (images - before) / elapsed
         self.start(images)
+        means = {name: total / steps for name, total in sums.items()}
         return means, {name: before + step * self.images_per_step for name, step in bad.items()}
 
     def row(self, images: int) -> dict[str, float]:

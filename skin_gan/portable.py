@@ -105,7 +105,7 @@ def build_generator(model: dict[str, Any]) -> nn.Module:
     """An untrained generator in evaluation mode."""
     import torch
 
-    from skin_gan.models import build
+    from skin_gan.families import build
 
     try:
         settings = check(TrialSettings(model=ModelSettings(**model))).model

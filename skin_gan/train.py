@@ -6,7 +6,8 @@
     session.close()
 
 Any process may be killed at any moment. The next session goes on from the last checkpoint, and on one CPU it
-ends with the same weights, bit for bit, as if nothing had happened.
+ends with the same weights, bit for bit, as if nothing had happened. Asked to stop, a session makes
+a checkpoint first.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from skin_gan.config import EvalSettings, Operations, TrialSpec
 from skin_gan.data.store import ClassSplit
 from skin_gan.devices import make_accelerator
 from skin_gan.errors import SkinGanError
+from skin_gan.interruption import Interruption
 from skin_gan.learner import Learner
-from skin_gan.meter import Meter
+from skin_gan.meter import Clock, Meter
 from skin_gan.run import DIVERGED, RUNNING, TrialFolder, append_jsonl, lock, read_jsonl, write_atomic
 from skin_gan.showcase import Showcase
 
@@ -81,6 +83,7 @@ class Session:
             opening.callback(self.board.close)
         self.learner = Learner(self.spec, self.split.train.images, self.accelerator)
         self.meter = Meter(self.accelerator, self.learner.images_per_step)
+        self.clock = Clock(self.accelerator, self.ops.checkpoint_seconds)
         self.meter.start(self.learner.images)
         self.showcase = Showcase(self.spec, self.split, self.evaluation)
         if state:
@@ -92,7 +95,7 @@ class Session:
     def _claim(self, opening: ExitStack) -> None:
         if opening.enter_context(lock(self.folder.lock)) is None:
             raise SkinGanError(f"another process trains {self.folder.path}: wait until it ends, or stop it")
-        for leftover in self.folder.path.glob(".*.pt.*.tmp"):  # of a process that was killed while it saved
+        for leftover in self.folder.path.glob(".*.tmp"):  # of a process that was killed while it wrote
             leftover.unlink()
 
     def _describe(self, images: int) -> Board:
@@ -130,7 +133,11 @@ class Session:
         return row
 
     def train(self, until_kimg: float) -> None:
-        """To the first step at or beyond `until_kimg`, with a checkpoint there. Raises Diverged."""
+        """To the first step at or beyond `until_kimg`, with a checkpoint there. Raises Diverged.
+
+        Asked to stop by Ctrl-C, SIGTERM or Slurm's warning (SIGUSR2) it ends the step and makes a checkpoint
+        before the signal takes effect.
+        """
         self.target = max(self.target, until_kimg)
         self._train(images_at(until_kimg))
 
@@ -139,16 +146,19 @@ class Session:
         if learner.images >= until:
             return
         self.meter.start(learner.images)
-        self.saved = time.monotonic()
-        while learner.images < until:
-            self.meter.add(learner.step())
-            self.tell()
-            if learner.images % interval < learner.images_per_step:
-                self.log()
-                if time.monotonic() - self.saved >= self.ops.checkpoint_seconds:
+        self.clock.start()
+        with Interruption() as interruption:
+            while learner.images < until:
+                self.meter.add(learner.step())
+                self.tell()
+                due = self.clock.due(bool(interruption.noted))
+                if due or learner.images % interval < learner.images_per_step:
+                    self.log()
+                if due:
                     self.save()
-        self.log()
-        self.save()
+                    interruption.act()
+            self.log()
+            self.save()
 
     def log(self) -> None:
         """Average and record the steps since the last time. Raises Diverged if any number was not finite."""
@@ -169,7 +179,7 @@ class Session:
 
     def save(self) -> None:
         """Replace last.pt. To be called right after `log`, which has found all numbers finite."""
-        self.saved = time.monotonic()
+        self.clock.start()
         if self.board:
             self.board.flush()
         if self.main:

@@ -18,6 +18,7 @@ from skin_gan.run import RunFolder, write_json
 
 CLASSES = ("df", "mel", "nv")
 LESIONS = {"df": 60, "mel": 80, "nv": 120}  # in each fold, two photographs of every second one
+PHOTOGRAPHS = {"df": 30, "mel": 40, "nv": 60}  # that a classifier is trained on
 STRONGEST, COMBINED = "class_weights", "best+class_weights"
 # How much of each class an arm finds, 0..1: from 0.6 of the plain arm
 SKILL = {"real": 0.6, "class_weights": 0.7, "strong": 0.6, "best": 0.6, "shuffled": 0.45, COMBINED: 0.82}
@@ -48,8 +49,8 @@ def outcome(name: str, fold: int, seed: int, skill: float, unverified: Sequence[
     p[np.arange(len(y)), guess] = 0.8
     run = ArmRun(CLASSIFIERS["head"], arm(name), seed, f"fold{fold}")
     record = {"id": run.id, **asdict(run), "seconds": 36.0, "honest": True}
-    made = 0 if arm(name).synthetic == "none" else 40
-    record["real"], record["synthetic"] = dict.fromkeys(CLASSES, 30), dict.fromkeys(CLASSES, made)
+    made = {"": 0, "best": 40}.get(arm(name).source, 45)  # the sets are told apart by their sizes alone
+    record["real"], record["synthetic"] = dict(PHOTOGRAPHS), dict.fromkeys(CLASSES, made)
     record["unverified"], record["loss"] = list(unverified), [(10, 2.0), (20, 1.0 - skill)]
     return predictions(CLASSES, np.array(photos), np.array(lesions), y, p, record)
 
@@ -75,9 +76,10 @@ def make_run(
             for seed in range(seeds):
                 unknown = CLASSES if name == "shuffled" else ()
                 outcome(name, fold, seed, value, unknown).save(folder_of(run, name, fold, seed) / "test.npz")
-    chosen = {"strongest": STRONGEST, "ratio": None, "filter": None, "combined": COMBINED,
+    chosen = {"strongest": STRONGEST, "treatment": STRONGEST, "generated": "best", "ratio": None,
+              "filter": None, "combined": COMBINED,
               "validation": {name: SKILL[name] for name in ASKED}}  # fmt: skip
-    write_json(choices_file(run, "head"), chosen)
+    write_json(choices_file(run, "head"), {"folds": {str(fold): chosen for fold in folds}})
     write_json(run.provenance, origin())
     return run
 
@@ -96,6 +98,9 @@ def damage(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
 
 
-def write_choices(run: RunFolder, **changes: object) -> None:
+def write_choices(run: RunFolder, fold: int | None = None, **changes: object) -> None:
+    """Other choices of one fold, or (None) of all."""
     file = choices_file(run, "head")
-    write_json(file, {**json.loads(file.read_text()), **changes})
+    there = json.loads(file.read_text())["folds"]
+    mine = there if fold is None else [str(fold)]
+    write_json(file, {"folds": there | {f: {**there[f], **changes} for f in mine}})

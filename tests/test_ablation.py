@@ -1,6 +1,7 @@
 """The ablation's stages: what is asked for, what is made of it, on two folds of the built-in data."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 from bench_samples import make_store, new_images, write_set
 from data_samples import pack
+from sklearn.metrics import balanced_accuracy_score
 from test_classify import MeanColour
 
 from hpc import ablation, config
 from hpc.ablation import AblateSettings, ArmTask, ClassifierPlan
 from hpc.ablation.checks import check_ablate
+from hpc.ablation.runs import Arms
 from hpc.cli import launch
 from hpc.completion import complete
 from hpc.config import ROOT, compose
@@ -23,11 +26,11 @@ from hpc.inputs import Inputs
 from hpc.jobs import Task
 from hpc.plan import ABLATE, COMBINE, GENERATE, PREPARE, REPORT, SEARCH, SELECT, Plan, make_plan
 from hpc.provenance import record_launch
-from hpc.publish import publish, published
+from hpc.publish import arm_table, publish, published
 from hpc.report.page import write_report
 from hpc.report.tables import BY_IMAGE, HEADLINE, read_csv, tables
 from hpc.report.verdicts import controls
-from skin_gan.ablation.arms import ARMS, CONTROLS
+from skin_gan.ablation.arms import ARMS, CONTROLS, on_top
 from skin_gan.ablation.parts import image_split, leak, lesion_split
 from skin_gan.ablation.predictions import load
 from skin_gan.ablation.samples import read_samples
@@ -44,8 +47,8 @@ WORDS = [
     "sweep=aegan_lr", "data=demo", "budget=micro", "cluster=local", "classes=[df,vasc]", "search.trials=1",
     "search.rungs=[0.064]", "ablate.folds=[0,1]",
     "ablate.classifiers={cnn: {arms: [real, best], seeds: 1, steps: 3, by_image: true}, head: {arms: [real, "
-    "class_weights, duplicate, best], seeds: 2, steps: 20, ratios: [0.5], filters: [copies]}, dermamnist: "
-    "{arms: [real], seeds: 1, steps: 1, by_lesion: false, by_image: true}}",
+    "class_weights, duplicate, best, aegan], seeds: 2, steps: 20, ratios: [0.5], filters: [copies]}, "
+    "dermamnist: {arms: [real], seeds: 1, steps: 1, by_lesion: false, by_image: true}}",
 ]  # fmt: skip
 
 
@@ -125,17 +128,60 @@ def test_a_filter_and_its_control_keep_as_many_images(plan):
 
 
 def test_what_is_on_top_of_what_is_fixed_on_validation_images(plan):
-    chosen = ablation.choices(plan.run, "head")
-    assert set(chosen["validation"]) == set(
-        ablation.arms(plan.experiment.ablate, plan.experiment.ablate.classifiers["head"])
-    )
-    value = chosen["validation"].__getitem__
-    assert chosen["strongest"] == max(("real", "class_weights", "duplicate"), key=value)
-    assert chosen["treatment"] == max(("real", "class_weights"), key=value)
-    for fold in (0, 1):
+    """Of each fold by itself: another fold's validation lesions may be its test lesions."""
+    classifier = plan.experiment.ablate.classifiers["head"]
+    by_fold = ablation.choices(plan.run, "head", [0, 1])
+    assert set(by_fold) == {0, 1}
+    for fold, chosen in by_fold.items():
+        assert set(chosen["validation"]) == set(ablation.arms(plan.experiment.ablate, classifier))
+        for arm, value in chosen["validation"].items():
+            runs = [
+                load(ablation.arm_folder(plan.run, ArmTask("head", arm, fold), s) / "val.npz") for s in (0, 1)
+            ]
+            right = [balanced_accuracy_score(p.labels, p.probabilities.argmax(1)) for p in runs]
+            assert value == pytest.approx(np.mean(right))
+        value = chosen["validation"].__getitem__
+        assert chosen["strongest"] == max(("real", "class_weights", "duplicate"), key=value)
+        assert chosen["treatment"] == max(("real", "class_weights"), key=value)
         folder = ablation.arm_folder(plan.run, ArmTask("head", chosen["combined"], fold), 1)
         record = load(folder / "test.npz").record
         assert record["arm"]["class_weights"] == (chosen["treatment"] == "class_weights")
+
+
+def test_generated_images_on_top_of_class_weights_are_another_run(plan):
+    """Both classes are filled up to the same size: weights by all images would all be 1."""
+    arms = Arms(plan, Inputs(plan))
+    classifier = plan.experiment.ablate.classifiers["head"]
+    known = ablation.arms(plan.experiment.ablate, classifier)
+    on = on_top(known["best"], known["class_weights"])
+    arms.train_arm(ArmTask("head", on.name, 0), classifier, on, lambda **_: None)
+    runs = {name: load(ablation.arm_folder(plan.run, ArmTask("head", name, 0), 0) / "test.npz")
+            for name in ("best", on.name)}  # fmt: skip
+    counts = [{c: p.record["real"][c] + p.record["synthetic"][c] for c in CLASSES} for p in runs.values()]
+    assert counts[0] == counts[1] and counts[0]["df"] == counts[0]["vasc"]
+    apart = np.abs(runs["best"].probabilities - runs[on.name].probabilities)
+    assert apart.max() > 1e-3, "half of df's say is its photographs', which are a few of its images"
+
+
+def test_arms_of_equal_content_are_trained_once_and_named_as_equal(plan, tmp_path):
+    """The sweep's only source is AEGAN, so that the best generator of each class is AEGAN's."""
+    seconds = {}
+    for arm in ("best", "aegan"):
+        for fold in (0, 1):
+            record = load(ablation.arm_folder(plan.run, ArmTask("head", arm, fold), 1) / "test.npz").record
+            seconds[arm, fold] = record["seconds"]
+            assert record.get("same_as") == {"best": None, "aegan": "best"}[arm]
+    assert [s for (arm, _), s in seconds.items() if arm == "aegan"] == [0.0, 0.0]
+    found = tables(plan.run, 20)
+    same = {a.arm: a.same_run_as.split("; ") for a in found.arms
+            if (a.classifier, a.scope, a.measure) == ("head", "pooled", HEADLINE)}  # fmt: skip
+    assert "aegan" in same["best"] and "best" in same["aegan"] and same["real"] == [""]
+    assert len({g.gain for g in found.gains if g.arm in ("best", "aegan") and (g.classifier, g.scope, g.base,
+                g.measure) == ("head", "pooled", "real", HEADLINE)}) == 1  # fmt: skip
+    page = write_report(plan.run, found, [], tmp_path).read_text()
+    assert re.search(r"\+ AEGAN<span class=.role.>same run as [^<]*\+ best generator", page)
+    rows = [a for a in found.arms if (a.classifier, a.scope) == ("head", "pooled")]
+    assert any(line.startswith("| + AEGAN (the same run as") for line in arm_table(found, rows, ["real"]))
 
 
 def test_a_published_setting_is_shown_beside_its_numbers(plan, tmp_path):
@@ -182,7 +228,11 @@ def test_what_was_removed_is_made_again(plan):
     val.write_bytes(content)
     file = ablation.choices_file(plan.run, "head")
     whole = file.read_text()
-    file.write_text(json.dumps({k: v for k, v in json.loads(whole).items() if k != "treatment"}))
+    chosen = json.loads(whole)["folds"]
+    file.write_text(json.dumps({"folds": {"1": chosen["1"]}}))
+    assert not complete(plan, done["combine-head-combined-fold-0"])
+    assert complete(plan, done["combine-head-combined-fold-1"])
+    file.write_text(json.dumps(chosen["0"]))
     assert not complete(plan, done["combine-head-combined-fold-0"]), "an earlier version chose otherwise"
     file.write_text(whole)
     other = replace(plan.experiment, ablate=replace(a, balance=2.0))
@@ -243,7 +293,7 @@ def test_the_bench_can_tell_what_leaks_and_what_harms(controlled):
 def test_controls_are_marked_in_the_report_and_are_not_the_headline(controlled):
     found = tables(controlled.run)
     assert all(expected for _, _, expected in controls(found)) and len(controls(found)) == 3
-    assert found.headline is None and ablation.choices(controlled.run, "head")["combined"] is None
+    assert found.headline is None and ablation.choices(controlled.run, "head", [0])[0]["combined"] is None
     page = (controlled.run.path / "report" / "index.html").read_text()
     for said in ("control: copies of test images", "control: wrong labels", "control: noise", "images leak",
                  "test_copies/df", "leakage, as it must be"):  # fmt: skip
@@ -302,7 +352,7 @@ def run_ablation(plan: Plan, *stages: str) -> None:
 
 def test_images_that_others_made_may_be_the_headline(mine):
     found = tables(mine.run, 20)
-    chosen = ablation.choices(mine.run, "head")
+    chosen = ablation.choices(mine.run, "head", [0])[0]
     assert chosen["generated"] == "mine" and found.headline is not None
     assert (found.headline.arm, found.headline.base) == (chosen["combined"], chosen["strongest"])
     assert found.headline.arm.startswith("mine") and not found.missing and not found.problems
@@ -335,7 +385,7 @@ def test_other_steps_train_again_in_place_and_nothing_is_mixed(mine):
     assert {g.why for g in found.missing if g.arm != "combined"} == {
         "of earlier settings (steps is now 40): launch again"
     }
-    with pytest.raises(SkinGanError, match="the arm real of head has not finished"):
+    with pytest.raises(SkinGanError, match="the arm real of head has not finished in fold 0"):
         Task(str(mine.run.path), COMBINE, "head-combined-fold-0", 1)()
     run_ablation(mine, ABLATE, COMBINE)
     found = tables(mine.run, 2)
@@ -426,6 +476,20 @@ def test_settings_that_mean_nothing_are_named(changes, message):
 
 
 @pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("{arms: [real, best, real]}", r"head.arms=.*expected each once, since the second is the same run"),
+        ("{arms: [real, best], ratios: [1, 2, 1.0]}", r"head.ratios=.*expected each once"),
+    ],
+)
+def test_an_arm_asked_for_twice_is_refused_at_a_launch_and_not_later(words, message, tmp_path):
+    given = ["sweep=aegan_lr", "data=demo", f"results={tmp_path}", f"ablate.classifiers.head={words}"]
+    with pytest.raises(SkinGanError, match=message):
+        compose(given)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("noise", "ablate.sources.noise: noise is a control: choose another name"),
@@ -433,6 +497,7 @@ def test_settings_that_mean_nothing_are_named(changes, message):
         ("aegan", "ablate.sources.aegan: aegan is what this sweep searches itself"),
         ("strong", "ablate.sources.strong: strong is an arm of its own"),
         ("combined", "combined is an arm of its own"),
+        ("strongest", "strongest is an arm of its own"),
         ("../mine", "is not made of letters, digits, - and _ alone"),
     ],
 )
@@ -564,8 +629,8 @@ def test_generated_images_are_shown_beside_training_photographs_only(plan, repor
 def test_every_set_is_searched_for_test_photographs(plan, reported):
     rows = read_csv(reported / "leakage.csv")
     assert {(row["fold"], row["source"], row["label"]) for row in rows} == {
-        (fold, "best", label) for fold in "01" for label in CLASSES
-        if (ablation.sample_folder(plan.run, int(fold), "best") / label).exists()
+        (fold, source, label) for fold in "01" for label in CLASSES for source in ("aegan", "best")
+        if (ablation.sample_folder(plan.run, int(fold), source) / label).exists()
     }  # fmt: skip
     assert all(row["share"] and not row["why"].startswith("not judged") for row in rows)
 
@@ -584,10 +649,10 @@ def test_what_may_be_committed_holds_no_photograph_and_no_path_of_the_machine(pl
 
 def test_validation_decides_and_test_does_not(plan):
     """Test predictions that are replaced leave every choice as it was."""
-    before = ablation.choices(plan.run, "head")
+    before = ablation.choices(plan.run, "head", [0, 1])
     for file in Path(plan.run.path, "ablation", "head").glob("*/fold-*/seed-*/test.npz"):
         p = load(file)
         worst = np.roll(np.eye(len(p.classes), dtype=np.float32)[p.labels], 1, axis=1)
         type(p)(p.classes, p.image_ids, p.lesions, p.labels, worst, p.record).save(file)
     Task(str(plan.run.path), "combine", "head-combined-fold-0", 1)()
-    assert ablation.choices(plan.run, "head") == before
+    assert ablation.choices(plan.run, "head", [0, 1]) == before

@@ -9,14 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from skin_gan.augment import cutout, diffaugment, dihedral, translate
+from skin_gan.objectives.augmentations.diffaugment import cutout, translate
+from skin_gan.objectives.augmentations.dihedral import oriented
+from skin_gan.rng import Rng
+from skin_gan.variants import AUGMENTATIONS as FOLDER
+from skin_gan.variants import names, variant
 
 Augment = Callable[[Tensor, Tensor], Tensor]
 AUGMENTATIONS: list[tuple[Augment, tuple[int, ...]]] = [
-    (dihedral, ()),
+    (oriented, ()),
     (translate, (2,)),
     (cutout, (2,)),
-    (diffaugment, (4,)),
 ]
 
 
@@ -31,7 +34,7 @@ def uniform(n: int, shape: tuple[int, ...]) -> Tensor:
 
 def test_dihedral_gives_the_eight_orientations() -> None:
     image = images(1)
-    turned = dihedral(image.expand(8, -1, -1, -1), (torch.arange(8) + 0.5) / 8)
+    turned = oriented(image.expand(8, -1, -1, -1), (torch.arange(8) + 0.5) / 8)
     array = image[0].numpy()
     expected = [np.rot90(v, k, (1, 2)) for v in (array, array[:, :, ::-1]) for k in range(4)]
     assert {x.numpy().tobytes() for x in turned} == {np.ascontiguousarray(x).tobytes() for x in expected}
@@ -75,3 +78,24 @@ def test_colours_stay_as_they_are(augment: Augment, shape: tuple[int, ...]) -> N
     x, u = images(), uniform(3, shape)
     recoloured = x.flip(1) * 0.5  # a change of colours, before or after
     assert torch.allclose(augment(recoloured, u), augment(x, u).flip(1) * 0.5)
+
+
+@pytest.mark.parametrize("name", names(FOLDER))
+def test_each_by_its_name_is_random_by_its_rng_alone_and_lets_gradients_pass(name: str) -> None:
+    x, chosen = images(6).requires_grad_(), variant(FOLDER, name)
+    for augment in (chosen.of_real, chosen.of_both):
+        before = torch.get_rng_state()
+        first, second = (augment(x, Rng(5)) for _ in range(2))
+        assert torch.equal(before, torch.get_rng_state()) and torch.equal(first, second)
+        assert first.shape == x.shape and first.abs().max() <= 1
+        (gradient,) = torch.autograd.grad(first.sum(), x)
+        assert gradient.unique().tolist() in ([1.0], [0.0, 1.0])  # each pixel shows once, or not at all
+
+
+def test_what_each_does_to_real_images_and_to_both() -> None:
+    x = images(64)
+    changes = {
+        name: [not torch.equal(augment(x, Rng(5)), x) for augment in (chosen.of_real, chosen.of_both)]
+        for name, chosen in ((name, variant(FOLDER, name)) for name in names(FOLDER))
+    }
+    assert changes == {"none": [False, False], "dihedral": [True, False], "diffaugment": [True, True]}

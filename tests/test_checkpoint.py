@@ -1,8 +1,14 @@
 """Checkpoints: what is read is what was written, or one clear error and nothing lost."""
 
+import errno
+import os
 import pickle
+import resource
+import signal
 from collections import OrderedDict
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from gan_samples import same
@@ -12,6 +18,7 @@ from hypothesis import strategies as st
 from skin_gan import checkpoint
 from skin_gan.ema import Ema, decay
 from skin_gan.errors import SkinGanError
+from skin_gan.run import write_atomic
 
 STATE = {"nets": OrderedDict(w=torch.randn(40, 40)), "best": None, "rng": torch.Generator().get_state()}
 
@@ -67,16 +74,46 @@ def test_what_is_no_checkpoint_is_refused_and_never_run(tmp_path, capsys, conten
     assert "ran" not in capsys.readouterr().out
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(saved, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+@contextmanager
+def limited(size):
+    """Within, the system refuses to let a file of this process grow beyond `size` bytes, with EFBIG."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
+
+LARGE = {"nets": {f"layer {i}": torch.randn(50_000) for i in range(10)}}  # 2 MB
+
+
+@pytest.mark.parametrize("room", [0, 1, 150_000, 1_000_000, 1_999_000])
+def test_a_disk_that_is_full_in_the_middle_is_named_and_leaves_the_checkpoint_before(saved, room):
     before = saved.read_bytes()
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(SkinGanError, match="No space left"):
-        checkpoint.save(saved, "abc", STATE)
+    with limited(room), pytest.raises(SkinGanError) as e:
+        checkpoint.save(saved, "abc", LARGE)
+    assert str(e.value).startswith(f"cannot write {saved}: {os.strerror(errno.EFBIG)}; free space")
     assert [p.name for p in saved.parent.iterdir()] == ["last.pt"]
     assert saved.read_bytes() == before
+
+
+@pytest.mark.parametrize("write", [np.save, lambda f, x: np.savez_compressed(f, x=x)], ids=["npy", "npz"])
+def test_other_writers_too_name_the_systems_reason(tmp_path, write):
+    noise = np.random.default_rng(0).normal(size=300_000)
+    with limited(1_000_000), pytest.raises(SkinGanError, match=os.strerror(errno.EFBIG)):
+        write_atomic(tmp_path / "table", lambda file: write(file, noise))
+    assert not any(tmp_path.iterdir())
+    write_atomic(tmp_path / "table", lambda file: write(file, noise))
+    assert any(tmp_path.iterdir())
+
+
+def test_what_is_no_fault_of_the_disk_is_not_called_one(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        write_atomic(tmp_path / "table", lambda file: file.write(b"half") / 0)
+    assert not any(tmp_path.iterdir())
 
 
 @given(shown=st.integers(1, 512), total=st.integers(1, 10**7), half_life=st.floats(0, 1e6))

@@ -1,6 +1,6 @@
 """One run of one arm: equal work in every arm, the same result from the same seed, and the bench can tell."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,28 @@ from bench_samples import make_store
 
 from skin_gan import checkpoint
 from skin_gan.ablation import controls, fit, measures
-from skin_gan.ablation.arms import ARMS, CONVENTIONAL, Arm, ArmRun, ClassifierSettings, check, on_top
+from skin_gan.ablation.arms import (
+    ARMS,
+    CLASSIFIERS,
+    CONVENTIONAL,
+    Arm,
+    ArmRun,
+    ClassifierSettings,
+    check,
+    content,
+    current,
+    on_top,
+)
 from skin_gan.ablation.classify import Task, run_arm
 from skin_gan.ablation.frozen import VIEWS, Frozen
 from skin_gan.ablation.jitter import strong
 from skin_gan.ablation.parts import image_split, leak, lesion_split, seen_rows
-from skin_gan.ablation.predictions import load, restrict
+from skin_gan.ablation.predictions import load
+from skin_gan.ablation.weights import even, image_weights
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
 from skin_gan.models import classifier
+from skin_gan.run import content_hash
 
 SIZE = 16
 QUICK = ClassifierSettings(size=SIZE, steps=24, batch=16, dropout=0.1)
@@ -103,8 +116,9 @@ class TestRuns:
         found = run_arm(leaky, ARMS["real"], 0, parts=("test",))["test"]
         assert found.record["honest"] is False and len(found.labels) == (leaky.split.parts == "test").sum()
         ids = task.store.manifest["image_id"].to_numpy(dtype=str)
-        seen = restrict(found, ids[seen_rows(task.store, leaky.split)])
-        assert len(seen.labels) == leak(task.store, leaky.split).seen_images > 0
+        seen = ids[seen_rows(task.store, leaky.split)]
+        assert np.isin(seen, found.image_ids).all()
+        assert len(seen) == leak(task.store, leaky.split).seen_images > 0
         with pytest.raises(SkinGanError, match="no val images"):
             run_arm(leaky, ARMS["real"], 0)
 
@@ -208,7 +222,7 @@ class TestFrozenHead:
         store, split = head_task.store, head_task.split
         wrong = controls.shuffled_labels(store, split, SIZE, 300)
         real = [score(run_arm(head_task, ARMS["balanced"], s)["val"]) for s in range(2)]
-        arm = Arm("wrong", synthetic="add", balance=5.0, balanced_sampling=True)
+        arm = Arm("wrong", synthetic="add", balance=5.0)
         harmed = [score(run_arm(head_task, arm, s, samples=wrong)["val"]) for s in range(2)]
         assert np.mean(real) > 0.75
         assert np.mean(harmed) < np.mean(real) - 0.2
@@ -231,6 +245,127 @@ class TestFrozenHead:
             run_arm(replace(task, settings=HEAD), ARMS["real"], 0)
 
 
+class TestWeights:
+    """Class weights and balanced sampling with generated images, against shares worked out by hand."""
+
+    N, G = {0: 60, 1: 12, 2: 4}, {0: 0, 1: 48, 2: 2}  # photographs and generated images of each class
+    # of a class's say the part of its generated images: as many photographs as they are, at most as there are
+    SHARE = {0: 0.0, 1: 12 / 24, 2: 2 / 6}  # noqa: RUF012
+
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.concatenate(
+            [np.full(self.N[k], k) for k in self.N] + [np.full(self.G[k], k) for k in self.G]
+        )
+        return labels, np.arange(len(labels)) >= sum(self.N.values())
+
+    def test_every_class_has_the_same_say_and_photographs_keep_at_least_half_of_it(self) -> None:
+        labels, made = self.images()
+        w = image_weights(labels, made, 3)
+        for k, share in self.SHARE.items():
+            total = w[labels == k].sum()
+            assert total == pytest.approx(len(labels) / 3)
+            assert w[(labels == k) & made].sum() == pytest.approx(share * total)
+            assert len({*w[(labels == k) & ~made].round(9)}) == 1
+
+    def test_without_generated_images_weights_are_the_inverse_frequency(self) -> None:
+        labels, _ = self.images()
+        w = image_weights(labels, np.zeros(len(labels), bool), 3)
+        np.testing.assert_allclose(w, len(labels) / (3 * np.bincount(labels))[labels])
+
+    def test_balanced_batches_draw_as_the_weights_say(self) -> None:
+        labels, made = self.images()
+        draw = fit.Batches(labels, made, 64, True, seed=0)
+        rows = np.concatenate([draw(step) for step in range(200)])
+        for k, share in self.SHARE.items():
+            mine = rows[labels[rows] == k]
+            assert len(mine) / len(rows) == pytest.approx(1 / 3, abs=0.015)
+            assert made[mine].mean() == pytest.approx(share, abs=0.025)
+
+    @pytest.mark.parametrize(
+        ("n", "g", "same"),
+        [
+            ({"a": 60, "b": 12}, {"a": 0, "b": 48}, False),  # filled up: the photographs still count more
+            ({"a": 60, "b": 12}, {"a": 60, "b": 12}, False),
+            ({"a": 30, "b": 30}, {"a": 0, "b": 0}, True),
+            ({"a": 30, "b": 30}, {"a": 15, "b": 15}, True),
+        ],
+    )
+    def test_weights_that_change_nothing_are_known(self, n: dict, g: dict, same: bool) -> None:
+        assert even(n, g) == same
+        labels = np.repeat([0, 1, 0, 1], [n["a"], n["b"], g["a"], g["b"]])
+        w = image_weights(labels, np.arange(len(labels)) >= sum(n.values()), 2)
+        assert (np.ptp(w) < 1e-12) == same
+
+    @pytest.mark.parametrize("treatment", ["class_weights", "balanced_sampling"])
+    def test_generated_images_on_top_are_another_run_than_generated_images(
+        self, task: Task, treatment: str
+    ) -> None:
+        """Filled up, all classes are equally large: by all images' counts, weights would be 1."""
+        samples = controls.noise(task.store, task.split, SIZE, 60)
+        arm = Arm("best", synthetic="add", source="best")
+        short = replace(task, settings=replace(QUICK, steps=12))
+        one, other = (
+            run_arm(short, a, 0, samples=samples)["val"]
+            for a in (arm, replace(arm, name="on top", **{treatment: True}))
+        )
+        counts = {c: one.record["real"][c] + one.record["synthetic"][c] for c in task.store.classes}
+        assert len({*counts.values()}) == 1
+        assert np.abs(one.probabilities - other.probabilities).max() > 0.01
+        assert content(one.record) != content(other.record) and one.record["id"] != other.record["id"]
+
+
+class TestEqualArms:
+    """Two arms of equal content are one run, whatever they are called."""
+
+    PARTS = ("val", "test")
+
+    def run(self, task: Task, family: Path, arm: Arm, samples: dict, steps: list[int]) -> dict:
+        folder = family / arm.name / "fold-0" / "seed-0"
+        return run_arm(task, arm, 0, samples, self.PARTS, False, folder, steps.append, family)
+
+    def test_an_equal_arm_is_not_trained_again_and_says_whose_run_it_is(
+        self, task: Task, tmp_path: Path
+    ) -> None:
+        samples = controls.noise(task.store, task.split, SIZE, 60)
+        first, again = (
+            Arm("best", synthetic="add", source="best"),
+            Arm("aegan", synthetic="add", source="aegan"),
+        )
+        done: list[int] = []
+        one = self.run(task, tmp_path, first, samples, done)
+        assert len(done) == QUICK.steps
+        two = self.run(task, tmp_path, again, samples, done)
+        assert len(done) == QUICK.steps, "no update was made for the second"
+        for part in self.PARTS:
+            np.testing.assert_array_equal(one[part].probabilities, two[part].probabilities)
+            kept = load(tmp_path / "aegan" / "fold-0" / "seed-0" / f"{part}.npz").record
+            assert (kept["same_as"], kept["arm"]["source"], kept["part"]) == ("best", "aegan", part)
+            assert kept["seconds"] == 0 and kept["loss"] == [list(x) for x in one[part].record["loss"]]
+        assert content(one["val"].record) == content(two["val"].record)
+
+    def test_other_images_another_seed_or_a_damaged_file_are_no_equal_run(
+        self, task: Task, tmp_path: Path
+    ) -> None:
+        arm = Arm("best", synthetic="add", source="best")
+        samples = controls.noise(task.store, task.split, SIZE, 60)
+        done: list[int] = []
+        self.run(task, tmp_path, arm, samples, done)
+        others = controls.noise(task.store, task.split, SIZE, 60, seed=1)
+        self.run(task, tmp_path, replace(arm, name="other"), others, done)
+        assert len(done) == 2 * QUICK.steps
+        for name in ("best", "other"):
+            file = tmp_path / name / "fold-0" / "seed-0" / "val.npz"
+            file.write_bytes(file.read_bytes()[:100])
+        self.run(task, tmp_path, replace(arm, name="third"), samples, done)
+        assert len(done) == 3 * QUICK.steps
+
+    def test_weights_between_equal_classes_are_the_plain_run(self) -> None:
+        record = {**asdict(ArmRun(QUICK, ARMS["real"], 0, "fold")), "synthetic": {"a": 0, "b": 0}}
+        weighted = {**record, "arm": asdict(ARMS["class_weights"])}
+        for real, same in (({"a": 30, "b": 30}, True), ({"a": 30, "b": 31}, False)):
+            assert (content({**record, "real": real}) == content({**weighted, "real": real})) == same
+
+
 class TestArms:
     def test_identity_is_content(self) -> None:
         run = ArmRun(QUICK, ARMS["best"], 0, "fold", {"df": "1"})
@@ -244,6 +379,16 @@ class TestArms:
         ]
         assert len({r.id for r in [run, *others]}) == 6
 
+    def test_only_the_runs_that_changed_have_other_ids_than_in_earlier_versions(self) -> None:
+        """The id of a run that was published is still its id; one whose weights changed is not current."""
+        dermamnist = replace(CLASSIFIERS["dermamnist"], steps=465)
+        assert ArmRun(dermamnist, ARMS["real"], 0, "b5468bdfbfbc4346").id == "5ca01430c5"
+        for name in ("best", "class_weights", "duplicate", "best+class_weights"):
+            arm = ARMS.get(name) or on_top(ARMS["best"], ARMS["class_weights"])
+            record = asdict(ArmRun(QUICK, arm, 0, "fold", {"df": "1"}))
+            before = {**record, "schema": 1, "arm": {k: v for k, v in record["arm"].items() if k != "name"}}
+            assert current({**record, "id": content_hash(before)}) == (name != "best+class_weights")
+
     def test_on_top_of_the_strongest_conventional_arm(self) -> None:
         made = on_top(ARMS["best"], ARMS["class_weights"])
         assert (made.name, made.class_weights, made.synthetic) == ("best+class_weights", True, "add")
@@ -255,16 +400,30 @@ class TestArms:
         bad = replace(QUICK, steps=0, network="vgg")
         with pytest.raises(SkinGanError, match=r"network=vgg.*steps=0.*focal=-1"):
             check(bad, Arm("bad", focal=-1.0))
-        with pytest.raises(SkinGanError, match="no synthetic images"):
-            check(QUICK, Arm("both", duplicate=True, synthetic="add"))
+
+    @pytest.mark.parametrize(
+        ("arm", "why"),
+        [
+            (Arm("both", duplicate=True, synthetic="add"), "no synthetic images"),
+            (Arm("twice", class_weights=True, balanced_sampling=True), "one of them: each makes classes"),
+            (Arm("again", duplicate=True, class_weights=True), "repeats make classes count equally by"),
+            (Arm("nothing", synthetic="alone", balanced_sampling=True), "photographs, whose counts"),
+            (Arm("unused", source="best"), "synthetic=add or alone to use them"),
+        ],
+    )  # fmt: skip
+    def test_a_combination_that_means_nothing_is_refused_with_the_reason(self, arm: Arm, why: str) -> None:
+        with pytest.raises(SkinGanError, match=f"arm {arm.name}: .*{why}"):
+            check(QUICK, arm)
 
 
 class TestTraining:
     def test_focal_loss_is_cross_entropy_at_zero_and_forgets_the_easy(self) -> None:
         logits, y = torch.tensor([[4.0, 0.0], [0.0, 1.0], [2.0, 0.0]]), torch.tensor([0, 0, 0])
         weight = torch.tensor([2.0, 0.5])
+        y = torch.tensor([0, 1, 0])
         expected = torch.nn.functional.cross_entropy(logits, y, weight)
-        assert torch.allclose(fit.focal_loss(logits, y, 0.0, weight), expected)
+        assert torch.allclose(fit.focal_loss(logits, y, 0.0, weight[y]), expected)
+        y = torch.tensor([0, 0, 0])
         p = logits.softmax(1)[:, 0]
         by_hand = (-((1 - p) ** 2) * p.log()).mean()
         assert torch.allclose(fit.focal_loss(logits, y, 2.0), by_hand)
@@ -274,22 +433,18 @@ class TestTraining:
         fit.focal_loss(logits, torch.tensor([0]), 0.5).backward()
         assert torch.isfinite(logits.grad).all()
 
-    def test_class_weights_give_every_class_the_same_say(self) -> None:
-        labels = torch.tensor([0] * 6 + [1] * 3 + [2])
-        weight = fit.class_weights(labels, 3)
-        assert torch.allclose(weight * torch.bincount(labels), torch.full((3,), 10 / 3))
-
     def test_epochs_hold_every_image_once(self) -> None:
-        draw = fit.Batches(np.zeros(10, int), 4, False, seed=0)
+        photographs = np.zeros(10, bool)
+        draw = fit.Batches(np.zeros(10, int), photographs, 4, False, seed=0)
         rows = np.concatenate([draw(step) for step in range(5)])
         assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
         assert rows[:10].tolist() != rows[10:].tolist()
-        fresh = fit.Batches(np.zeros(10, int), 4, False, seed=0)
+        fresh = fit.Batches(np.zeros(10, int), photographs, 4, False, seed=0)
         np.testing.assert_array_equal(fresh(3), rows[12:16])
 
     def test_balanced_batches_hold_every_class_equally_often(self) -> None:
         labels = np.repeat([0, 1, 2], [500, 20, 2])
-        draw = fit.Batches(labels, 64, True, seed=0)
+        draw = fit.Batches(labels, np.zeros(len(labels), bool), 64, True, seed=0)
         seen = np.bincount(labels[np.concatenate([draw(s) for s in range(50)])])
         assert seen.min() > 0.28 * seen.sum()
 

@@ -78,15 +78,6 @@ class TestFilters:
         np.testing.assert_array_equal(other.keep, filters.random_like(chosen, seed=1).keep)
         assert not np.array_equal(other.keep, filters.random_like(chosen, seed=2).keep)
 
-    def test_together_they_keep_what_all_keep_and_give_all_reasons(self) -> None:
-        a = filters.by_confidence(np.array([0.0, 0.0, 1.0]), np.ones(9))
-        b = filters.by_discriminator(np.array([0.0, 1.0, 1.0]), np.ones(9))
-        both = filters.combine([a, b])
-        assert both.keep.tolist() == [False, False, True] and both.name == "confidence+discriminator"
-        assert both.reasons[0].count(";") == 1 and both.reasons[1].startswith("confidence")
-        with pytest.raises(SkinGanError, match="no filter"):
-            filters.combine([])
-
     @pytest.mark.parametrize("validation", [np.array([]), np.array([0.5, np.nan])])
     def test_no_threshold_without_validation_images(self, validation: np.ndarray) -> None:
         with pytest.raises(SkinGanError, match="scores of validation images"):

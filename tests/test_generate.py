@@ -14,9 +14,9 @@ from PIL import Image
 
 from skin_gan import checkpoint, generate, grids
 from skin_gan.errors import SkinGanError
+from skin_gan.families.steps import sample
 from skin_gan.generate import export, load_generator, main
 from skin_gan.run import TrialFolder
-from skin_gan.steps import sample
 
 ACCEPTED = {"accepted": True, "reasons": [], "trial": "0000-test"}
 

@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from hpc.cli import attach
+from hpc.config import compose, save
 from skin_gan.run import RunFolder, lock, locked, read_jsonl
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,8 +68,8 @@ def ours_alive(results: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Two classes, two trials each, launched once for all tests that only look."""
-    results = tmp_path_factory.mktemp("results")
+    """Two classes, two trials each, launched once for all tests that only look, in a folder of odd signs."""
+    results = tmp_path_factory.mktemp("results") / 'it\'s #1, a "Läsion" [x] {y} &; 皮'
     done = launch(results, "classes=[df,vasc]")
     assert done.returncode == 0, done.stderr
     return results, run_of(done), done
@@ -108,6 +109,10 @@ def test_one_more_trial_extends_the_sweep_and_redoes_nothing(finished):
     before = {p: p.read_bytes() for p in run.glob("trials/df/000[01]-*/metrics.jsonl")}
     done = launch(results, "classes=[df]", "search.trials=3")
     assert done.returncode == 0
+    assert (
+        "changed since the last launch: classes=['df'] (was ['df', 'vasc']), search.trials=3 (was 2)"
+        in done.stdout
+    )
     assert len(before) == 2 and {p: p.read_bytes() for p in before} == before
     assert len(rows_of(run)) == 3
 
@@ -200,6 +205,26 @@ def test_a_second_launch_attaches_to_the_first(tmp_path):
         assert first.wait(timeout=60) == 0
     assert second.returncode == 0
     assert "attached" in second.stdout and "nothing left to do" in second.stdout
+
+
+def test_an_attached_launch_says_which_settings_differ(tmp_path):
+    run, out = RunFolder(tmp_path / "run"), io.StringIO()
+    before = compose([*MICRO, "search.trials=2", f"results={tmp_path}"])
+    asked = compose([*MICRO, "search.trials=5", f"results={tmp_path}"])
+    save(before, run.settings)
+    run.jobs.mkdir()
+
+    def second() -> None:
+        with attach(Console(file=out, width=240), run, asked):
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        with lock(run.path / "launch.lock"):
+            waiting = pool.submit(second)
+            wait_until(lambda: "search.trials" in out.getvalue())
+        waiting.result(timeout=60)
+    assert out.getvalue().count("search.trials=5 (was 2)") == 1
+    assert "it runs with other settings; when it has ended, this launch goes on with" in out.getvalue()
 
 
 def test_launches_wait_for_one_that_has_only_just_begun_and_then_go_one_after_the_other(tmp_path):

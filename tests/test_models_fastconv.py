@@ -82,6 +82,7 @@ def test_gradients(function: type[torch.autograd.Function], method: ModuleType) 
     channels = 2 if function is fastconv._Down else 3
     x, weight = random(2, channels, *size), random(3, 2, 4, 4)
     assert torch.autograd.gradcheck(lambda a, b: function.apply(a, b, method), (x, weight))
+    assert torch.autograd.gradgradcheck(lambda a, b: function.apply(a, b, method), (x, weight))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -124,8 +125,57 @@ def test_frozen_weights_get_no_gradient_and_inputs_do() -> None:
     assert x.grad is not None and layer.weight.grad is None
 
 
-def test_a_second_derivative_is_refused() -> None:
+def layers(kind: str) -> list[tuple[type[nn.Module], tuple[int, ...]]]:
+    """A small discriminator's layers, or a generator's, with every way in which a layer is computed."""
+    if kind == "down":
+        return [("Conv2d", (3, 128, 4, 2, 1)), ("Conv2d", (128, 16, 4, 2, 1)), ("Conv2d", (16, 1, 4, 1, 0))]
+    return [
+        ("ConvTranspose2d", (5, 8, 4, 1, 0)),
+        ("ConvTranspose2d", (8, 128, 4, 2, 1)),
+        ("ConvTranspose2d", (128, 3, 4, 2, 1)),
+    ]
+
+
+def penalised_gradients(module: ModuleType, kind: str, x: Tensor) -> list[Tensor]:
+    """Gradients, to the input and the weights, of the squared norm of a network's gradient to its input."""
+    torch.manual_seed(0)
+    net = nn.Sequential()
+    for name, arguments in layers(kind):
+        net.extend([getattr(module, name)(*arguments), nn.Softplus()])
+    net.double()
+    (gradient,) = torch.autograd.grad(net(x).sum(), x, create_graph=True)
+    penalty = gradient.square().sum()
+    return list(
+        torch.autograd.grad(penalty, [x, *net.parameters()], allow_unused=True, materialize_grads=True)
+    )
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("down", (2, 3, 16, 16)), ("up", (2, 5, 1, 1))])
+def test_second_derivatives_are_those_of_torchs_own_layers(kind: str, shape: tuple[int, ...]) -> None:
+    x = random(*shape)
+    ours, theirs = penalised_gradients(fastconv, kind, x), penalised_gradients(nn, kind, x)
+    for mine, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, expected)
+    assert ours[0].abs().max() > 0
+
+
+def test_with_and_without_a_graph_the_gradient_is_the_same() -> None:
     layer, x = fastconv.Conv2d(128, 8, 4, 2, 1), torch.randn(2, 128, 8, 8, requires_grad=True)
-    (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+    wanted = [x, layer.weight]
+    plain = torch.autograd.grad(layer(x).square().sum(), wanted)
+    graph = torch.autograd.grad(layer(x).square().sum(), wanted, create_graph=True)
+    assert all(torch.equal(a, b) for a, b in zip(plain, graph, strict=True))
+
+
+def test_bfloat16_has_second_derivatives() -> None:
+    layer, x = fastconv.Conv2d(128, 8, 4, 2, 1), torch.randn(2, 128, 8, 8, requires_grad=True)
+
+    def penalised() -> Tensor:
+        (gradient,) = torch.autograd.grad(layer(x).float().square().sum(), x, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), layer.weight)[0]
+
+    exact = penalised()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = penalised()
+    assert rounded.dtype == torch.float32
+    assert (rounded - exact).norm() < 0.02 * exact.norm()

@@ -67,6 +67,7 @@ class Fake:
     made = 0
     stays = False
     stopped = False
+    words = "no network"
 
     def __init__(self, arguments, token, variables, held=None):
         assert arguments[0] == "join" and arguments[2] == HEAD.address and token == HEAD.token
@@ -96,7 +97,7 @@ def test_a_node_is_lent_until_the_search_ends_and_one_without_ray_fails(run, mon
         task.lend_node(Plan, "search-df")
         assert Fake.made == 1
     else:
-        with pytest.raises(RuntimeError, match="does not stay"):
+        with pytest.raises(SkinGanError, match=r"does not stay.*no network"):
             task.lend_node(Plan, "search-df")
         assert Fake.made == 3
 

@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from hpc.config import compose
-from hpc.plan import expected_kimg, make_plan, trial_specs
+from hpc.config import compose, save
+from hpc.plan import expected_kimg, make_plan, reopen, run_folder, trial_specs
 from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
+from skin_gan.run import RunFolder, write_json
 
 SEARCH_ALONE = "ablate.classifiers={}"
 
@@ -34,6 +36,22 @@ def test_more_trials_or_longer_rungs_keep_the_sweep_and_its_trials(tmp_path):
     )
     assert longer.run == short.run
     assert longer.trials("df")[:8] == short.trials("df")
+
+
+def test_a_sweep_of_the_schema_before_is_found_with_its_trials(tmp_path):
+    """Hashes as the version before made them, for these settings and this fingerprint."""
+    data = SimpleNamespace(name="demo", fingerprint="0123456789abcdef")
+    e = compose(["sweep=aegan_lr", "data=demo", "classes=[df]", f"results={tmp_path}"])
+    before = tmp_path / "aegan_lr" / "demo-91a1392e"
+    assert run_folder(e, data).path != before
+    before.mkdir(parents=True)
+    save(e, before / "sweep.yaml")
+    write_json(before / "provenance.json", {"data": {"fingerprint": data.fingerprint}})
+    assert run_folder(e, data).path == before
+    plan = reopen(RunFolder(before))
+    specs = [spec for spec, _ in plan.trials("df")]
+    assert {spec.schema for spec in specs} == {1}
+    assert {spec.id for spec in specs}.isdisjoint(s.id for s in trial_specs(e, data.fingerprint, "df"))
 
 
 @pytest.mark.parametrize("change", ["seed=1", "fold=1", "trial.train.batch=16", "trial.optim.lr_g=1e-3"])

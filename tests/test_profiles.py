@@ -11,7 +11,8 @@ from hpc.profiles import ProfileSettings
 from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
 
-WORDS = ("sweep=aegan_lr", "data=demo", "budget=micro", "cluster=one_gpu")
+BASE = ("sweep=aegan_lr", "data=demo", "budget=micro")
+WORDS = (*BASE, "cluster=one_gpu")
 
 
 def plan_of(results: Path, *words: str):
@@ -29,15 +30,17 @@ def plan_of(results: Path, *words: str):
         (["profile.images_per_second=.nan"], "at least 0"),
         (["profile.mem=16XB"], "such as 16G"),
         (["profile.mem=1.5G"], "a whole number"),
-        (["profile.minutes=24:00:00"], "24:00:00 in profile.minutes=24:00:00: YAML reads that as"),
-        (["profile.extra={begin: 16:00}"], "put quotes around it"),
+        (
+            ["profile.minutes=24:00:00"],
+            "profile.minutes on the command line: expected a whole number, got '24",
+        ),
         (["profile.extra=[a]"], "profile.extra on the command line: expected keys and values"),
-        (["profile.setup=module"], "expected a list such as [a, b], came 'module'"),
-        (["profile.setup=[1,{a: b}]"], "profile.setup[1]: Cannot convert 'dict' to string"),
+        (["profile.setup=module"], "expected a list such as [a, b], got 'module'"),
+        (["profile.setup=[1,{a: b}]"], "profile.setup[1] on the command line: expected text, got {'a': 'b'}"),
         (["search.rungs={a: 1}"], "expected a list"),
         (["search.space=[a]"], "expected keys and values"),
         (["classes=[df,{a: b}]"], "classes[1]"),
-        (["profile.extra={exclude: [a, b]}"], "and one value"),
+        (["profile.extra={exclude: [a, b]}"], "profile.extra.exclude on the command line: expected text"),
         (["profile.extra={--hold: true}"], "without dashes before it"),
         (["profile.extra={J: name}"], "the long name"),
         (["profile.extra={array: 0-3}"], "use profile.parallel and profile.max_array"),
@@ -56,17 +59,18 @@ def test_files_are_read_as_strictly_as_words(tmp_path, monkeypatch):
     monkeypatch.setitem(CHOICES, "cluster", Choice(tmp_path, inside="profile"))
     monkeypatch.setattr("hpc.config.ROOT", Path("/"))  # of which files are named
     for text, says in {
-        "kind: slurm\nminutes: 1:30:00": "1:30:00 in",
+        "kind: slurm\nminutes: 1:30:00": "mine.yaml: expected a whole number, got '1:30:00'",
+        "kind: slurm\nminutes: 60\nminutes: 90": "the key minutes stands there twice",
         "kind: slurm\nextra: [a]": "mine.yaml: expected keys and values",
         "partition: gpu": "profile.partition=gpu is for Slurm, and the profile is of kind local",
         "slots: 2\nminutes: 60": "profile.minutes=60 is for Slurm",
     }.items():
         (tmp_path / "mine.yaml").write_text(text)
         with pytest.raises(SkinGanError) as e:
-            compose([*WORDS, "cluster=mine"])
+            compose([*BASE, "cluster=mine"])
         assert says in str(e.value) and "\n" not in str(e.value)
     (tmp_path / "mine.yaml").write_text("kind: slurm\nsetup: [a]\nextra: {begin: '16:00'}\nminutes: 60")
-    assert compose([*WORDS, "cluster=mine"]).profile.extra == {"begin": "16:00"}
+    assert compose([*BASE, "cluster=mine"]).profile.extra == {"begin": "16:00"}
 
 
 def test_a_sweep_is_asked_after_whatever_its_profile_was(tmp_path):
@@ -116,5 +120,5 @@ def test_memory_is_shared_in_every_spelling_that_sbatch_takes(tmp_path, mem):
 
 
 def test_a_local_profile_has_nothing_of_slurms():
-    assert compose([*WORDS, "cluster=local", "profile.scratch=/tmp", "profile.slots=2"]).profile.slots == 2
-    assert vars(ProfileSettings()) == vars(compose([*WORDS, "cluster=local"]).profile)
+    assert compose([*BASE, "cluster=local", "profile.scratch=/tmp", "profile.slots=2"]).profile.slots == 2
+    assert vars(ProfileSettings()) == vars(compose([*BASE, "cluster=local"]).profile)

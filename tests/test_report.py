@@ -2,6 +2,8 @@
 
 import functools
 import http.server
+import io
+import json
 import re
 import shutil
 import subprocess
@@ -13,11 +15,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from report_samples import CLASSES, COMBINED, damage, folder_of, make_run, origin, write_choices
+from rich.console import Console
 from test_browser import FLAGS
 
 from hpc import config
+from hpc.conclusion import conclude_ablation
 from hpc.plan import reopen
-from hpc.report.compared import NOTHING, GainRow
+from hpc.report import plots
+from hpc.report.compared import GainRow
 from hpc.report.costs import Cost
 from hpc.report.evidence import data_uri
 from hpc.report.leaks import LeakRow, judge
@@ -28,10 +33,14 @@ from hpc.report.tables import tables, write_csv, write_tables
 from hpc.report.verdicts import statement
 from hpc.report.words import arm_title, gain
 from skin_gan import grids
+from skin_gan.ablation.predictions import load
 from skin_gan.ablation.samples import read_samples
 from skin_gan.portable import CARD
 from skin_gan.portable import FORMAT as CARD_FORMAT
-from skin_gan.run import append_jsonl, write_atomic, write_json
+from skin_gan.run import RunFolder, append_jsonl, write_atomic, write_json
+from skin_gan.words import CONTROL, HARMS, HELPS, LEAKAGE, NOT_JUDGED, NOTHING, RULED_OUT, UNRESOLVED
+
+LABELS = {HELPS, HARMS, RULED_OUT, UNRESOLVED, NOT_JUDGED, LEAKAGE, NOTHING, CONTROL}
 
 SECTIONS = ("What each arm is worth", "Gains", "Recall of each class", "Training of the classifier",
             "Do generated images repeat test photographs?", "The generators", "Leaderboard", "Training",
@@ -273,9 +282,10 @@ def test_what_is_judged_by_features_is_all_that_a_head_has_left_or_a_fixed_rando
 @pytest.mark.parametrize(
     ("verdict", "sentence"),
     [
-        ("harms", "Generated images harm: +1.0 points"),
-        ("no benefit shown", "No benefit shown: +1.0 points"),
-        ("cannot be resolved", "No benefit shown, and none ruled out: +1.0 points"),
+        (HARMS, "Generated images harm: +1.0 points"),
+        (RULED_OUT, "A gain of 2 points is ruled out: +1.0 points"),
+        (UNRESOLVED, "Not resolved, too few lesions or seeds to tell: +1.0 points"),
+        (NOT_JUDGED, "Not judged: why."),
         (NOTHING, "No verdict: nothing was added"),
     ],
 )
@@ -291,6 +301,43 @@ def test_every_verdict_has_its_sentence(report, monkeypatch, verdict, sentence):
     monkeypatch.setattr(type(found), "headline", unknown)
     said = statement(found, [], {})
     assert "nan" not in " ".join([said.sentence, *said.support])
+
+
+def test_every_label_has_a_mark_and_no_two_sentences_begin_alike(report, monkeypatch):
+    """Above all not those of a gain that is ruled out and of one that is not resolved."""
+    assert set(plots.MARKS) == set(plots.VERDICTS) == LABELS
+    assert len({*plots.MARKS.values()}) == len(LABELS)
+    _, found = report
+    row = found.headline
+    sentences = []
+    for word in (HELPS, HARMS, RULED_OUT, UNRESOLVED, NOT_JUDGED):
+        monkeypatch.setattr(type(found), "headline", replace(row, verdict=word))
+        sentences.append(statement(found, [], {}).sentence)
+    assert len({" ".join(s.split()[:3]) for s in sentences}) == len(sentences)
+    assert not {s.split()[0] for s in sentences[2:3]} & {s.split()[0] for s in sentences[3:]}
+
+
+def test_what_belongs_to_the_verdict_stands_in_it_on_the_page_and_in_the_terminal(tmp_path):
+    folder, found = make_report(tmp_path)
+    run = make_run(tmp_path / "again")
+    for seed in range(2):
+        file = folder_of(run, COMBINED, 0, seed) / "test.npz"
+        p = load(file)
+        replace(p, record={**p.record, "synthetic": {"df": 40, "mel": 0, "nv": 0}}).save(file)
+    found = tables(run, 200)
+    html = write_report(run, found, [], folder).read_text()
+    block = html[html.index('<section class="verdict') : html.index("</section>")]
+    first = Page(block).text.split("\n")
+    said = [line for line in first if line]
+    assert (
+        said[0].startswith("Generated images help: ")
+        and said[1] == "No generated images were added to mel, nv."
+    )
+    kept = json.loads((folder / "verdict.json").read_text())
+    assert kept == {"verdict": HELPS, "sentences": said[:2]}
+    terminal = Console(record=True, width=300, file=io.StringIO())
+    conclude_ablation(terminal, SimpleNamespace(run=RunFolder(folder.parent)))
+    assert [line.strip() for line in terminal.export_text().splitlines()][:2] == said[:2]
 
 
 def test_the_quiz_has_as_many_real_images_as_generated_ones_and_is_shuffled(tmp_path):

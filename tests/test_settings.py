@@ -1,15 +1,25 @@
 """Settings: what a user can type, what a typo says, and what decides a trial's identity."""
 
 import dataclasses
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams import api_pb2, metadata
 
-from hpc.config import CHOICES, Experiment, compose, load, save
-from hpc.space import draw, searched, value_at
-from skin_gan.config import TrialSettings, TrialSpec, check
+from hpc.config import CHOICES, Choice, Experiment, compose, load, overridden, save
+from hpc.plan import trial_specs
+from hpc.space import check_space, domains, draw, searched, value_at
+from skin_gan.ablation.arms import ClassifierSettings
+from skin_gan.board import name_columns
+from skin_gan.config import SCHEMA, TrialSettings, TrialSpec, check, spec_from
 from skin_gan.errors import SkinGanError
+from skin_gan.identity import differing
 from skin_gan.presets import PRESETS
 
 AEGAN = "sweep=aegan_lr"
@@ -27,8 +37,42 @@ AEGAN = "sweep=aegan_lr"
         ([AEGAN, "typo=1"], "unknown key typo"),
         ([AEGAN, "+seed=1"], "expected key=value"),
         ([AEGAN, "dry_run"], "expected key=value"),
-        ([AEGAN, "seed=x"], "seed: Value 'x' of type 'str' could not be converted to Integer"),
-        ([AEGAN, "trial.model.upsampling=cubic"], "'transposed', 'nearest', 'bilinear', 'pixelshuffle'"),
+        ([AEGAN, "seed=x"], "seed on the command line: expected a whole number, got 'x'"),
+        ([AEGAN, "seed=-1"], "seed=-1: expected at least 0"),
+        ([AEGAN, "seed=0,1,2"], "expected a whole number, got '0,1,2'"),
+        ([AEGAN, "seed=1:30"], "expected a whole number, got '1:30'"),
+        ([AEGAN, "trial.optim.lr_g=1:30.5"], "expected a number, got '1:30.5'"),
+        ([AEGAN, "search.space.optim.lr_g={choice: [1:30]}"], "'1:30' is not a number"),
+        ([AEGAN, "dry_run=maybe"], "expected true or false, got 'maybe'"),
+        ([AEGAN, "--dry-run"], "did you mean dry_run=true?"),
+        ([AEGAN, "--seed", "3"], "did you mean seed=VALUE?"),
+        ([AEGAN, "--cluster=testbed"], "did you mean cluster=testbed?"),
+        ([AEGAN, "-m", "seed=0,1"], "one launch is one sweep"),
+        (["aegan_lr"], "did you mean sweep=aegan_lr?"),
+        ([AEGAN, "sweep=dcgan_lr"], "one launch is one sweep, got sweep=aegan_lr and sweep=dcgan_lr"),
+        (
+            [AEGAN, "search.space={optim: {lr_g: {choice: [1]}, lr_g: {choice: [2]}}}"],
+            "lr_g stands there twice",
+        ),
+        ([AEGAN, "results=bad\udcff"], "expected text in UTF-8"),
+        ([AEGAN, "data=???"], "got '???', which is no value"),
+        ([AEGAN, "search.trials=" + "9" * 5000], "expected a whole number, got '9999"),
+        ([AEGAN, "results="], "results=: expected a path"),
+        ([AEGAN, "ablate.sources.mine="], "ablate.sources.mine=: expected a path"),
+        ([AEGAN, "results=/a/12:30"], "PYTHONPATH is divided at colons"),
+        ([AEGAN, "results=/a/50%jobs"], "signs such as %j"),
+        ([AEGAN, "results=/a\nb"], "expected a path without"),
+        ([AEGAN, "operations.device=tpu"], "choose one of auto, cpu, cuda"),
+        ([AEGAN, "evaluate.grid=0"], "evaluate.grid=0: expected at least 1"),
+        ([AEGAN, "evaluate.every_kimg=-1"], "at least 0"),
+        ([AEGAN, "operations.log_kimg=.nan"], "a finite number"),
+        ([AEGAN, "select.max_copies=1.5"], "a share, 0 to 1"),
+        ([AEGAN, "search.rungs=[4,.inf]"], "rising kimg"),
+        ([AEGAN, "search.space.model.size={choice: [32, 64]}"], "launch a sweep for each"),
+        ([AEGAN, "search.space.model.base={uniform: [32, 64]}"], "model.base=33: expected a multiple of 4"),
+        ([AEGAN, "search.space.optim.d_steps={uniform: [0.5, 4]}"], "expects whole bounds"),
+        ([AEGAN, "search.space.optim.name={uniform: [0, 1]}"], "choice: [adam, sgd]"),
+        ([AEGAN, "trial.model.upsampling=cubic"], "one of transposed, nearest, bilinear, pixelshuffle"),
         ([AEGAN, "trial.model.size=48"], "16, 32, 64, 128 or 256"),
         ([AEGAN, "trial.loss.real_label=0.4"], "loss.real_label=0.4"),
         ([AEGAN, "trial.optim=3"], "trial.optim on the command line: expected keys and values"),
@@ -51,11 +95,125 @@ def test_a_mistake_names_the_valid_choices(words, says):
     assert "\n" not in str(e.value)
 
 
+WORDS = [
+    "2024_05_01", "2024-05-01", "0012345", "007", "on", "OFF", "yes", "No", "true", "1e5", "1_000", "12.50",
+    "0x1F", "0o17", "null", "NULL", "~", ".nan", "NaN", ".inf", "24h", "+5", "1,000", "run #2", "#1", "it's",
+    "a [b]", "a {b}", "*x", "&x", "!x", "@x", "`x`", "a 'b' \"c\"", "=", "a=b", "- a", "?", "Läsionen",
+    "皮膚", "a, b", "a\\b", "|", ">",
+]  # fmt: skip
+TEXTS = (
+    "data",
+    *(f"profile.{x}" for x in ("account", "partition", "qos", "constraint", "reservation", "python")),
+)
+
+
+def texts(e: Experiment) -> list[str]:
+    return [e.data, *(getattr(e.profile, key.partition(".")[2]) for key in TEXTS[1:])]
+
+
+@pytest.mark.parametrize("word", [*WORDS, "12:30", "24:00:00", "a: b", "50%"])
+def test_a_word_that_is_text_stays_what_was_written(word):
+    assert texts(compose([AEGAN, "cluster=cpu", *(f"{key}={word}" for key in TEXTS)])) == [word] * len(TEXTS)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1))
+def test_any_text_stays_what_was_written(text):
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    if not quoted and "${" not in text and text != "???":  # OmegaConf's own
+        assert texts(compose([AEGAN, "cluster=cpu", *(f"{key}={text}" for key in TEXTS)])) == [text] * len(
+            TEXTS
+        )
+
+
+@pytest.mark.parametrize("word", [w for w in WORDS if "\\" not in w])
+def test_a_folder_and_a_source_are_what_was_written(word, tmp_path):
+    e = compose([AEGAN, f"results={tmp_path}/{word}", f"ablate.sources.mine={tmp_path}/{word}"])
+    assert (e.results, e.ablate.sources) == (f"{tmp_path}/{word}", {"mine": f"{tmp_path}/{word}"})
+
+
+NAMES = ["001", "no", "yes", "null", "1e5", "2024_05_01", "0x1F", "12:30"]
+
+
+def test_lists_and_keys_of_names_are_what_was_written(tmp_path):
+    assert compose([AEGAN, f"classes=[{','.join(NAMES)}]"]).classes == NAMES
+    assert compose([AEGAN, f"classes={','.join(NAMES)}"]).classes == NAMES
+    setup = compose(
+        [AEGAN, "cluster=cpu", "profile.setup=[on, 007, 'a: b', module load 12.10]"]
+    ).profile.setup
+    assert setup == ["on", "007", "a: b", "module load 12.10"]
+    sources = compose([AEGAN, "ablate.sources={007: /a/1_000, on: /b}"]).ablate.sources
+    assert sources == {"007": "/a/1_000", "on": "/b"}
+
+
+def test_options_of_sbatch_are_text_but_for_true_false_and_null():
+    words = (
+        "{begin: 16:00, nice: 007, hint: on, mem-per-cpu: 1e3, exclusive: true, no-kill: false, hold: null}"
+    )
+    assert compose([AEGAN, "cluster=cpu", f"profile.extra={words}"]).profile.extra == {
+        "begin": "16:00", "nice": "007", "hint": "on", "mem-per-cpu": "1e3", "exclusive": True,
+        "no-kill": False, "hold": None,
+    }  # fmt: skip
+
+
+def test_quotes_around_a_whole_word_are_taken_off():
+    assert compose([AEGAN, "cluster=cpu", "profile.account='a #b'"]).profile.account == "a #b"
+    assert compose([AEGAN, "cluster=cpu", 'profile.account="007"']).profile.account == "007"
+
+
+def test_numbers_are_those_of_yaml_1_2():
+    e = compose(
+        [AEGAN, "seed=010", "search.trials=1_6", "trial.optim.lr_g=1e-4", "search.rungs=[4, 1.2e1, 36]"]
+    )
+    assert (e.seed, e.search.trials, e.trial.optim.lr_g, e.search.rungs) == (10, 16, 1e-4, [4.0, 12.0, 36.0])
+    assert [compose([AEGAN, f"ablate.balance={x}"]).ablate.balance for x in ("2", "0.5", "equalise")] == [
+        2, 0.5, "equalise",
+    ]  # fmt: skip
+
+
+def test_files_keep_text_as_words_do(tmp_path, monkeypatch):
+    monkeypatch.setitem(CHOICES, "cluster", Choice(tmp_path, inside="profile"))
+    monkeypatch.setattr("hpc.config.ROOT", Path("/"))  # of which files are named
+    (tmp_path / "mine.yaml").write_text(
+        "kind: slurm\naccount: 0012345\npartition: on\nqos: 12:30\n"
+        "reservation: 2024-05-01\nconstraint: null\n"
+        "python: ~/bin/a#b  # a comment\nsetup: [yes, 0x1F]\nextra: {begin: 16:00}\nminutes: 0090\nmem: 007\n"
+    )
+    p = compose([AEGAN, "cluster=mine"]).profile
+    assert (p.account, p.partition, p.qos, p.reservation) == ("0012345", "on", "12:30", "2024-05-01")
+    assert (p.constraint, p.python, p.setup) == ("null", "~/bin/a#b", ["yes", "0x1F"])
+    assert (p.extra, p.minutes, p.mem) == ({"begin": "16:00"}, 90, "007")
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.sampled_from([*WORDS, "12:30"]), st.sampled_from([*NAMES, "df"]))
+def test_words_that_look_like_something_else_are_saved_and_read_again(word, name):
+    e = compose([AEGAN, "cluster=cpu", f"classes=[{name}]", f"profile.account={word}", f"data={word}",
+                 f"profile.extra={{comment: {name}, exclusive: true}}"])  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        save(e, Path(folder) / "sweep.yaml")
+        assert load(Path(folder) / "sweep.yaml") == e
+
+
 def test_the_command_line_wins_over_budget_over_sweep_over_preset():
     e = compose([AEGAN, "budget=demo"])
     assert (e.trial.model.base, e.trial.loss.real_label, e.search.trials) == (16, 0.95, 2)
     e = compose([AEGAN, "budget=demo", "trial.model.base=32", "search.trials=5", "preset=aegan_keras"])
     assert (e.trial.model.base, e.search.trials, e.trial.loss.image) == (32, 5, 10.0)
+
+
+def test_of_two_words_for_one_setting_the_later_counts_and_the_other_is_named():
+    words = [
+        AEGAN,
+        "seed=1",
+        "trial.optim={lr_g: 1e-3, lr_d: 1e-3}",
+        "trial.optim.lr_g=1e-4",
+        "seed=2",
+        AEGAN,
+    ]
+    e = compose(words)
+    assert (e.seed, e.trial.optim.lr_g, e.trial.optim.lr_d) == (2, 1e-4, 1e-3)
+    assert overridden(words) == ["seed=1 does not count: seed=2 comes later"]
 
 
 def test_setting_a_searched_setting_takes_it_out_of_the_search():
@@ -128,6 +286,82 @@ def test_identity_follows_every_setting():
     assert len(ids) == 1 + len(list(searched_everything(TrialSettings()))) + 5
 
 
+def with_a_new_field(kind):
+    """`kind` with a field more, at its beginning, and the others in reverse order, with their defaults."""
+    old = [
+        (f.name, Any, dataclasses.field(default=f.default, default_factory=f.default_factory))
+        for f in reversed(dataclasses.fields(kind))
+    ]
+    return dataclasses.make_dataclass(kind.__name__, [("new", float, 0.25), *old])
+
+
+def rebuilt(value, classes):
+    """The same values in other classes."""
+    if not dataclasses.is_dataclass(value):
+        return value
+    kept = {f.name: rebuilt(getattr(value, f.name), classes) for f in dataclasses.fields(value)}
+    return classes[type(value)](**kept)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_new_field_with_a_default_and_another_order_leave_every_id(name):
+    groups = {f.default_factory for f in dataclasses.fields(TrialSettings)}
+    classes = {kind: with_a_new_field(kind) for kind in (*groups, TrialSettings)}
+    spec = TrialSpec("df", 0, 1, 0, "data", PRESETS[name])
+    later = dataclasses.replace(spec, settings=rebuilt(PRESETS[name], classes))
+    assert later.id == spec.id
+    later.settings.train.new = 0.5
+    assert later.id != spec.id
+
+
+def test_each_records_the_fields_that_were_chosen():
+    chosen = differing(ClassifierSettings(network="head", steps=7))
+    assert chosen == {"network": "head", "steps": 7}
+    assert differing(TrialSettings()) == {}
+
+
+# What every identity of this schema rests on. A default that changes raises SCHEMA, here as there; a setting
+# that is new is added here.
+DEFAULTS = {
+    "model": dict(family="aegan", size=32, latent=16, base=64, upsampling="nearest", norm="batch",
+                  d_norm="batch"),
+    "loss": dict(name="bce", real_label=1.0, fake_label=0.0, zero_outputs=0.0,
+                 r1=0.0, r2=0.0, gp=0.0, lecam=0.0, lazy=1,
+                 image=1.0, latent=0.5, adversarial_image=0.005, adversarial_latent=0.1,
+                 input_noise=0.0),
+    "optim": dict(name="adam", lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, d_steps=1, clip=0.0),
+    "train": dict(batch=64, precision="fp32", ema_kimg=20.0, augment="none"),
+}  # fmt: skip
+
+
+def test_a_changed_default_raises_the_schema():
+    assert (SCHEMA, dataclasses.asdict(TrialSettings())) == (2, DEFAULTS)
+
+
+# As the version with schema 1 made them: by hashing all of its settings.
+FORMER_IDS = {
+    "dcgan": "d8867834f0", "dcgan_wide": "1bcdeeb259", "aegan_pytorch": "b8db3046cd",
+    "aegan_keras": "8ea574337b", "aegan_page": "4862bea901",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMER_IDS)
+def test_a_trial_of_the_schema_before_keeps_its_identity(name):
+    written = dataclasses.asdict(TrialSpec("df", 3, 7, 0, "0123456789abcdef", PRESETS[name]))
+    del written["schema"]
+    spec = spec_from(written)
+    assert spec.id == FORMER_IDS[name]
+    assert spec_from(dataclasses.asdict(spec)) == spec  # as the next version finds it
+    chosen = dataclasses.replace(spec.settings, loss=dataclasses.replace(spec.settings.loss, image=9.0))
+    assert dataclasses.replace(spec, settings=chosen).id != spec.id
+
+
+def test_a_trial_of_a_later_schema_is_refused():
+    written = {**dataclasses.asdict(TrialSpec("df", 3, 7, 0, "data", TrialSettings())), "schema": 9}
+    with pytest.raises(SkinGanError, match=r"schema 9.*expected 1 or 2.*search again"):
+        spec_from(written)
+
+
 def searched_everything(s):
     return [f"{g}.{k}" for g, tree in dataclasses.asdict(s).items() for k in tree]
 
@@ -140,3 +374,100 @@ def test_composing_changes_no_shared_default():
     compose([AEGAN, "budget=demo", "trial.model.base=8"])
     assert Experiment().trial == TrialSettings()
     assert compose([AEGAN]).trial.model.base == PRESETS["aegan_page"].model.base
+
+
+NUMBERS = {
+    "optim.lr_g": (1e-6, 0.999999), "optim.beta2": (0.0, 0.9999999), "loss.real_label": (0.5000001, 1.0),
+    "loss.fake_label": (0.0, 0.4999999), "train.ema_kimg": (0.0, 1e6), "optim.clip": (0.0, 1e300),
+}  # fmt: skip
+WHOLE = {"optim.d_steps": (1, 16), "model.latent": (1, 10**6), "train.batch": (2, 4096)}
+WORDED = {"model.norm": ["batch", "layer", "group", "none"], "optim.name": ["adam", "sgd"]}
+
+
+@st.composite
+def distributions(draw_):
+    """A searched setting, and a distribution in its range as people write them."""
+    name = draw_(st.sampled_from([*NUMBERS, *WHOLE, *WORDED]))
+    if name in WORDED:
+        return name, {"choice": draw_(st.lists(st.sampled_from(WORDED[name]), min_size=1, max_size=5))}
+    low, high = NUMBERS.get(name) or WHOLE[name]
+    one = st.integers(low, high) if name in WHOLE else st.floats(low, high)
+    if draw_(st.booleans()):
+        values = draw_(st.lists(one, min_size=1, max_size=5))
+        # Numbers that are whole may be written without a point, others of the list with one.
+        return name, {"choice": [int(v) if v == int(v) and draw_(st.booleans()) else v for v in values]}
+    bounds = draw_(st.lists(one, min_size=2, max_size=2, unique=True).map(sorted))
+    return name, {"loguniform" if bounds[0] > 0 and draw_(st.booleans()) else "uniform": bounds}
+
+
+@settings(deadline=None, max_examples=150)
+@given(distributions(), st.integers(0, 99))
+def test_a_space_that_is_accepted_draws_valid_values_in_range_and_has_columns(distribution, seed):
+    name, leaf = distribution
+    group, key = name.split(".")
+    space = {group: {key: leaf}}
+    base = TrialSettings()
+    check_space(space, base)
+    ((kind, values),) = leaf.items()
+    for i in range(200):
+        value = value_at(check(draw(space, base, seed, "df", i)), name)
+        assert type(value) is type(value_at(base, name))
+        assert value in values if kind == "choice" else values[0] <= value <= values[1]
+    with tempfile.TemporaryDirectory() as folder:
+        name_columns(Path(folder), domains(space), ["metrics/kid"])
+        (column,) = columns_in(Path(folder))
+    shown = list(column.domain_discrete.values)
+    if kind != "choice":
+        assert (column.domain_interval.min_value, column.domain_interval.max_value) == tuple(values)
+    elif name in WORDED:
+        assert [v.string_value for v in shown] == sorted(set(values))
+    else:
+        assert [v.number_value for v in shown] == sorted(set(map(float, values)))
+
+
+def columns_in(folder: Path) -> list[api_pb2.HParamInfo]:
+    (file,) = folder.glob("events.out.tfevents.*")
+    for event in EventFileLoader(str(file)).Load():
+        for value in event.summary.value:
+            if value.tag == metadata.EXPERIMENT_TAG:
+                return list(
+                    metadata.parse_experiment_plugin_data(value.metadata.plugin_data.content).hparam_infos
+                )
+    raise AssertionError("no columns were written")
+
+
+@pytest.mark.parametrize(
+    ("word", "low", "high"),
+    [
+        ("optim.beta2={uniform: [0.9995, 0.99999]}", 0.9995, 0.99999),
+        ("optim.beta2={loguniform: [0.99991, 0.99994]}", 0.99991, 0.99994),
+        ("optim.d_steps={uniform: [1, 3]}", 1, 3),
+        ("model.latent={loguniform: [3, 200]}", 3, 200),
+    ],
+)
+def test_a_range_is_kept_to_and_used_up(word, low, high):
+    e = compose([AEGAN, f"search.space.{word}"])
+    name = word.partition("=")[0]
+    values = [value_at(draw(e.search.space, e.trial, 0, "df", i), name) for i in range(2000)]
+    assert low <= min(values) and max(values) <= high
+    assert min(values) < low + 0.05 * (high - low) and max(values) > high - 0.05 * (high - low)
+    if name == "optim.d_steps":
+        assert [values.count(n) for n in (1, 2, 3)] == pytest.approx([2000 / 3] * 3, rel=0.15)
+    if name == "model.latent":  # log-uniform over [3, 201): a share of log(24 / 3) / log(201 / 3) below 24
+        share = math.log(24 / 3) / math.log(201 / 3)
+        assert sum(v < 24 for v in values) / 2000 == pytest.approx(share, abs=0.04)
+
+
+IDS = {  # of sweeps that people have: their trials must be found again
+    "aegan_lr": ["1a8b992494", "2825bd1f66", "e290f16686", "0ceb67760b"],
+    "architecture": ["1a8b992494", "b47c7546cf", "56c11b1403", "7e04d2a7ac"],
+    "dcgan_lr": ["d4e33db138", "5982e067bd", "0a360dba00", "6eb5c5190d"],
+    "label_smoothing": ["1a8b992494", "2bc5801e94", "718d648d74", "d296d87b04"],
+}
+
+
+@pytest.mark.parametrize("sweep", IDS)
+def test_the_trials_of_published_sweeps_keep_their_identity(sweep):
+    e = compose([f"sweep={sweep}", "data=demo"])
+    specs = trial_specs(e, "0123456789abcdef", "df")[:4]
+    assert [dataclasses.replace(spec, schema=1).id for spec in specs] == IDS[sweep]

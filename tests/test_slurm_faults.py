@@ -71,7 +71,7 @@ def test_retry_names_causes_and_redoes_only_what_failed(slurm: Testbed, sweep) -
     before, ids = measured(s.run), s.ids
     shutil.rmtree(folders[0].path)
     said = s.steer("retry")
-    for job, cause in (("0000", "SkinGanError"), ("0001", "time limit"), ("0002", "lost node")):
+    for job, cause in (("0000", "last.pt"), ("0001", "time limit"), ("0002", "lost node")):
         assert any(f"search-df-{job} " in line and cause in line for line in said.splitlines()), cause
     assert "diverged: loss_d not finite" in said and "not tried" in said
     again = {job for job in s.ids if s.ids[job] != ids[job]}

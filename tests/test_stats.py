@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import nct, norm, t
 from sklearn import metrics
 
 from skin_gan.ablation import measures, stats, verdict
 from skin_gan.ablation.predictions import Predictions, load, pooled, predictions
 from skin_gan.errors import SkinGanError
+from skin_gan.words import NOT_JUDGED, RULED_OUT, UNRESOLVED
 
 ONE = np.ones((1, 200))
 
@@ -120,7 +121,7 @@ class TestPairedBootstrap:
         if effect == 0:
             assert 0.01 <= found <= 0.09
         else:
-            power = np.mean([verdict.power(truth, r.se, freedom=r.freedom) for r in results])
+            power = np.mean([stats.power(truth, r.se, freedom=r.freedom) for r in results])
             assert found == pytest.approx(power, abs=0.12)
 
     def test_photographs_of_one_lesion_count_once(self) -> None:
@@ -148,7 +149,7 @@ class TestPairedBootstrap:
         d = stats.draws({0: of(y, p), 1: of(y, np.roll(p, 1, 0))}, measures.balanced_accuracy, 100)
         gain = stats.compare(d, d)
         assert (gain.estimate, gain.p, gain.known) == (0, 1, False)
-        assert verdict.verdict(gain, gain.p).word == "cannot be resolved"
+        assert verdict.verdict(gain, gain.p).word == UNRESOLVED
 
     @staticmethod
     def of_sizes(sizes: tuple[int, ...]) -> stats.Interval:
@@ -163,7 +164,7 @@ class TestPairedBootstrap:
         gain = self.of_sizes((100, 100, 1))
         assert gain.estimate > 0.33 and not gain.known and gain.p == 1
         found = verdict.verdict(gain, gain.p)
-        assert found.word == "cannot be resolved" and "c2 has 1 test lesion" in found.why
+        assert found.word == UNRESOLVED and "c2 has 1 test lesion" in found.why
 
     def test_a_class_of_few_lesions_takes_the_verdict_and_is_named(self) -> None:
         few, enough = (self.of_sizes((100, 100, n)) for n in (stats.FEWEST - 1, stats.FEWEST))
@@ -252,10 +253,10 @@ class TestVerdict:
         [
             (0.05, 0.01, 0.001, "helps"),
             (-0.05, 0.01, 0.001, "harms"),
-            (0.001, 0.005, 0.8, "no benefit shown"),
-            (-0.04, 0.02, 0.2, "no benefit shown"),  # perhaps a harm; surely no gain
-            (0.04, 0.03, 0.2, "cannot be resolved"),  # a single split's +4 points
-            (0.05, 0.02, 0.07, "cannot be resolved"),  # lost to the correction
+            (0.001, 0.005, 0.8, RULED_OUT),
+            (-0.04, 0.02, 0.2, RULED_OUT),  # perhaps a harm; surely no gain
+            (0.04, 0.03, 0.2, UNRESOLVED),  # a single split's +4 points
+            (0.05, 0.02, 0.07, UNRESOLVED),  # lost to the correction
         ],
     )
     def test_words(self, estimate: float, se: float, p: float, word: str) -> None:
@@ -277,14 +278,97 @@ class TestVerdict:
         assert "excludes 0, but not after correction for 16 comparisons" in why and "cannot tell 0" not in why
 
     def test_detectable_difference_and_power_agree(self) -> None:
-        assert verdict.power(stats.minimum_detectable(0.01), 0.01) == pytest.approx(0.8, abs=1e-3)
-        assert verdict.power(0.0, 0.01) == pytest.approx(0.05)
+        assert stats.power(stats.minimum_detectable(0.01), 0.01) == pytest.approx(0.8, abs=1e-3)
+        assert stats.power(0.0, 0.01) == pytest.approx(0.05)
+
+    @pytest.mark.parametrize("freedom", [1, 2, 3.7, 5, 30, np.inf])
+    @pytest.mark.parametrize("alpha", [0.05, 0.05 / 20])
+    def test_power_is_that_of_a_noncentral_t(self, freedom: float, alpha: float) -> None:
+        """By drawing it; by scipy where it has a value; and the detectable difference is found with 80%."""
+        rng = np.random.default_rng(0)
+        spread = np.sqrt(rng.chisquare(freedom, 400_000) / freedom) if np.isfinite(freedom) else 1.0
+        bound = t.isf(alpha / 2, freedom)
+        for effect in (0.0, 1.0, 3.0, stats.minimum_detectable(1.0, alpha, freedom=freedom)):
+            drawn = (np.abs((rng.normal(size=400_000) + effect) / spread) > bound).mean()
+            assert stats.power(effect, 1.0, alpha, freedom) == pytest.approx(drawn, abs=0.003)
+            exact = nct.sf(bound, freedom, effect) + nct.cdf(-bound, freedom, effect)
+            if np.isfinite(exact):
+                assert stats.power(effect, 1.0, alpha, freedom) == pytest.approx(exact, abs=2e-4)
+        assert stats.power(2 * effect, 2.0, alpha, freedom) == pytest.approx(0.8, abs=1e-6)
 
     def test_lesions_needed_grow_with_the_square_until_seeds_are_the_limit(self) -> None:
         few = verdict.lesions_needed(0.04, self.gain(0.0, 0.02))
         many = verdict.lesions_needed(0.02, self.gain(0.0, 0.02))
         assert few is not None and many == pytest.approx(4 * few, abs=4)
         assert verdict.lesions_needed(0.02, self.gain(0.0, 0.02, seeds=0.02)) is None
+
+
+class TestNotJudged:
+    """A classifier near chance, or whose loss has not fallen, has no verdict, whatever its arms gain."""
+
+    FELL = ((10, 1.9), (20, 1.2), (30, 0.9))
+
+    @staticmethod
+    def plain(estimate: float, half: float) -> stats.Interval:
+        return stats.Interval(
+            estimate, estimate - half, estimate + half, 0.0, half / 2, half / 2, 0.0, 0.1, 3, 900
+        )
+
+    @pytest.mark.parametrize(
+        ("estimate", "half", "classes", "judges"),
+        [
+            (0.18, 0.02, 7, False),  # seven classes: chance is 14.3%
+            (0.22, 0.02, 7, True),
+            (0.22, 0.035, 7, False),  # the interval reaches below 19.3%
+            (0.50, 0.01, 2, False),
+            (0.57, 0.01, 2, True),
+            (1 / 7, np.nan, 7, False),  # one class said of everything: nothing varies
+            (1.0, np.nan, 7, True),  # right everywhere: nor does that
+        ],
+    )
+    def test_accuracy_is_above_chance_with_its_whole_interval(
+        self, estimate: float, half: float, classes: int, judges: bool
+    ) -> None:
+        why = verdict.not_learnt(self.plain(estimate, half), classes, [self.FELL])
+        assert (why == "") == judges
+        assert judges or (f"{100 * estimate:.1f}%" in why and f"chance is {100 / classes:.1f}%" in why)
+
+    @pytest.mark.parametrize(
+        ("losses", "fall"),
+        [
+            (np.linspace(2.0, 1.0, 40), 36 / 39),  # of four points each, 36 steps of 1/39 apart
+            (np.full(40, 1.94), 0.0),
+            ([2.0, 1.95], 0.05),
+            ([1.0], np.nan),
+            ([], np.nan),
+        ],
+    )
+    def test_a_loss_falls_from_its_first_tenth_to_its_last(self, losses, fall: float) -> None:
+        curve = [(10 * (i + 1), x) for i, x in enumerate(losses)]
+        found = verdict.loss_fall(curve, 7)
+        assert found == pytest.approx(fall / np.log(7), nan_ok=True)
+
+    def test_a_flat_loss_takes_the_verdict_and_one_that_was_not_recorded_does_not(self) -> None:
+        good = self.plain(0.5, 0.02)
+        flat = [(k, 1.5) for k in range(1, 41)]
+        assert "fallen by 0.0%" in verdict.not_learnt(good, 7, [flat])
+        assert verdict.not_learnt(good, 7, []) == verdict.not_learnt(good, 7, [[]]) == ""
+
+    def test_the_verdict_says_why_and_keeps_the_number(self) -> None:
+        found = verdict.verdict(
+            TestVerdict.gain(0.057, 0.01), 0.001, unlearnt="the classifier has not learnt"
+        )
+        assert found.word == NOT_JUDGED
+        assert found.why.startswith("the classifier has not learnt; by number +5.7 points")
+
+    def test_in_worlds_without_learning_nothing_is_ever_judged(self) -> None:
+        """60 worlds of a classifier that guesses: with arms that seem to help by luck, none says so."""
+        rng = np.random.default_rng(3)
+        lesions = np.repeat(np.arange(7), 30)
+        for _ in range(60):
+            blind = {s: of(lesions, rng.dirichlet(np.ones(7), len(lesions))) for s in range(2)}
+            plain = stats.interval(stats.draws(blind, measures.balanced_accuracy, 60))
+            assert verdict.not_learnt(plain, 7, []) != ""
 
 
 class TestPredictions:
@@ -298,8 +382,6 @@ class TestPredictions:
         assert again.test == made.test
         np.testing.assert_array_equal(again.probabilities, made.probabilities)
         assert again.labels[again.image_ids.tolist().index(ids[7])] == y[7]
-        assert made.csv().splitlines()[0] == "image_id,lesion,label,p_a,p_b,p_c,p_d"
-        assert len(made.csv().splitlines()) == 201
 
     @pytest.mark.parametrize("damage", ["missing", "cut", "other"])
     def test_a_file_that_is_none_is_named(self, tmp_path, damage: str) -> None:

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from hpc import config, monitor, slurm, submissions
+from hpc import config, monitor, records, slurm, submissions
 from hpc.completion import complete
 from hpc.config import compose
 from hpc.monitor import status
 from hpc.plan import make_plan, reopen
-from hpc.progress import snapshot
+from hpc.progress import line, snapshot
 from hpc.records import error_of, record
 from hpc.steering import steer
 from hpc.submissions import Submission
@@ -57,7 +57,8 @@ def test_a_sweep_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypa
     assert status([]) == 2
     said = capsys.readouterr().out
     assert f"{damaged.path}: error: {damaged.jobs / 'prepare.json'} is not valid JSON" in said
-    assert f"{whole.path} (stage prepare" in said
+    (head,) = [line for line in said.splitlines() if f"{whole.path} (stage prepare" in line]
+    assert "seed 2, fold 0, 32 pixels" in head
     assert status([str(whole.path)]) == 0
     with pytest.raises(SkinGanError, match=r"prepare\.json is not valid JSON"):
         status([str(damaged.path)])
@@ -139,3 +140,55 @@ def test_a_trial_that_was_killed_is_not_shown_as_running(tmp_path, monkeypatch, 
     assert plan.trials("df")[1][1].state()["state"] == "running"  # on disk it is what it was
     monkeypatch.setattr(slurm, "queue", lambda *_: {"7": replace(job, state="PENDING")})
     assert states() == ["stopped"]
+
+
+@pytest.mark.parametrize("cluster", ["one_gpu", "local"])
+def test_watching_ends_when_nothing_more_can_happen(tmp_path, monkeypatch, capsys, cluster):
+    plan = sweep(tmp_path, f"cluster={cluster}")
+    looks = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if cluster == "one_gpu":  # the last job leaves the queue
+            monkeypatch.setattr(slurm, "queue", lambda *_: {})
+        else:
+            for job in (job for stage in plan.stages for job in stage.jobs):
+                write_json(plan.run.jobs / f"{job.name}.json", {"state": "done"})
+
+    monkeypatch.setattr(monitor.time, "sleep", sleep)
+    submissions.add(plan.run, Submission("search-df", "7"))
+    job = slurm.Queued("7", "RUNNING", "", "1:00", 0, "n1", "aegan_lr-search", str(plan.run.path))
+    monkeypatch.setattr(slurm, "queue", lambda *_: {"7": job})
+    assert status([str(plan.run.path), "--watch"]) == 0
+    assert len(looks) == 1 and capsys.readouterr().out.count(str(plan.run.path)) == 2
+
+
+def test_steering_a_sweep_of_this_machine_says_what_can_be_done(tmp_path, capsys):
+    plan = sweep(tmp_path, "cluster=local")
+    assert steer(["cancel", str(plan.run.path)]) == 0
+    assert "nothing to cancel: no launch" in capsys.readouterr().out
+    with lock(plan.run.path / "launch.lock"), pytest.raises(SkinGanError, match="press Ctrl-C"):
+        steer(["cancel", str(plan.run.path)])
+
+
+def test_a_kid_is_shown_with_its_unit_wherever_it_is_shown(tmp_path, capsys):
+    plan = sweep(tmp_path)
+    plan.trials("df")[0][1].update(state="completed", kid=61.25, best_kid=51.25, best_kimg=4.0)
+    write_json(plan.run.jobs / "prepare.json", {"state": "done"})
+    status([str(plan.run.path), "--trials"])
+    shown = capsys.readouterr().out
+    assert "51.2" in shown and shown.count("KID") == shown.count("KID x1000") == 3
+    said = line(snapshot(plan.run), None)
+    assert said.count("KID") == said.count("KID x1000") == 1
+
+
+def test_what_a_stage_is_at_is_shown_while_it_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(records, "PROGRESS_SECONDS", 0.0)
+    plan = sweep(tmp_path, "cluster=local")
+    with record(plan.run, "prepare") as tell:
+        tell(done=30, total=40)
+        status([str(plan.run.path)])
+        assert "30/40" not in capsys.readouterr().out  # of a job that was killed the record says no more
+        with lock(plan.run.path / "launch.lock"):
+            status([str(plan.run.path)])
+        assert "now features of real images 30/40" in capsys.readouterr().out

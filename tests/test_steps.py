@@ -14,12 +14,18 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skin_gan import fastconv
 from skin_gan.config import LossSettings, ModelSettings, OptimSettings, TrainSettings, TrialSettings
-from skin_gan.losses import adversarial, zero_outputs
-from skin_gan.models import FAMILIES, build
-from skin_gan.steps import STEPS, Rng, discriminator_loss, make_optimiser, sample, view
+from skin_gan.families import build, step_of
+from skin_gan.families.steps import Context, discriminator_loss, make_optimiser, sample, view
+from skin_gan.objectives.losses.bce import cross_entropy
+from skin_gan.presets import PRESETS
+from skin_gan.rng import Rng
+from skin_gan.variants import FAMILIES as FOLDER
+from skin_gan.variants import LOSSES, PENALTIES, names
 
 LATENT, BATCH = 5, 6
+FAMILIES = names(FOLDER)
 MAKERS = ("generator", "encoder")
 
 
@@ -34,13 +40,14 @@ class Trial:
 
     def __init__(self, s: TrialSettings, precision: str = "no") -> None:
         AcceleratorState._reset_state()
-        self.settings, self.rng = s, Rng(1)
-        self.accelerator = Accelerator(cpu=True, mixed_precision=precision)
+        self.settings = s
         torch.manual_seed(0)
         self.nets = build(s.model)
         self.opt_g = make_optimiser(self.parameters(MAKERS), s.optim, s.optim.lr_g)
         self.opt_d = make_optimiser(self.parameters(self.nets.keys() - MAKERS), s.optim, s.optim.lr_d)
         self.draws = 0
+        accelerator = Accelerator(cpu=True, mixed_precision=precision)
+        self.context = Context(self.nets, self.opt_g, self.opt_d, self.draw, s, Rng(1), accelerator)
 
     def parameters(self, names: Iterable[str]) -> list[nn.Parameter]:
         return [p for name in sorted(names) if name in self.nets for p in self.nets[name].parameters()]
@@ -48,11 +55,11 @@ class Trial:
     def draw(self) -> Tensor:
         self.draws += 1
         generator = torch.Generator().manual_seed(self.draws)
-        return torch.rand(BATCH, 3, 16, 16, generator=generator) * 2 - 1
+        size = self.settings.model.size
+        return torch.rand(BATCH, 3, size, size, generator=generator) * 2 - 1
 
     def step(self) -> dict[str, Tensor]:
-        step = STEPS[self.settings.model.family]
-        return step(self.nets, self.opt_g, self.opt_d, self.draw, self.settings, self.rng, self.accelerator)
+        return step_of(self.settings.model)(self.context)
 
     def moved(self) -> dict[str, bool]:
         """Of each weight, whether a step changes it."""
@@ -118,7 +125,7 @@ def test_aegan_minimises_the_weighted_sum() -> None:
     loss = LossSettings(image=10.0, latent=1.0, adversarial_image=0.0, adversarial_latent=0.0)
     trial = Trial(settings(loss=loss, optim=OptimSettings(lr_g=3e-3)))
     colours = (trial.draw()[:, :, :1, :1]).expand(-1, -1, 16, 16)
-    trial.draw = lambda: colours  # type: ignore[method-assign]
+    trial.context.draw = lambda: colours
     first, *_, last = (trial.step() for _ in range(12))
     assert last["reconstruction_image"] < 0.8 * first["reconstruction_image"]
     expected = 10 * last["reconstruction_image"] + last["reconstruction_latent"]
@@ -166,7 +173,7 @@ def test_clipping_bounds_the_gradient_and_reports_its_norm_before() -> None:
 @pytest.mark.parametrize("target", [1.0, 0.95, 0.05, 0.0])
 def test_smoothed_targets_are_where_the_loss_is_least(target: float) -> None:
     logits = torch.linspace(-6, 6, 1201)
-    losses = torch.stack([adversarial(v[None], target) for v in logits])
+    losses = torch.stack([cross_entropy(v[None], target) for v in logits])
     bounded = min(max(target, 0.0025), 0.9975)
     assert logits[losses.argmin()].sigmoid().item() == pytest.approx(bounded, abs=3e-3)
 
@@ -175,23 +182,105 @@ def test_the_discriminator_s_targets_are_the_settings() -> None:
     s = settings(loss=LossSettings(real_label=0.9, fake_label=0.2))
     real, fake = torch.tensor([math.log(9.0)]), torch.tensor([math.log(0.25)])
     real.requires_grad_(), fake.requires_grad_()
-    discriminator_loss(real, [fake], s, Rng(0)).backward()
+    discriminator_loss(real, [fake], Trial(s).context).backward()
     assert real.grad.item() == pytest.approx(0, abs=1e-6) and fake.grad.item() == pytest.approx(0, abs=1e-6)
 
 
 def test_zeroed_outputs_teach_nothing() -> None:
     logits = torch.full((4000,), 2.0, requires_grad=True)
     s = settings(loss=LossSettings(zero_outputs=0.25))
-    discriminator_loss(logits, [torch.zeros(4000)], s, Rng(0)).backward()
+    discriminator_loss(logits, [torch.zeros(4000)], Trial(s).context).backward()
     assert (logits.grad == 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
-    zeroed = zero_outputs(torch.ones(3), torch.tensor([0.1, 0.5, 0.9]), 0.5)
-    assert torch.equal(zeroed, torch.tensor([0.0, 1.0, 1.0]))
+
+
+@pytest.mark.parametrize("name", names(LOSSES))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_loss_moves_every_weight_of_every_family(family: str, name: str) -> None:
+    """But the bias that shifts all logits alike, where a loss depends on their differences only."""
+    trial = Trial(settings(family, loss=LossSettings(name=name)))
+    judges = {n: list(net.named_parameters())[-1][0] for n, net in trial.nets.items() if n not in MAKERS}
+    still = {weight for weight, moved in trial.moved().items() if not moved}
+    assert still <= {f"{net}.{last}" for net, last in judges.items() if last.endswith("bias")}
+
+
+def test_the_generator_is_judged_beside_real_images_by_the_discriminator_as_it_is_then() -> None:
+    s = settings("dcgan", loss=LossSettings(name="relativistic"))
+    s.model.norm = s.model.d_norm = "none"
+    trial = Trial(s)
+    generator = copy.deepcopy(trial.nets["generator"])
+    loss_g = trial.step()["loss_g"]
+    fake, real = generator(Rng(1).normal(BATCH, LATENT)), Trial(s).draw()
+    discriminator = trial.nets["discriminator"]  # updated before the generator, and not since
+    expected = F.softplus(discriminator(real) - discriminator(fake)).mean()
+    torch.testing.assert_close(loss_g, expected.detach())
+
+
+PENALISED = {"r1": 0.5, "r2": 0.25, "gp": 1.0, "lecam": 0.1}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_penalties_work_with_every_preset_and_the_fast_convolutions_do_not_change_them(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps, the second with what the first one left: as with torch's own convolutions, in float64."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    s = copy.deepcopy(PRESETS[name])
+    s.model.size, s.model.base, s.train.batch, s.optim.name = 32, 64, BATCH, "sgd"
+    s.optim.lr_d = s.optim.lr_g = 1e-3
+    for penalty, weight in PENALISED.items():
+        setattr(s.loss, penalty, weight)
+    torch.set_default_dtype(torch.float64)
+    try:
+        fast = Trial(s)
+        ours = [fast.step(), fast.step()]
+        monkeypatch.setattr(fastconv, "_method", lambda *_: None)
+        plain = Trial(s)
+        theirs = [plain.step(), plain.step()]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for mine, expected in zip(ours, theirs, strict=True):
+        assert mine["penalty"] > 0
+        torch.testing.assert_close(mine, expected)
+    for mine, expected in zip(fast.nets.parameters(), plain.nets.parameters(), strict=True):
+        torch.testing.assert_close(mine, expected)
+
+
+@pytest.mark.parametrize("penalty", names(PENALTIES))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_penalty_changes_the_discriminator_and_nothing_else_of_the_step(
+    family: str, penalty: str
+) -> None:
+    without, with_it = (Trial(settings(family, loss=LossSettings(**loss))) for loss in ({}, {penalty: 10.0}))
+    scalars, penalised = without.step(), with_it.step()
+    assert "penalty" not in scalars and penalised["penalty"] > 0
+    torch.testing.assert_close(scalars["loss_d"], penalised["loss_d"])
+    assert scalars["grad_d"] != penalised["grad_d"]
+
+
+def test_lazy_penalties_are_rarer_and_as_much_stronger() -> None:
+    """With learning rates of 0 every step has the same penalty but for the images that it draws."""
+    optim = OptimSettings(lr_g=0.0, lr_d=0.0)
+    each, lazy = (
+        Trial(settings("dcgan", loss=LossSettings(r1=1.0, lazy=lazy), optim=optim)) for lazy in (1, 3)
+    )
+    often, seldom = ([trial.step()["penalty"].item() for _ in range(6)] for trial in (each, lazy))
+    assert seldom == pytest.approx([0, 0, 3 * often[2], 0, 0, 3 * often[5]], rel=1e-5)
+
+
+def test_lecam_keeps_moving_averages_of_the_logits() -> None:
+    trial = Trial(settings("dcgan", loss=LossSettings(lecam=0.1)))
+    logits: list[Tensor] = []
+    trial.nets["discriminator"].register_forward_hook(lambda *args: logits.append(args[2].detach().mean()))
+    trial.step(), trial.step()
+    (real, fake), (next_real, next_fake) = logits[0:2], logits[3:5]
+    expected = torch.stack([real.lerp(next_real, 0.01), fake.lerp(next_fake, 0.01)])
+    torch.testing.assert_close(trial.context.state["logits"], expected)
 
 
 def test_input_noise_has_the_set_deviation() -> None:
     images = torch.zeros(8, 3, 16, 16)
-    assert view(images, settings(), Rng(0)) is images
-    noisy = view(images, settings(loss=LossSettings(input_noise=0.1)), Rng(0))
+    assert view(images, Trial(settings()).context) is images
+    noisy = view(images, Trial(settings(loss=LossSettings(input_noise=0.1))).context)
     assert noisy.std().item() == pytest.approx(0.1, rel=0.05)
 
 

@@ -8,20 +8,25 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 from report_samples import ASKED, CLASSES, COMBINED, STRONGEST, damage, folder_of, make_run, write_choices
+from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
 
 from hpc import config
-from hpc.ablation import arms, choices_file, filter_file
+from hpc.ablation import arms, choices_file, filter_file, sample_folder
 from hpc.report import tables as module
-from hpc.report.compared import CONTROL, NOTHING
 from hpc.report.costs import costs
+from hpc.report.page import write_report
 from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, read_csv, tables, write_tables
 from hpc.report.verdicts import statement
+from hpc.report.words import gain, span
+from skin_gan.ablation.arms import CLASSIFIERS, identity
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
-from skin_gan.ablation.predictions import load
+from skin_gan.ablation.predictions import Predictions, load
 from skin_gan.ablation.verdict import holm
-from skin_gan.run import append_jsonl, write_json
+from skin_gan.run import append_jsonl, content_hash, write_json
+from skin_gan.words import CONTROL, NOT_JUDGED, NOTHING, RULED_OUT
 
 QUICK = 300  # resamples
+CNN = asdict(CLASSIFIERS["cnn"])
 ALONE = "fold 0"  # the scope of a sweep that was tested on one fold
 
 
@@ -39,10 +44,10 @@ def test_an_arm_that_helps_one_that_harms_and_one_that_changes_nothing(one_fold)
     _, found = one_fold
     assert of(found, COMBINED).verdict == "helps"
     assert of(found, "shuffled").verdict == "harms"
-    assert of(found, "strong", PLAIN).verdict == "no benefit shown"
+    assert of(found, "strong", PLAIN).verdict == RULED_OUT
     assert of(found, STRONGEST, PLAIN).verdict == "helps"
     assert of(found, "best").verdict == "harms"  # against class weights; not against nothing
-    assert of(found, "best", PLAIN).verdict == "no benefit shown"
+    assert of(found, "best", PLAIN).verdict == RULED_OUT
     assert of(found, COMBINED).gain == pytest.approx(0.12, abs=0.04)
 
 
@@ -73,6 +78,12 @@ def test_the_headline_is_fixed_beforehand_and_is_not_adjusted_nor_is_the_plain_a
     assert of(found, COMBINED, measure="accuracy").comparisons == 4  # only its balanced accuracy was fixed
 
 
+def altered(p: Predictions, **changes: object) -> Predictions:
+    """The predictions with another record, as a run of this version would have it."""
+    record = {**p.record, **changes}
+    return replace(p, record={**record, "id": identity(record)})
+
+
 def add_arms(run, like: dict[str, str], made: dict[str, int]) -> None:
     """Arms beyond those of `make_run`, with another's predictions and so many generated images per class."""
     e = config.load(run.settings)
@@ -82,20 +93,23 @@ def add_arms(run, like: dict[str, str], made: dict[str, int]) -> None:
     for name, other in like.items():
         for seed in range(2):
             p = load(folder_of(run, other, 0, seed) / "test.npz")
-            record = {**p.record, "arm": asdict(arms(e.ablate, plan)[name])}
-            record["synthetic"] = dict.fromkeys(p.classes, made.get(name, 40))
-            replace(p, record=record).save(folder_of(run, name, 0, seed) / "test.npz")
+            arm = asdict(arms(e.ablate, plan)[name])
+            altered(p, arm=arm, synthetic=dict.fromkeys(p.classes, made.get(name, 40))).save(
+                folder_of(run, name, 0, seed) / "test.npz"
+            )
     write_choices(run, validation=dict.fromkeys([*ASKED, *like], 0.5))
 
 
 def test_a_run_of_two_names_counts_once_and_random_controls_and_empty_arms_not_at_all(tmp_path):
     run = make_run(tmp_path)
     twin, random, empty = "best@2", "best/random as copies", "best/copies"
-    add_arms(run, {twin: COMBINED, random: "best", empty: PLAIN}, {empty: 0})
+    add_arms(run, {twin: "best", random: "best", empty: PLAIN}, {empty: 0, random: 41})
     found = tables(run, QUICK)
-    assert of(found, twin).p_adjusted == found.headline.p and of(found, twin).comparisons == 1
+    assert of(found, twin).p_adjusted == of(found, "best").p_adjusted
+    assert (of(found, twin).same_run_as, of(found, "best").same_run_as) == ("best", twin)
+    assert {a.same_run_as for a in found.arms if a.arm == twin} == {"best"}
     assert (of(found, random).verdict, of(found, "best").verdict) == (CONTROL, "harms")
-    assert {of(found, arm).comparisons for arm in ("strong", "best", "shuffled")} == {3}
+    assert {of(found, arm).comparisons for arm in ("strong", "best", twin, "shuffled")} == {3}
     assert {of(found, arm, PLAIN).comparisons for arm in ("strong", "best", twin, COMBINED)} == {len(ASKED)}
     assert of(found, empty).verdict == of(found, empty, PLAIN).verdict == NOTHING
     assert {(g.generated, g.kept) for g in found.given if g.arm == empty} == {(0, None)}
@@ -149,7 +163,8 @@ def test_the_files_hold_every_row_and_say_how_many_images_it_rests_on(one_fold, 
     assert {(a["seeds"], a["folds"], a["images"]) for a in arms} == {("0 1", "0", "390")}
     lesions = {a["measure"]: a["lesions"] for a in arms}
     assert (lesions[HEADLINE], lesions["recall_df"], lesions["recall_nv"]) == ("260", "60", "120")
-    assert list(gains[0])[-4:] == ["p_adjusted", "mde", "verdict", "why"]
+    assert list(arms[0])[-1] == "same_run_as" and {a["same_run_as"] for a in arms} == {""}
+    assert list(gains[0])[-5:] == ["p_adjusted", "mde", "verdict", "why", "same_run_as"]
     assert all(float(a["low"]) <= float(a["value"]) <= float(a["high"]) for a in arms)
 
 
@@ -241,9 +256,7 @@ def test_runs_of_earlier_settings_are_gaps_and_are_never_compared(tmp_path):
         for seed in range(2):
             file = folder_of(run, arm, 0, seed) / "test.npz"
             old = load(file)
-            replace(old, record={**old.record, "classifier": {**old.record["classifier"], "steps": 20}}).save(
-                file
-            )
+            altered(old, classifier={**old.record["classifier"], "steps": 20}).save(file)
     found = tables(run, QUICK)
     assert {(g.arm, g.why) for g in found.missing} == {
         (arm, "of earlier settings (steps is now 1500): launch again") for arm in ("best", "strong")
@@ -261,8 +274,8 @@ def test_other_counts_or_images_make_a_run_one_of_earlier_settings(tmp_path):
     real = {"df": 60, "mel": 80, "nv": 100}
 
     def why(balance, samples) -> list[str]:
-        record = {**old.record, "real": real, "samples": samples}
-        replace(old, record={**record, "arm": {**record["arm"], "balance": balance}}).save(file)
+        arm = {**old.record["arm"], "balance": balance}
+        altered(old, real=real, samples=samples, arm=arm).save(file)
         return [g.why for g in tables(run, 2).missing]
 
     assert why({"df": 40, "mel": 20, "nv": 0}, {}) == []
@@ -291,7 +304,7 @@ def test_a_choice_from_other_runs_is_not_taken(tmp_path, changes):
     write_choices(run, **changes)
     found = tables(run, QUICK)
     assert found.headline is None and {g.base for g in found.gains} == {PLAIN}
-    assert any("choices.json was fixed on runs of earlier settings" in p for p in found.problems)
+    assert any("choices.json, fold 0, was fixed on runs of earlier settings" in p for p in found.problems)
 
 
 def test_repeated_photographs_may_be_what_is_to_be_beaten(tmp_path):
@@ -328,7 +341,7 @@ def test_a_sweep_without_any_run_gives_empty_tables(tmp_path):
 
 def test_what_arms_were_given_and_what_they_cost(one_fold):
     run, found = one_fold
-    assert found.sources == {"best": "best", "shuffled": "shuffled", COMBINED: "best"}
+    assert found.sources == {"best": ("best",), "shuffled": ("shuffled",), COMBINED: ("best",)}
     assert found.unverified == {"shuffled"}
     append_jsonl(run.trials / "df" / "0000-a" / "metrics.jsonl", {"kimg": 1.0, "seconds": 1800.0})
     append_jsonl(run.trials / "df" / "0000-a" / "metrics.jsonl", {"kimg": 4.0, "seconds": 7200.0})
@@ -343,3 +356,186 @@ def test_tables_and_report_need_no_torch(name):
     code = f"import sys, {name}; print({{'torch', 'ray', 'submitit'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_combined_arm_of_an_earlier_version_is_a_gap_and_the_others_are_still_taken(tmp_path):
+    """Its class weights were by the counts of photographs and generated images together."""
+    run = make_run(tmp_path)
+    for arm in (COMBINED, "best", STRONGEST):
+        for seed in range(2):
+            file = folder_of(run, arm, 0, seed) / "test.npz"
+            p = load(file)
+            keys = ("classifier", "arm", "seed", "split", "samples")
+            values = {"schema": 1, **{k: dict(p.record[k]) if k == "arm" else p.record[k] for k in keys}}
+            del values["arm"]["name"]
+            replace(p, record={**p.record, "id": content_hash(values)}).save(file)
+    found = tables(run, QUICK)
+    assert {(g.arm, g.why) for g in found.missing} == {
+        (
+            COMBINED,
+            "of earlier settings (an earlier version weighed generated images otherwise): launch again",
+        )
+    }
+    assert {a.arm for a in found.arms} == set(ASKED) and found.headline is None
+
+
+@pytest.fixture(scope="module")
+def own_choices(tmp_path_factory):
+    """Two folds: fold 1 found focal loss the strongest, and put generated images on top of nothing."""
+    run = make_run(tmp_path_factory.mktemp("own"), folds=(0, 1))
+    for seed in range(2):
+        shutil.rmtree(folder_of(run, COMBINED, 1, seed))
+    write_choices(run, fold=1, strongest="strong", treatment=PLAIN, combined="best")
+    return run, tables(run, QUICK)
+
+
+def test_each_fold_is_judged_by_its_own_choice(own_choices):
+    """The pooled pair is fold 0's combined arm with fold 1's, against the same of the strongest arms."""
+    run, found = own_choices
+    row = found.headline
+    assert (row.scope, row.arm, row.base) == (POOLED, "combined", "strongest") and not found.missing
+    gains = []
+    for fold, (arm, base) in enumerate([(COMBINED, STRONGEST), ("best", "strong")]):
+        for name, sign in ((arm, 1), (base, -1)):
+            for seed in range(2):
+                p = load(folder_of(run, name, fold, seed) / "test.npz")
+                gains.append(sign * balanced_accuracy_score(p.labels, p.probabilities.argmax(1)) / 4)
+    assert row.gain == pytest.approx(sum(gains), abs=1e-6)  # the folds have equally many images of each class
+    alone = of(found, COMBINED)
+    assert (alone.base, alone.scope) == (STRONGEST, ALONE) and alone.gain > row.gain
+    assert found.sources["combined"] == ("best",)
+
+
+def test_what_each_fold_chose_is_said_in_words_and_on_the_page(own_choices, tmp_path):
+    run, found = own_choices
+    said = " ".join(statement(found, [], {}).support)
+    assert (
+        "Each fold chose by its own validation lesions: fold 0 + best generator, class weights against class "
+        "weights; fold 1 + best generator against strong augmentation" in said
+    )
+    page = write_report(run, found, [], tmp_path).read_text()
+    assert "in each fold on its own" in page and "Fold 1. Strongest conventional arm: strong aug" in page
+
+
+def test_choices_of_an_earlier_version_are_opened_for_one_fold_and_named_for_several(tmp_path):
+    old = {"strongest": STRONGEST, "treatment": STRONGEST, "generated": "best", "ratio": None, "filter": None,
+           "combined": COMBINED, "validation": dict.fromkeys(ASKED, 0.5)}  # fmt: skip
+    one, two = make_run(tmp_path / "one"), make_run(tmp_path / "two", folds=(0, 1))
+    for run in (one, two):
+        write_json(choices_file(run, "head"), old)
+    assert tables(one, QUICK).headline.arm == COMBINED
+    found = tables(two, QUICK)
+    assert found.headline is None
+    assert any("earlier version, which chose for all folds together: launch" in p for p in found.problems)
+
+
+def test_scores_of_different_folds_are_not_ranked_together(tmp_path):
+    """Fold 1's classifier is as good as fold 0's and gives half as much to every rare class."""
+    run = make_run(tmp_path, folds=(0, 1))
+    areas = []
+    for fold in (0, 1):
+        for seed in range(2):
+            file = folder_of(run, PLAIN, fold, seed) / "test.npz"
+            p = load(file)
+            scores = p.probabilities + 0.05 * np.random.default_rng(fold).random(p.probabilities.shape)
+            if fold:
+                scores[:, :2] *= 0.2
+            scores /= scores.sum(1, keepdims=True)
+            replace(p, probabilities=scores).save(file)
+            areas.append(roc_auc_score(p.labels, scores, multi_class="ovr", average="macro"))
+    found = tables(run, QUICK)
+    value = {a.scope: a.value for a in found.arms if (a.arm, a.measure) == (PLAIN, "macro_auc")}
+    assert value[POOLED] == pytest.approx(np.mean(areas), abs=1e-6)
+    assert value[ALONE] == pytest.approx(np.mean(areas[:2]), abs=1e-6)
+
+
+def test_a_classifier_near_chance_has_no_verdict_on_any_arm(tmp_path):
+    """Three classes: chance is a third. The combined arm gains 12 points all the same."""
+    run = make_run(tmp_path, skill={PLAIN: 0.36})
+    found = tables(run, QUICK)
+    assert {g.verdict for g in found.gains} == {NOT_JUDGED}
+    row = found.headline
+    assert row.gain == pytest.approx(0.12, abs=0.04) and row.low > 0
+    said = statement(found, [], {})
+    assert said.word == NOT_JUDGED
+    assert said.sentence.startswith(
+        "Not judged: the classifier has not learnt: its balanced accuracy on real"
+    )
+    assert "where chance is 33.3% and at least 38.3% is asked for" in said.sentence
+    assert "would be found" not in " ".join(said.support)
+
+
+def test_a_plain_arm_whose_loss_has_not_fallen_has_no_verdict_either(tmp_path):
+    run = make_run(tmp_path)
+    for seed in range(2):
+        file = folder_of(run, PLAIN, 0, seed) / "test.npz"
+        p = load(file)
+        replace(p, record={**p.record, "loss": [(10 * k, 1.0) for k in range(1, 41)]}).save(file)
+    assert tables(run, QUICK).headline.verdict == NOT_JUDGED
+
+
+def test_another_classifier_that_contradicts_stands_in_the_headline(tmp_path):
+    run = make_run(tmp_path)
+    shutil.copytree(run.path / "ablation" / "head", run.path / "ablation" / "cnn")
+    for seed in range(2):  # to the CNN, generated images do harm
+        place = run.path / "ablation" / "cnn"
+        for arm in [*ASKED, COMBINED]:
+            file = place / arm / "fold-0" / f"seed-{seed}" / "test.npz"
+            p = (
+                load(place / "shuffled" / "fold-0" / f"seed-{seed}" / "test.npz")
+                if arm == COMBINED
+                else load(file)
+            )
+            record = load(file).record
+            altered(replace(p, record=record), classifier={**record["classifier"], **CNN}).save(file)
+    e = config.load(run.settings)
+    e.ablate.classifiers["cnn"] = replace(e.ablate.classifiers["head"])
+    config.save(e, run.settings)
+    found = tables(run, QUICK)
+    other = found.verdict("cnn")
+    assert (found.headline.verdict, other.verdict) == ("helps", "harms")
+    said = statement(found, [], {})
+    assert said.beside == [
+        "Another classifier says otherwise (cnn, a small network trained from scratch): harms, "
+        f"{gain(other.gain)} points {span(other.low, other.high)} over class weights."
+    ]
+    assert not found.problems and not found.missing
+
+
+def test_classes_without_generated_images_and_missed_melanomas_stand_in_the_headline(tmp_path):
+    run = make_run(tmp_path)
+    fewer = {}
+    for seed in range(2):
+        file = folder_of(run, COMBINED, 0, seed) / "test.npz"
+        p = load(file)
+        q = p.probabilities.copy()
+        q[p.labels == 1] = [0.8, 0.1, 0.1]  # every melanoma is taken for a dermatofibroma
+        altered(replace(p, probabilities=q), synthetic={"df": 40, "mel": 0, "nv": 0}).save(file)
+        base = load(folder_of(run, STRONGEST, 0, seed) / "test.npz")
+        fewer[seed] = -recall_score(base.labels, base.probabilities.argmax(1), labels=[1], average=None)[0]
+    found = tables(run, QUICK)
+    lines = statement(found, [], {}).beside
+    assert lines[0] == "No generated images were added to mel, nv."
+    fall = of(found, COMBINED, measure="recall_mel")
+    assert fall.gain == pytest.approx(np.mean([*fewer.values()])) and fall.high < 0
+    assert lines[1].startswith(f"Melanomas are found less often: {gain(fall.gain)} points of recall of mel")
+    assert len(lines) == 2 and statement(tables(make_run(tmp_path / "b"), QUICK), [], {}).beside == []
+
+
+def test_rejected_and_poor_generators_are_named_only_where_they_were_used(tmp_path):
+    run = make_run(tmp_path)
+    cards = {("best", "df"): (False, ["copies: many"]), ("best", "mel"): (True, ["KID: 219.0"]),
+             ("best", "nv"): (True, []), ("dcgan", "nv"): (False, ["coverage: none"])}  # fmt: skip
+    for (source, label), (accepted, reasons) in cards.items():
+        manifest = {"accepted": accepted, "reasons": reasons}
+        write_json(sample_folder(run, 0, source) / label / "manifest.yaml", manifest)  # JSON is YAML
+    found = tables(run, QUICK)
+    assert (found.rejected, found.poor) == (["df of best"], ["mel of best"])
+    warned = statement(found, [], {}).warnings
+    assert "Images of generators that the selection calls rejected were used: df of best." in warned
+    assert "Images of generators that the selection calls poor were used: mel of best." in warned
+    e = config.load(run.settings)
+    config.save(replace(e, allow_rejected=True), run.settings)
+    shutil.rmtree(sample_folder(run, 0, "best"))
+    found = tables(run, QUICK)
+    assert not found.rejected and not any("rejected" in line for line in statement(found, [], {}).warnings)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 import torch
 from gan_samples import BATCH, EVALUATION, OPS, judge, open_session, same, spec, split
 
-from skin_gan import checkpoint
+from skin_gan import checkpoint, meter
 from skin_gan.errors import SkinGanError
 from skin_gan.run import COMPLETED, DIVERGED, RUNNING, TrialFolder, read_jsonl
 from skin_gan.train import Diverged, Session
@@ -71,6 +71,37 @@ def test_interrupted_training_equals_uninterrupted_bit_for_bit(tmp_path, family,
     assert [row["images"] for row in rows(tmp_path / "cut")] == [96, 160]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_step_keeps_survives_interruptions_bit_for_bit(tmp_path, family):
+    """Moving averages of logits, and when a lazy penalty is due."""
+    trial = spec(family)
+    loss = replace(trial.settings.loss, r1=0.5, gp=0.1, lecam=0.3, lazy=3)
+    trial = replace(trial, settings=replace(trial.settings, loss=loss))
+    run(tmp_path / "whole", trial, 0.12)
+    for steps in (4, 4, 99):
+        session = open_session(tmp_path / "cut", trial)
+        die_after(session, steps)
+        with suppress(Killed):
+            session.advance(0.12, judge)
+        session.opened.close()
+    cut, whole = (weights(tmp_path / name, trial) for name in ("cut", "whole"))
+    assert same(cut, whole) and rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    assert cut["step"]["logits"].abs().sum() > 0
+    assert rows(tmp_path / "cut")[0]["penalty"] > 0
+
+
+def test_a_checkpoint_of_the_version_before_is_continued(tmp_path):
+    """It has no state of the step."""
+    run(tmp_path / "old", spec(), 0.032)
+    path = tmp_path / "old" / "last.pt"
+    state = checkpoint.load(path, spec().id)
+    del state["learner"]["step"]
+    checkpoint.save(path, spec().id, state)
+    run(tmp_path / "old", spec(), 0.064)
+    run(tmp_path / "new", spec(), 0.032, 0.064)
+    assert same(weights(tmp_path / "old", spec()), weights(tmp_path / "new", spec()))
+
+
 def test_a_process_killed_for_good_loses_at_most_what_it_did_since_its_last_checkpoint(tmp_path):
     script = textwrap.dedent(f"""
         import sys
@@ -96,6 +127,118 @@ def test_a_process_killed_for_good_loses_at_most_what_it_did_since_its_last_chec
     run(tmp_path / "cut", trial, goal)
     run(tmp_path / "whole", trial, goal)
     assert same(weights(tmp_path / "cut", trial), weights(tmp_path / "whole", trial))
+
+
+def interrupt(session: Session, number: int, step: int) -> None:
+    """The signal comes in the middle of a step, counted from 1."""
+    context, count = session.learner.context, itertools.count(1)
+    draw = context.draw
+
+    def drawing():
+        if next(count) == step:
+            signal.raise_signal(number)
+        return draw()
+
+    context.draw = drawing
+
+
+@contextmanager
+def handled(number, handler):
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def refuse(*_):
+    raise Killed
+
+
+NEVER_BY_ITSELF = {"log_kimg": 1000.0, "checkpoint_seconds": 1e9}
+
+
+@pytest.mark.parametrize(
+    ("number", "handler", "raised"),
+    [
+        (signal.SIGINT, signal.default_int_handler, KeyboardInterrupt),
+        (signal.SIGTERM, refuse, Killed),  # a job that ends itself
+        (signal.SIGUSR2, refuse, Killed),  # Submitit's, which requeues
+    ],
+)
+def test_asked_to_stop_it_ends_the_step_saves_and_obeys(tmp_path, number, handler, raised):
+    trial = spec("aegan", d_steps=2)
+    session = open_session(tmp_path / "cut", trial, **NEVER_BY_ITSELF)
+    interrupt(session, number, step=6)  # the second discriminator update of the third step
+    with handled(number, handler), pytest.raises(raised):
+        session.advance(0.16, judge)
+    session.opened.close()
+    assert weights(tmp_path / "cut", trial)["images"] == 48
+    run(tmp_path / "cut", trial, 0.16)
+    run(tmp_path / "whole", trial, 0.16)
+    assert same(weights(tmp_path / "cut", trial), weights(tmp_path / "whole", trial))
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_a_warning_that_nobody_acts_on_makes_a_checkpoint_and_training_goes_on(tmp_path):
+    session = open_session(tmp_path, **NEVER_BY_ITSELF)
+    interrupt(session, signal.SIGUSR2, step=2)
+    saved, save = [], session.save
+    session.save = lambda: saved.append(session.learner.images) or save()
+    with handled(signal.SIGUSR2, signal.SIG_IGN):
+        session.train(0.04)
+        assert signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN
+    session.close()
+    assert saved == [16, 40]
+
+
+def test_asked_to_stop_with_numbers_that_are_not_finite_it_saves_none_of_them(tmp_path):
+    run(tmp_path, spec(), 0.032)
+    session = open_session(tmp_path, **NEVER_BY_ITSELF)
+    interrupt(session, signal.SIGINT, step=1)
+    with torch.no_grad():
+        next(session.learner.plain["generator"].parameters()).fill_(float("nan"))
+    with pytest.raises(KeyboardInterrupt) as e:
+        session.train(0.064)
+    assert isinstance(e.value.__context__, Diverged)
+    session.close()
+    assert weights(tmp_path, spec())["images"] == 32
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    session = open_session(tmp_path, **NEVER_BY_ITSELF)
+
+    def step():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("went on")
+
+    session.learner.step = step
+    with handled(signal.SIGINT, signal.default_int_handler), pytest.raises(KeyboardInterrupt):
+        session.train(0.064)
+    session.close()
+    assert not (tmp_path / "last.pt").exists()
+
+
+@pytest.mark.parametrize("seconds_per_step", [7.0, 61.0])
+def test_a_checkpoint_is_never_older_than_allowed_however_slow_the_training(
+    tmp_path, monkeypatch, seconds_per_step
+):
+    """8 images in 7 or 61 seconds, scalars for each 1,000: work of at most 60 s and a step can be lost."""
+    session = open_session(tmp_path, log_kimg=1.0, checkpoint_seconds=60.0)
+    now, saved, step, save = [0.0], [0.0], session.learner.step, session.save
+    monkeypatch.setattr(meter.time, "monotonic", lambda: now[0])
+
+    def slow():
+        assert now[0] - saved[-1] <= 60.0
+        now[0] += seconds_per_step
+        return step()
+
+    session.learner.step = slow
+    session.save = lambda: saved.append(now[0]) or save()
+    session.train(0.24)
+    session.close()
+    assert len(saved) >= 30 * seconds_per_step // 67
 
 
 def test_evaluating_does_not_change_the_training(tmp_path):

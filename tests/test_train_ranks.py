@@ -13,6 +13,7 @@ from two_ranks import RUNGS, trial
 
 from skin_gan.errors import SkinGanError
 from skin_gan.learner import Learner
+from skin_gan.meter import Clock
 from skin_gan.run import read_jsonl
 
 SCRIPT = Path(__file__).with_name("two_ranks.py")
@@ -56,7 +57,7 @@ def assert_close(a: dict, b: dict) -> None:
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize("case", ["dcgan", "aegan"])
+@pytest.mark.parametrize("case", ["dcgan", "aegan", "penalised"])
 def test_two_processes_equal_one(trained, tmp_path, case):
     """With group normalisation: batch normalisation sees half a batch in each process."""
     first, second = replicas(trained, case)
@@ -102,3 +103,22 @@ def test_a_batch_that_cannot_be_shared_equally_is_an_error():
 
     with pytest.raises(SkinGanError, match=f"train.batch={BATCH} cannot be shared equally by 3"):
         Learner(spec(), None, Three())
+
+
+def test_processes_save_together_when_one_of_them_has_to():
+    """Their clocks differ, and a signal may reach one only: each hears what the others want."""
+
+    class Two:
+        num_processes, device = 2, "cpu"
+
+        def gather(self, mine: torch.Tensor) -> torch.Tensor:
+            self.mine = mine
+            return torch.cat([mine, torch.tensor([[self.other, 0.0]])])
+
+    accelerator = Two()
+    clock = Clock(accelerator, seconds=1e9)
+    clock.begin = clock.asked = clock.begin - 100.0  # a step of 100 s: they ask after each
+    for wanted, other, expected in ((False, 0.0, False), (True, 0.0, True), (False, 1.0, True)):
+        clock.asked, accelerator.other = clock.asked - 100.0, other
+        assert clock.due(wanted) is expected
+        assert accelerator.mine[0, 0] == wanted

@@ -5,6 +5,7 @@ resumed half-way) and CASE-RANK.pt, what that process ended with.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,13 +13,20 @@ from gan_samples import judge, open_session, spec
 
 from skin_gan.devices import end_processes
 
-CASES = {"dcgan": ("dcgan", "group"), "aegan": ("aegan", "group"), "batch": ("dcgan", "batch")}
+CASES = {
+    "dcgan": ("dcgan", "group"), "aegan": ("aegan", "group"), "batch": ("dcgan", "batch"),
+    "penalised": ("dcgan", "group"),
+}  # fmt: skip
 RUNGS = (0.032, 0.064)
 
 
 def trial(case: str):
     family, norm = CASES[case]
-    return spec(family, norm=norm)
+    made = spec(family, norm=norm)
+    if case != "penalised":
+        return made
+    loss = replace(made.settings.loss, name="relativistic", r1=0.5, gp=0.1, lecam=0.3)
+    return replace(made, settings=replace(made.settings, loss=loss))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ RUN/folds/1/aegan/best/df/                          a generator retrained for fo
 RUN/samples/fold-0/best/df/00000.png ...            generated images of a source
 RUN/filters/fold-0/df.json                          which of them each filter keeps
 RUN/ablation/cnn/best/fold-0/seed-2/test.npz        predictions of one classifier run
-RUN/ablation/cnn/choices.json                       what was fixed on validation images
+RUN/ablation/cnn/choices.json                       what was fixed in each fold on its validation images
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -26,10 +27,11 @@ from skin_gan.ablation.arms import (
 )
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, read_json
+from skin_gan.run import RunFolder, lock, read_json, write_json
 
 BY_IMAGE = "by-image"
-COMBINED = "combined"  # the best generator on top of the strongest conventional arm
+COMBINED = "combined"  # the best generator on top of the strongest conventional arm, as chosen in each fold
+STRONGEST = "strongest"  # the strongest conventional arm of each fold, where folds have chosen differently
 PLAIN = "real"  # the arm that all others are compared with: real images, nothing else
 BEST = "best"  # the source that takes, class by class, the best generator of all sweeps
 FILTERS = ("confidence", "distance", "discriminator", "copies", "frame", "ruler")
@@ -168,6 +170,16 @@ def sizes(a: AblateSettings, size: int) -> list[int]:
     return sorted({size} | {classifier_settings(name, p, size).size for name, p in a.classifiers.items()})
 
 
+def needs_all_features(a: AblateSettings) -> bool:
+    """Whether some stage reads the frozen network's features of the photographs of every class of the data.
+
+    A head is trained on them, a filter by confidence has a classifier of them, and where there are generated
+    images the report looks for copies with them.
+    """
+    heads = (name for name in a.classifiers if CLASSIFIERS[name].network == "head")
+    return bool(sources(a)) or any(heads)
+
+
 class Shares(TypedDict, total=False):
     """Shares of the test and validation parts, 0..1."""
 
@@ -230,16 +242,36 @@ def choices_file(run: RunFolder, classifier: str) -> Path:
     return run.path / "ablation" / classifier / "choices.json"
 
 
-def choices(run: RunFolder, classifier: str) -> dict[str, Any]:
-    """What stage combine has chosen on validation images."""
-    found = read_json(choices_file(run, classifier))
-    if found is None:
-        raise SkinGanError(f"{choices_file(run, classifier)} is missing: launch the sweep again")
-    return {"treatment": found["strongest"], "generated": BEST, **found}  # an earlier version wrote neither
+def choices(run: RunFolder, classifier: str, folds: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """What stage combine has chosen in each of `folds` on its validation images; without those it has not.
+
+    SkinGanError for a file of an earlier version that chose for several folds together, or chose otherwise.
+    """
+    file = choices_file(run, classifier)
+    found = read_json(file) or {}
+    if "folds" not in found and found:
+        if len(folds) > 1 or "treatment" not in found:
+            raise SkinGanError(
+                f"{file} was written by an earlier version, which chose for all folds together: launch the "
+                "sweep again, which chooses for each"
+            )
+        return {folds[0]: found}
+    return {fold: found["folds"][str(fold)] for fold in folds if str(fold) in found.get("folds", {})}
+
+
+def write_choice(run: RunFolder, classifier: str, fold: int, chosen: Mapping[str, Any]) -> None:
+    """Put a fold's choice into the file, beside those of the other folds, whose jobs may write as well."""
+    file = choices_file(run, classifier)
+    with lock(file.with_suffix(".lock"), wait=math.inf):
+        try:
+            there = read_json(file) or {}
+        except SkinGanError:  # damaged: the other folds choose again
+            there = {}
+        write_json(file, {"folds": {**there.get("folds", {}), str(fold): chosen}})
 
 
 def choose(validation: dict[str, float], plan: ClassifierPlan) -> dict[str, Any]:
-    """Fix arms, ratio and filter by balanced accuracy on validation images, 0..1, by arm's name.
+    """Fix a fold's arms, ratio and filter by balanced accuracy on its validation images, 0..1, by arm's name.
 
     strongest: of the arms without generated images, repeated photographs among them: what is to be beaten.
     treatment: the strongest that adds no images; `generated` is put on top of it, with the best ratio and the

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from hpc.ablation import BEST, COMBINED, FILTERS, PLAIN, AblateSettings, arms
-from skin_gan.ablation.arms import ARMS, CLASSIFIERS, CONTROLS, PUBLISHED
+from hpc.ablation import BEST, COMBINED, FILTERS, PLAIN, STRONGEST, AblateSettings, arms
+from skin_gan.ablation.arms import ARMS, CLASSIFIERS, CONTROLS, PUBLISHED, check
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.data.splits import N_FOLDS
 from skin_gan.errors import SkinGanError
@@ -66,11 +67,27 @@ def check_ablate(a: AblateSettings, family: str) -> None:
         images_to_add({"any": 1}, a.balance)
 
 
+def check_arms(a: AblateSettings) -> None:
+    """SkinGanError for an arm that is asked for twice, or whose parts mean nothing together.
+
+    Asked of what is launched, and not of what was: an earlier version may have allowed it.
+    """
+    for name, plan in a.classifiers.items():
+        for what, named in (("arms", plan.arms), ("ratios", plan.ratios), ("filters", plan.filters)):
+            if len({*named}) < len(named):  # type: ignore[arg-type]
+                raise SkinGanError(
+                    f"ablate.classifiers.{name}.{what}={named}: expected each once, since the second is the "
+                    "same run"
+                )
+        for arm in arms(a, plan).values():
+            check(replace(CLASSIFIERS[name], pretrained=plan.pretrained), arm)
+
+
 def check_name(source: str, family: str) -> None:
     """SkinGanError for a source whose name means something else already: its images would be ignored."""
     taken = {
         BEST: "is the best of all generators",
-        COMBINED: "is an arm of its own",
+        **{name: "is an arm of its own" for name in (COMBINED, STRONGEST)},
         family: "is what this sweep searches itself",
         **{name: "is a control" for name in CONTROLS},
     }

@@ -18,7 +18,7 @@ from hpc.ablation import COMBINED, ArmTask
 from hpc.ablation.origins import read_source, rows_kept
 from hpc.completion import complete
 from hpc.plan import ABLATE, COMBINE, Job, Plan
-from skin_gan.ablation.arms import Arm
+from skin_gan.ablation.arms import Arm, current
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.ablation.predictions import Predictions, load
 from skin_gan.ablation.samples import SampleSet, subset
@@ -44,6 +44,8 @@ class Current:
             raise SkinGanError("not finished")
         found = load(folder / f"{part}.npz")
         changed = self.changed(task, arm, found.record) or self.other_images(task, arm, found.record)
+        if not changed and not current(found.record):
+            changed = ["an earlier version weighed generated images otherwise"]
         if changed:
             raise SkinGanError(f"{EARLIER} ({', '.join(changed)}): launch again")
         return found

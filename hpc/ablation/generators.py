@@ -12,7 +12,7 @@ from hpc.ablation import BEST
 from hpc.inputs import Inputs
 from hpc.leaderboard import best_row
 from hpc.plan import Plan
-from hpc.selection import vetoes
+from hpc.selection import judgement
 from skin_gan.config import TrialSpec, spec_from
 from skin_gan.errors import SkinGanError
 from skin_gan.portable import CARD, export, read_card, read_yaml
@@ -88,13 +88,7 @@ class Generators:
             raise SkinGanError(
                 f"{folder.path} was never measured: its KID is undefined, see its metrics.jsonl"
             )
-        reasons = vetoes(row, self.e.select)
-        extra = {
-            "sweep": searched.sweep,
-            "trial": folder.path.name,
-            "accepted": not reasons,
-            "reasons": reasons,
-        }
+        extra = {"sweep": searched.sweep, "trial": folder.path.name, **judgement(row, self.e.select)}
         export(folder, self.home(source, fold).best(label), extra)
 
     @staticmethod

@@ -25,7 +25,6 @@ from skin_gan.ablation.samples import SampleSet
 from skin_gan.board import write_run
 from skin_gan.devices import choose_device
 from skin_gan.errors import SkinGanError
-from skin_gan.run import write_json
 
 Tell = Callable[..., None]
 
@@ -58,7 +57,8 @@ class Arms:
             def progress(step: int, before: int = seed * settings.steps) -> None:
                 tell(done=before + step, total=total)
 
-            found = run_arm(shared, arm, seed, made, parts, self.a.unverified, folder, progress)
+            family = folder.parents[2]
+            found = run_arm(shared, arm, seed, made, parts, self.a.unverified, folder, progress, family)
             record_run(folder, task, seed, found)
 
     def with_images(self, arm: Arm, split: Split, fold: int) -> tuple[Arm, Mapping[str, SampleSet] | None]:
@@ -77,24 +77,28 @@ class Arms:
         return replace(arm, balance={label: add[label] for label in made}), made
 
     def combine(self, task: ArmTask, tell: Tell) -> None:
-        """Fix arm, ratio and filter on validation images, and train the best on top of the strongest."""
+        """Fix a fold's arm, ratio and filter on its validation images, and train the best on the strongest.
+
+        Another fold's validation lesions are this one's test lesions: they have no say here.
+        """
+        assert task.fold is not None
         plan = self.a.classifiers[task.classifier]
-        validation, runs = self.validation(task.classifier, plan)
+        validation, runs = self.validation(task, plan)
         found = ablation.choose(validation, plan)
         arm = ablation.combined(self.a, plan, found)
         chosen = {**found, "combined": arm.name if arm else None, "runs": sorted(runs)}
-        write_json(ablation.choices_file(self.run, task.classifier), chosen)
+        ablation.write_choice(self.run, task.classifier, task.fold, chosen)
         if arm:
             self.train_arm(replace(task, arm=arm.name), plan, arm, tell)
 
-    def validation(self, classifier: str, plan: ClassifierPlan) -> tuple[dict[str, float], set[str]]:
-        """Balanced accuracy on validation images, 0..1, mean over folds and seeds, of each whole arm; and the
-        runs that this rests on, by their ids."""
+    def validation(self, task: ArmTask, plan: ClassifierPlan) -> tuple[dict[str, float], set[str]]:
+        """Balanced accuracy on the validation images of the task's fold, 0..1, mean over seeds, of each whole
+        arm; and the runs that this rests on, by their ids."""
         found, runs = {}, set()
         for name, arm in arms(self.a, plan).items():
-            tasks = [ArmTask(classifier, name, fold) for fold in self.a.folds]
+            mine = replace(task, arm=name)
             try:
-                read = [self.current.read(t, arm, seed, "val") for t in tasks for seed in range(plan.seeds)]
+                read = [self.current.read(mine, arm, seed, "val") for seed in range(plan.seeds)]
             except SkinGanError as e:
                 print(f"{name} is not among what is chosen from: {e}", file=sys.stderr)
                 continue
@@ -102,7 +106,8 @@ class Arms:
             runs |= {p.record["id"] for p in read}
         if PLAIN not in found:
             raise SkinGanError(
-                f"the arm {PLAIN} of {classifier} has not finished: see its job's log, and launch again"
+                f"the arm {PLAIN} of {task.classifier} has not finished in fold {task.fold}: see its job's "
+                "log, and launch again"
             )
         return found, runs
 

@@ -57,7 +57,11 @@ class SampleSets:
         """Write the images of a class that the arms need, and what each filter keeps of them."""
         label, fold = task.lesion_class, task.fold
         refused, made = [], []
-        for source in filter(self.made_here, ablation.sources(self.a)):
+        names = sorted({f for p in self.a.classifiers.values() for f in p.filters})
+        here = [source for source in ablation.sources(self.a) if self.made_here(source)]
+        total = len(here) + len(names)
+        for done, source in enumerate(here):
+            tell(done=done, total=total)
             try:
                 if n := self.wanted(source, label, fold):
                     self.write(source, label, fold, n)
@@ -65,10 +69,9 @@ class SampleSets:
             except SkinGanError as e:  # the other sources are not to blame
                 refused.append(str(e))
         tell(sets=made)
-        names = sorted({f for p in self.a.classifiers.values() for f in p.filters})
         verdicts = {}
-        for done, name in enumerate(names):
-            tell(done=done, total=len(names))
+        for done, name in enumerate(names, len(here)):
+            tell(done=done, total=total)
             verdicts[name] = self.filtered(name, label, fold)
         write_json(ablation.filter_file(self.run, fold, label), verdicts)
         if refused:

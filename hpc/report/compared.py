@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from hpc.ablation import PLAIN, RANDOM
-from skin_gan.ablation.arms import CONTROLS
+from skin_gan.ablation.arms import CONTROLS, content
 from skin_gan.ablation.measures import (
     LOWER_IS_BETTER,
     MELANOMA,
@@ -22,12 +22,10 @@ from skin_gan.ablation.measures import (
 )
 from skin_gan.ablation.predictions import Predictions, pooled
 from skin_gan.ablation.stats import Draws, compare, draws_of, interval, test_images
-from skin_gan.ablation.verdict import holm, verdict
+from skin_gan.ablation.verdict import holm, not_learnt, verdict
 from skin_gan.errors import SkinGanError
 from skin_gan.run import content_hash
-
-# In place of a verdict on an arm for which no generated image was left, or that was given them at random
-NOTHING, CONTROL = "nothing was added", "control"
+from skin_gan.words import CONTROL, NOTHING
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,7 @@ class ArmRow:
     high: float
     images: int
     lesions: int  # that the measure is of: a recall's are of its class
+    same_run_as: str = ""  # other arms that are this very run, "; " between them
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,7 @@ class GainRow:
     mde: float  # gain that would be found with probability 0.8 at 0.05 / comparisons
     verdict: str
     why: str
+    same_run_as: str = ""  # other arms that are this arm's very run, "; " between them
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,16 @@ class Scope:
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Of each arm's predictions: equal for two names of one run."""
+        """Of what each arm's runs were trained on and how: equal for two names of one run."""
         return {
-            arm: content_hash([[seed, p.probabilities.tobytes().hex()] for seed, p in runs.items()])
+            arm: content_hash([[seed, *map(content, p.record["folds"])] for seed, p in runs.items()])
             for arm, runs in self.arms.items()
         }
+
+    def same_as(self, arm: str) -> str:
+        """The other arms that are this arm's very run, "; " between them."""
+        same = self.fingerprints[arm]
+        return "; ".join(a for a, other in self.fingerprints.items() if other == same and a != arm)
 
     def empty(self, arm: str) -> bool:
         """Whether it was to be given generated images and got none, in any fold."""
@@ -90,7 +95,7 @@ class Scope:
         return found[0]["arm"]["synthetic"] != "none" and not any(sum(f["synthetic"].values()) for f in found)
 
     def no_verdict(self, arm: str) -> str:
-        """What is said in place of a verdict; "" where there is to be one."""
+        """The label shown in place of a verdict, or ""."""
         return NOTHING if self.empty(arm) else CONTROL if f"/{RANDOM}" in arm else ""
 
 
@@ -101,6 +106,16 @@ class Measured:
     scope: Scope
     draws: Mapping[str, Mapping[str, Draws]]  # by arm and measure
     problems: Sequence[str]
+
+    @cached_property
+    def unlearnt(self) -> str:
+        """Why the classifier cannot judge, by its plain arm; "" if it can."""
+        if PLAIN not in self.draws:
+            return f"the arm {PLAIN}, which shows whether the classifier has learnt, has no finished run"
+        drawn = self.draws[PLAIN]["balanced_accuracy"]
+        folds = [fold for p in self.scope.arms[PLAIN].values() for fold in p.record["folds"]]
+        classes = sum(n > 0 for n in drawn.sizes.values())
+        return not_learnt(interval(drawn), classes, [fold.get("loss") or [] for fold in folds])
 
 
 def scope(
@@ -146,7 +161,8 @@ def _by_measure(both: Draws, run: Predictions) -> dict[str, Draws]:
 
 def _all(run: Predictions, w: Array) -> Array:
     """Every measure [B,M] of a run: resampling the lesions takes longest, and is done once."""
-    found = [measure(run.labels, run.probabilities, w) for measure in measures(run.classes).values()]
+    all_measures = measures(run.classes, run.folds).values()
+    found = [measure(run.labels, run.probabilities, w) for measure in all_measures]
     if MELANOMA in run.classes:
         positive = run.labels == run.classes.index(MELANOMA)
         unknown = np.full(len(w), np.nan)
@@ -170,7 +186,7 @@ def arm_rows(m: Measured) -> list[ArmRow]:
                 continue  # a class without test images has no recall
             rows.append(
                 ArmRow(m.scope.classifier, arm, m.scope.name, seeds, folds, name, x.estimate, x.low, x.high,
-                       images, x.lesions)
+                       images, x.lesions, m.scope.same_as(arm))
             )  # fmt: skip
     return rows
 
@@ -198,11 +214,11 @@ def gain_rows(
         tested = adjusted(m.scope, {arm: x.p for arm, x in found.items()}, base, first)
         for arm, x in found.items():
             p, n = tested[arm]
-            v = verdict(x, p, n)
+            v = verdict(x, p, n, unlearnt=m.unlearnt)
             said = m.scope.no_verdict(arm)
             rows.append(
                 GainRow(m.scope.classifier, m.scope.name, arm, base, name, x.estimate, x.low, x.high, x.p, n,
-                        p, v.mde, said or v.word, "" if said == NOTHING else v.why)
+                        p, v.mde, said or v.word, "" if said == NOTHING else v.why, m.scope.same_as(arm))
             )  # fmt: skip
     return rows, list(problems)
 

@@ -13,6 +13,7 @@ import yaml
 from hpc.config import Experiment
 from hpc.provenance import code_of
 from hpc.report import plots
+from hpc.selection import word_of
 from skin_gan.errors import SkinGanError
 from skin_gan.portable import CARD, read_card
 from skin_gan.run import RunFolder, content_hash, read_json, read_jsonl
@@ -50,7 +51,7 @@ def cards(run: RunFolder, e: Experiment) -> dict[str, dict[str, Any]]:
 def chosen(run: RunFolder, e: Experiment) -> list[dict[str, Any]]:
     """A row per class: the generator that the selection took."""
     return [
-        {"class": label, "trial": c["trial"][:4], "kimg": c["kimg"], "accepted": c["accepted"],
+        {"class": label, "trial": c["trial"][:4], "kimg": c["kimg"], "selection": word_of(c),
          "reasons": "; ".join(c["reasons"]), **c["metrics"]}
         for label, c in cards(run, e).items()
     ]  # fmt: skip

@@ -17,7 +17,6 @@ from hpc.ablation import (
     choices_file,
     combined,
     combined_tasks,
-    folds,
     part,
 )
 from hpc.ablation.current import EARLIER, Current
@@ -44,7 +43,7 @@ class Finished:
     """The runs of one classifier with their test predictions, what was chosen, and what lacks."""
 
     runs: dict[str, dict[str, dict[int, Predictions]]] = field(default_factory=dict)  # by arm, split, seed
-    choices: dict[str, Any] = field(default_factory=dict)  # fixed on validation images
+    choices: dict[int, dict[str, Any]] = field(default_factory=dict)  # by fold, on its validation images
     gaps: list[Gap] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # what else is damaged
 
@@ -73,15 +72,23 @@ def finished(current: Current, classifier: str) -> Finished:
         if task.classifier == classifier:
             asked |= _add(found, current, task, known[task.arm])
     try:
-        found.choices = _choices(current, classifier, found)
+        found.choices = choices(run, classifier, a.folds)
     except SkinGanError as error:
         found.problems.append(_relative(error, run))
-    name = found.choices.get("combined", COMBINED)  # None where there is nothing to combine
-    if name and name not in known:
-        arm = combined(a, plan, found.choices) if found.choices else None
-        for task in combined_tasks(a):
-            if task.classifier == classifier:
-                asked |= _add(found, current, replace(task, arm=name), arm)
+    for fold in list(found.choices):
+        try:
+            _check_choice(current, classifier, fold, found)
+        except SkinGanError as error:
+            found.problems.append(_relative(error, run))
+            del found.choices[fold]
+    for task in combined_tasks(a):
+        if task.classifier != classifier or task.fold is None:
+            continue
+        chosen = found.choices.get(task.fold)
+        name = chosen["combined"] if chosen else COMBINED  # None where there is nothing to combine
+        if name and name not in known:
+            arm = combined(a, plan, chosen) if chosen else None
+            asked |= _add(found, current, replace(task, arm=name), arm)
     found.problems += earlier(run, classifier, asked)
     return found
 
@@ -110,26 +117,20 @@ def _add(found: Finished, current: Current, task: ArmTask, arm: Arm | None) -> s
     return folders
 
 
-def _choices(current: Current, classifier: str, found: Finished) -> dict[str, Any]:
-    """What was fixed on validation images; empty before that.
-
-    SkinGanError if it was not fixed on the runs that have been `found`.
-    """
-    file, a = choices_file(current.run, classifier), current.e.ablate
-    if not file.exists():
-        return {}
-    chosen, plan = choices(current.run, classifier), a.classifiers[classifier]
-    by_lesion = {
-        arm: [p.record["id"] for fold in folds(a, plan) for p in by.get(part(fold), {}).values()]
-        for arm, by in found.runs.items()
+def _check_choice(current: Current, classifier: str, fold: int, found: Finished) -> None:
+    """SkinGanError if a fold's choice was not made from the runs that have been `found`."""
+    chosen, a = found.choices[fold], current.e.ablate
+    plan = a.classifiers[classifier]
+    in_fold = {
+        arm: [p.record["id"] for p in by.get(part(fold), {}).values()] for arm, by in found.runs.items()
     }
-    whole = {arm for arm, ids in by_lesion.items() if len(ids) == plan.seeds * len(a.folds)}
+    whole = {arm for arm, ids in in_fold.items() if len(ids) == plan.seeds}
     chosen_from = set(chosen["validation"])
-    ids = {identity for arm in chosen_from for identity in by_lesion.get(arm, ())}
+    ids = {identity for arm in chosen_from for identity in in_fold.get(arm, ())}
     others = whole - chosen_from or chosen_from - set(arms(a, plan))
     if others or not ids <= set(chosen.get("runs", ids)):  # an earlier version did not write the runs
-        raise SkinGanError(f"{file} was fixed on runs {EARLIER}: launch the sweep again")
-    return chosen
+        file = choices_file(current.run, classifier)
+        raise SkinGanError(f"{file}, fold {fold}, was fixed on runs {EARLIER}: launch the sweep again")
 
 
 def _relative(error: SkinGanError, run: RunFolder) -> str:

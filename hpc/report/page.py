@@ -20,10 +20,10 @@ from hpc.report import evidence, plots
 from hpc.report.compared import ArmRow, GainRow
 from hpc.report.costs import Cost
 from hpc.report.tables import BY_IMAGE, HEADLINE, LEAKS, PLAIN, Tables, read_csv
-from hpc.report.verdicts import controls, limits, statement
+from hpc.report.verdicts import Statement, controls, limits, statement
 from hpc.report.words import (
     ADJUSTED,
-    COMPARED,
+    MINIMUM,
     THRESHOLD,
     arm_title,
     class_title,
@@ -35,7 +35,7 @@ from hpc.report.words import (
 )
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
 from skin_gan.portable import NOTICE
-from skin_gan.run import RunFolder, read_json, write_atomic
+from skin_gan.run import RunFolder, read_json, write_atomic, write_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 SPLIT = "split.json"  # how much a split by image leaks: skin_gan.ablation.parts.Leak
@@ -45,9 +45,14 @@ COLUMNS = ("accuracy", "macro_auc", "ece", SENSITIVITY, REALISED)  # beside bala
 def write_report(
     run: RunFolder, found: Tables, cost: Sequence[Cost], folder: Path, photographs: bool = True
 ) -> Path:
-    """Write `folder`/index.html; without `photographs` it holds generated images only."""
-    page = folder / "index.html"
-    write_atomic(page, render("report.html.j2", context(run, found, cost, folder, photographs)))
+    """Write `folder`/index.html; without `photographs` it holds generated images only.
+
+    Its first sentences are in `folder`/verdict.json too, for the terminal.
+    """
+    page, values = folder / "index.html", context(run, found, cost, folder, photographs)
+    first: Statement = values["statement"]
+    write_json(folder / "verdict.json", {"verdict": first.word, "sentences": [first.sentence, *first.beside]})
+    write_atomic(page, render("report.html.j2", values))
     return page
 
 
@@ -58,7 +63,6 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     )
     for function in (arm_title, class_title, measure_title, number):
         pages.globals[function.__name__] = function
-    pages.globals["compared"] = COMPARED
     return pages.get_template(template).render(values)
 
 
@@ -82,10 +86,11 @@ def context(
         "best": evidence.chosen(run, e), "trials": trials, "cost": cost,
         "searched": [name for name in next(iter(trials), {}) if "." in name],
         "quiz": (folder / "quiz.html").exists(),
-        "adjusted": ADJUSTED, "threshold": THRESHOLD, "hours": sum(c.device_hours for c in cost),
+        "adjusted": ADJUSTED, "threshold": THRESHOLD, "minimum": MINIMUM,
+        "hours": sum(c.device_hours for c in cost),
         "provenance": evidence.provenance(run, e, made),
         "settings": evidence.settings(e, data),
-        "limits": limits(found, data, e.allow_rejected),
+        "limits": limits(found, data),
     }  # fmt: skip
 
 
@@ -94,21 +99,32 @@ def context(
 
 def panel(found: Tables, classifier: str, place: int) -> dict[str, Any]:
     """All that is shown of one classifier, for each scope by lesion."""
-    chosen = found.choices.get(classifier, {})
     scopes = [s for s in found.scopes if any((a.classifier, a.scope) == (classifier, s) for a in found.arms)]
-    bases = [b for b in dict.fromkeys([chosen.get("strongest"), PLAIN]) if b]
-    validation = sorted((chosen.get("validation") or {}).items(), key=lambda pair: -pair[1])
     return {
-        "name": classifier, "place": place, "chosen": chosen, "bases": bases,
-        "validation": [(arm_title(arm), value(share)) for arm, share in validation],
-        "tables": [table(found, classifier, scope, bases) for scope in scopes],
-        "forests": forests(found, classifier, scopes[0], bases, place) if scopes else [],
+        "name": classifier, "place": place,
+        "strongest": found.pair(classifier, scopes[0])[1] if scopes else "",
+        "choices": [(fold, chosen, ranked(chosen))
+                    for fold, chosen in sorted(found.choices.get(classifier, {}).items())],
+        "tables": [table(found, classifier, scope, bases(found, classifier, scope)) for scope in scopes],
+        "forests": forests(found, classifier, scopes[0], bases(found, classifier, scopes[0]), place)
+                   if scopes else [],
         "recalls": recall_plot(found, classifier, scopes[0], place) if scopes else None,
         "images": images(found, classifier),
         "losses": loss_plot(found, classifier, place),
         "classes": found.classes.get(scopes[0], {}) if scopes else {},
         "controls": [said for name, said, _ in controls(found) if name == classifier],
     }  # fmt: skip
+
+
+def bases(found: Tables, classifier: str, scope: str) -> list[str]:
+    """What gains are shown over: the strongest arm without generated images, and the plain one."""
+    return [base for base in dict.fromkeys([found.pair(classifier, scope)[1], PLAIN]) if base]
+
+
+def ranked(chosen: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Arms with their balanced accuracy on a fold's validation images, the best first."""
+    of_arms = sorted((chosen.get("validation") or {}).items(), key=lambda pair: -pair[1])
+    return [(arm_title(arm), value(share)) for arm, share in of_arms]
 
 
 def table(found: Tables, classifier: str, scope: str, bases: Sequence[str]) -> dict[str, Any]:
@@ -121,7 +137,9 @@ def table(found: Tables, classifier: str, scope: str, bases: Sequence[str]) -> d
         others = [cell(by.get(measure)) for measure in COLUMNS]
         rows.append(
             {
-                "arm": arm, "role": role(found, classifier, arm), "source": found.sources.get(arm, ""),
+                "arm": arm, "role": role(found, classifier, scope, arm),
+                "sources": found.sources.get(arm, ()),
+                "same": [arm_title(other) for other in by[HEADLINE].same_run_as.split("; ") if other],
                 "generated": generated(found, classifier, scope, arm),
                 "seeds": len(by[HEADLINE].seeds.split()), "verdict": against[0].verdict if against[0] else "",
                 "cells": [cell(by[HEADLINE]), *map(gain_cell, against), *others],
@@ -134,10 +152,9 @@ def table(found: Tables, classifier: str, scope: str, bases: Sequence[str]) -> d
     }  # fmt: skip
 
 
-def role(found: Tables, classifier: str, arm: str) -> str:
-    chosen = found.choices.get(classifier, {})
-    named = {chosen.get("strongest"): "strongest conventional", chosen.get("combined"): "headline"}
-    return named.get(arm, "")
+def role(found: Tables, classifier: str, scope: str, arm: str) -> str:
+    combined, strongest = found.pair(classifier, scope)
+    return {strongest: "strongest conventional", combined: "headline"}.get(arm, "")
 
 
 def generated(found: Tables, classifier: str, scope: str, arm: str) -> int | None:
@@ -192,20 +209,24 @@ def forests(
     return out
 
 
-def told(found: Tables, classifier: str) -> list[str]:
+def highlighted(found: Tables, classifier: str) -> list[str]:
     """The arms that figures tell apart: the plain, the strongest and the combined one."""
-    chosen = found.choices.get(classifier, {})
-    return list(dict.fromkeys([PLAIN, chosen.get("strongest") or PLAIN, chosen.get("combined") or BEST]))
+    combined, strongest = found.pair(classifier, next(iter(found.scopes), ""))
+    return list(dict.fromkeys([PLAIN, strongest or PLAIN, combined or BEST]))
 
 
 def loss_plot(found: Tables, classifier: str, place: int) -> str | None:
     losses = found.losses.get(classifier)
-    return plots.inline(plots.losses(losses, told(found, classifier)), f"loss-{place}") if losses else None
+    return (
+        plots.inline(plots.losses(losses, highlighted(found, classifier)), f"loss-{place}")
+        if losses
+        else None
+    )
 
 
 def recall_plot(found: Tables, classifier: str, scope: str, place: int) -> str | None:
-    """Recall per class of the arms in `told`."""
-    shown = told(found, classifier)
+    """Recall per class of the highlighted arms."""
+    shown = highlighted(found, classifier)
     of_scope = [a for a in found.arms if (a.classifier, a.scope) == (classifier, scope)]
     rows = {arm: [a for a in of_scope if a.arm == arm and a.measure.startswith("recall_")] for arm in shown}
     labels = {c: f"{c} (n={images})" for c, (images, _) in found.classes.get(scope, {}).items() if images}

@@ -16,18 +16,19 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hpc.report.compared import CONTROL, NOTHING, ArmRow, GainRow
+from hpc.report.compared import ArmRow, GainRow
 from hpc.report.words import arm_title, gain, measure_title, span, unit
 from skin_gan.ablation.arms import CONTROLS
+from skin_gan.words import CONTROL, HARMS, HELPS, LEAKAGE, NOT_JUDGED, NOTHING, RULED_OUT, UNRESOLVED
 
 WIDTH = 3.6  # of every figure: 346 pixels
 LABEL = 22  # letters of an arm's name in a line: the rest of the width is for what is shown
 # Colours are chosen to be unlike any other in the file; the page has a variable of each name.
 COLOURS = {"ink": "#1a1b1c", "soft": "#6a6b6c", "line": "#d0d1d2", "good": "#0a7b5c", "bad": "#b23a2a",
            "unsure": "#5a6b8c", "accent": "#1c5d99"}  # fmt: skip
-VERDICTS = {"helps": "good", "harms": "bad", "no benefit shown": "unsure", "cannot be resolved": "unsure",
-            "leakage": "bad", NOTHING: "soft", CONTROL: "soft"}  # fmt: skip
-MARKS = {"helps": "^", "harms": "v", "no benefit shown": "o", "cannot be resolved": "s", "leakage": "x",
+VERDICTS = {HELPS: "good", HARMS: "bad", RULED_OUT: "unsure", UNRESOLVED: "unsure", NOT_JUDGED: "soft",
+            LEAKAGE: "bad", NOTHING: "soft", CONTROL: "soft"}  # fmt: skip
+MARKS = {HELPS: "^", HARMS: "v", RULED_OUT: "o", UNRESOLVED: "s", NOT_JUDGED: "d", LEAKAGE: "x",
          NOTHING: "_", CONTROL: "."}  # fmt: skip
 TOLD, LINES = ("soft", "accent", "good"), ("-", "--", "-")  # of up to three arms in one figure
 STYLE: dict[Any, Any] = {
@@ -53,7 +54,7 @@ def forest(rows: Sequence[GainRow]) -> str:
             colour = COLOURS[VERDICTS[row.verdict]]
             ends = [factor * row.low, factor * row.high]
             ax.plot(ends, [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
-            solid = colour if row.verdict in ("helps", "harms") else "white"
+            solid = colour if row.verdict in (HELPS, HARMS) else "white"
             ax.plot(
                 factor * row.gain, y, MARKS[row.verdict], color=colour, markerfacecolor=solid, markersize=6
             )

@@ -7,28 +7,32 @@
 
 A scope is which images were tested on: `pooled` over several folds; `fold F`, the only fold, or beside others
 the search's own; `by image`, the split that leaks. Bases are the plain arm, and the arm that was strongest on
-validation images of those without generated images.
+validation images of those without generated images. Each fold chooses by its own validation images: where
+folds have chosen differently, the arms `combined` and `strongest` of a pooled scope are each fold's choice.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from hpc.ablation import BEST, part
+from hpc.ablation import BEST, COMBINED, STRONGEST, part, sample_folder
 from hpc.ablation.current import Current
 from hpc.plan import reopen
 from hpc.report.compared import ArmRow, GainRow, Scope, arm_rows, gain_rows, measure, scope
 from hpc.report.finished import Finished, Gap, classifiers, earlier, finished
 from hpc.report.given import GivenRow, given_rows
 from hpc.report.published import PublishedRow, published_rows
-from hpc.report.thresholds import with_alarms
+from hpc.report.thresholds import Runs, with_alarms
+from hpc.selection import word_of
+from hpc.trees import read_yaml
 from skin_gan.ablation.stats import RESAMPLES
 from skin_gan.run import RunFolder, write_atomic
+from skin_gan.words import ACCEPTED, LEAKAGE, POOR, REJECTED
 
 PLAIN, HEADLINE = "real", "balanced_accuracy"
 POOLED, BY_IMAGE = "pooled", "by image"
@@ -49,9 +53,13 @@ class Tables:
     published: list[PublishedRow] = field(default_factory=list)
     missing: list[Gap] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # choices and comparisons that could not be made
-    choices: dict[str, dict[str, Any]] = field(default_factory=dict)  # by classifier, fixed on validation
+    # By classifier and fold: what was fixed on the fold's validation images
+    choices: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    folds: dict[str, list[int]] = field(default_factory=dict)  # of each scope by lesion
     classes: dict[str, Classes] = field(default_factory=dict)  # scope, class: images, lesions
-    sources: dict[str, str] = field(default_factory=dict)  # arm: whose images it was given
+    sources: dict[str, tuple[str, ...]] = field(default_factory=dict)  # arm: whose images it was given
+    rejected: list[str] = field(default_factory=list)  # generators that runs have used, as "df of dcgan"
+    poor: list[str] = field(default_factory=list)
     leaking: set[str] = field(default_factory=set)  # sources that were caught, by leakage.csv
     unverified: set[str] = field(default_factory=set)  # sources that do not say which fold they have seen
     seconds: dict[str, list[float]] = field(default_factory=dict)  # of each training, by classifier
@@ -70,20 +78,24 @@ class Tables:
         """Those by lesion, all folds together first."""
         return list(dict.fromkeys(a.scope for a in self.arms if a.scope != BY_IMAGE))
 
-    @property
-    def pair(self) -> tuple[str, str]:
-        """Arm and base of the headline, as fixed on validation images."""
-        chosen = self.choices.get(next(iter(self.classifiers), ""), {})
-        return chosen.get("combined") or chosen.get("generated") or BEST, chosen.get("strongest") or ""
+    def pair(self, classifier: str, scope: str) -> tuple[str, str]:
+        """The arm with generated images and the base of a classifier's verdict, by the choices of the scope's
+        folds; ("", "") where one of those is not made."""
+        chosen = [self.choices.get(classifier, {}).get(fold) for fold in self.folds.get(scope, [])]
+        return pair([c for c in chosen if c]) if chosen and all(chosen) else ("", "")
 
-    @property
-    def headline(self) -> GainRow | None:
+    def verdict(self, classifier: str) -> GainRow | None:
         """The combined arm minus the strongest conventional one; of the search's fold until others are there.
 
         Where there is nothing to combine, the generated images are meant by themselves.
         """
-        found = (self.gain(self.classifiers[0], scope, *self.pair) for scope in self.scopes)
+        found = (self.gain(classifier, scope, *self.pair(classifier, scope)) for scope in self.scopes)
         return next((g for g in found if g), None)
+
+    @property
+    def headline(self) -> GainRow | None:
+        """The verdict of the first classifier."""
+        return self.verdict(next(iter(self.classifiers), ""))
 
 
 def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
@@ -96,34 +108,64 @@ def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
         out.missing += there.gaps
         out.problems += there.problems
         out.choices[classifier] = there.choices
-        _describe(out, classifier, there)
-        out.given += given_rows(run, classifier, there.runs)
-        runs, problems = with_alarms(run, classifier, there.runs)
+        out.seconds[classifier] = [
+            p.record["seconds"] for by in there.runs.values() for of in by.values() for p in of.values()
+        ]
+        alarmed, problems = with_alarms(run, classifier, there.runs)
+        runs = with_chosen(alarmed, there.choices)
+        _describe(out, classifier, runs)
+        out.given += given_rows(run, classifier, runs)
         out.problems += problems
         for name, splits in _scopes(there, e.fold).items():
             of = scope(classifier, name, splits, runs)
             if not of.arms:
                 continue  # no arm has all folds yet
             out.classes.setdefault(name, _counts(of))
+            if name != BY_IMAGE:
+                out.folds[name] = [int(split.removeprefix("fold-")) for split in splits]
             measured = measure(of, resamples)
             out.problems += measured.problems
             rows = arm_rows(measured)
             out.arms += rows
             out.published += published_rows(of, rows, PLAIN) if name == BY_IMAGE else []
-            for base in _bases(out.choices[classifier], name):
+            for base in _bases(out, classifier, name):
                 gains, problems = gain_rows(measured, base, _primary(out, classifier, name, base))
                 out.gains += gains
                 out.problems += problems
+        _judge_generators(out, run, there, e.ablate.folds[0])
     for place in sorted((run.path / "ablation").glob("*")):
         out.problems += earlier(run, place.name) if place.name not in out.classifiers else []
     out.leaking = {row["source"] for row in read_csv(run.path / "report" / LEAKS) if row["caught"] == "True"}
-    out.gains = [_leaked(g) if out.sources.get(g.arm) in out.leaking else g for g in out.gains]
+    out.gains = [_leaked(g) if {*out.sources.get(g.arm, ())} & out.leaking else g for g in out.gains]
     return out
+
+
+def pair(chosen: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """The names of the arm with generated images and of its base, over folds with these choices.
+
+    Where the folds have chosen differently it is an arm of its own, made of each fold's: see `with_chosen`.
+    """
+    arms = {c["combined"] or c["generated"] or BEST for c in chosen}
+    bases = {c["strongest"] for c in chosen}
+    return (
+        arms.pop() if len(arms) == 1 else COMBINED,
+        bases.pop() or "" if len(bases) == 1 else STRONGEST,
+    )
+
+
+def with_chosen(runs: Runs, choices: Mapping[int, Mapping[str, Any]]) -> Runs:
+    """`runs` and, where folds have chosen differently, the arms that are each fold's choice."""
+    found, names = dict(runs), pair(list(choices.values()))
+    for place, name in enumerate((COMBINED, STRONGEST)):
+        if name in names:
+            own = {part(fold): runs.get(pair([c])[place], {}).get(part(fold)) for fold, c in choices.items()}
+            found[name] = {split: of_split for split, of_split in own.items() if of_split}
+    return {name: by for name, by in found.items() if by}
 
 
 def _leaked(row: GainRow) -> GainRow:
     """Whatever the arm gains, its images repeat what it is tested on."""
-    return replace(row, verdict="leakage", why=f"its images repeat test photographs; by number {row.why}")
+    return replace(row, verdict=LEAKAGE, why=f"its images repeat test photographs; by number {row.why}")
 
 
 def _scopes(there: Finished, own: int) -> dict[str, list[str]]:
@@ -135,29 +177,48 @@ def _scopes(there: Finished, own: int) -> dict[str, list[str]]:
     return found
 
 
-def _bases(chosen: dict[str, Any], name: str) -> list[str]:
-    strongest = chosen.get("strongest") if name != BY_IMAGE else None
-    return [PLAIN, strongest] if strongest not in (None, PLAIN) else [PLAIN]
+def _bases(out: Tables, classifier: str, name: str) -> list[str]:
+    strongest = out.pair(classifier, name)[1]
+    return [PLAIN, strongest] if strongest not in ("", PLAIN) else [PLAIN]
 
 
 def _primary(out: Tables, classifier: str, name: str, base: str) -> tuple[str, str] | None:
     """Arm and measure of the headline's comparison, if it is to be made in this scope with this base."""
-    arm, against = out.pair
+    arm, against = out.pair(classifier, name)
     here = classifier == out.classifiers[0] and name != BY_IMAGE and base == against
     return (arm, HEADLINE) if here and out.headline is None else None
 
 
-def _describe(out: Tables, classifier: str, there: Finished) -> None:
-    """Note whose images arms were given, and how and how long they trained."""
-    for arm, by in there.runs.items():
-        runs = [p for of_split in by.values() for p in of_split.values()]
-        out.seconds.setdefault(classifier, []).extend(p.record["seconds"] for p in runs)
-        if loss := runs[0].record.get("loss"):
+def _describe(out: Tables, classifier: str, runs: Runs) -> None:
+    """Note whose images arms were given, and how they trained."""
+    for arm, by in runs.items():
+        records = [p.record for of_split in by.values() for p in of_split.values()]
+        if loss := records[0].get("loss"):
             out.losses.setdefault(classifier, {})[arm] = loss
-        used = runs[0].record["arm"]
-        if used["synthetic"] != "none":
-            out.sources[arm] = used["source"]
-            out.unverified |= {used["source"] for p in runs if p.record["unverified"]}
+        used = {r["arm"]["source"] for r in records if r["arm"]["synthetic"] != "none"}
+        if used:
+            out.sources[arm] = tuple(sorted({*out.sources.get(arm, ()), *used}))
+            out.unverified |= {r["arm"]["source"] for r in records if r["unverified"]}
+
+
+def _judge_generators(out: Tables, run: RunFolder, there: Finished, leaky: int) -> None:
+    """Note the rejected and poor generators whose images runs were trained on, by the sets' own manifests.
+
+    `leaky`: the fold whose images a split by image is given. Sets of others have no such word.
+    """
+    used = set()
+    for by in there.runs.values():
+        for split, of_split in by.items():
+            fold = leaky if split == part(None) else int(split.removeprefix("fold-"))
+            for record in (p.record for p in of_split.values()):
+                used |= {(fold, record["arm"]["source"], c) for c, n in record["synthetic"].items() if n}
+    for fold, source, label in sorted(used):
+        file = sample_folder(run, fold, source) / label / "manifest.yaml"
+        card = read_yaml(file) if file.exists() else {}
+        word = word_of(card) if "accepted" in card else ACCEPTED
+        names = {REJECTED: out.rejected, POOR: out.poor}.get(word, [])
+        if (name := f"{label} of {source}") not in names:
+            names.append(name)
 
 
 def _counts(of: Scope) -> Classes:

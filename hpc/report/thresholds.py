@@ -19,8 +19,16 @@ def with_alarms(run: RunFolder, classifier: str, runs: Runs) -> tuple[Runs, list
     """`runs` with their alarms, and what is damaged; none where validation images were not predicted."""
     problems = []
 
-    def marked(arm: str, split: str, seed: int, p: Predictions) -> Predictions:
-        file = run.path / "ablation" / classifier / slug(arm) / split / f"seed-{seed}" / VALIDATION
+    def marked(split: str, seed: int, p: Predictions) -> Predictions:
+        file = (
+            run.path
+            / "ablation"
+            / classifier
+            / slug(p.record["arm"]["name"])
+            / split
+            / f"seed-{seed}"
+            / VALIDATION
+        )
         if MELANOMA not in p.classes or not file.exists():
             return p
         try:
@@ -33,6 +41,6 @@ def with_alarms(run: RunFolder, classifier: str, runs: Runs) -> tuple[Runs, list
         mel = p.classes.index(MELANOMA)
         return replace(p, alarms=p.probabilities[:, mel] > cutoff(val.labels, val.probabilities, mel))
 
-    found = {arm: {split: {seed: marked(arm, split, seed, p) for seed, p in of_split.items()}
+    found = {arm: {split: {seed: marked(split, seed, p) for seed, p in of_split.items()}
                    for split, of_split in by.items()} for arm, by in runs.items()}  # fmt: skip
     return found, problems

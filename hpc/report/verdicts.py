@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from hpc.report.compared import NOTHING, GainRow
-from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, Tables
-from hpc.report.words import arm_title, gain, span
+from hpc.ablation import COMBINED, STRONGEST
+from hpc.report.compared import GainRow
+from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, Tables, pair
+from hpc.report.words import arm_title, classifier_title, gain, measure_title, span
 from skin_gan.ablation.arms import CONTROLS
+from skin_gan.ablation.measures import MELANOMA, SENSITIVITY
 from skin_gan.ablation.verdict import WORTHWHILE
+from skin_gan.words import HARMS, HELPS, NOT_JUDGED, NOTHING, POOR, REJECTED, RULED_OUT, UNRESOLVED
 
+# By the headline's verdict, those of other classifiers that speak against it
+OTHERWISE = {
+    HELPS: (HARMS, RULED_OUT), HARMS: (HELPS,), RULED_OUT: (HELPS,), UNRESOLVED: (HELPS, HARMS),
+    NOT_JUDGED: (HELPS, HARMS, RULED_OUT),
+}  # fmt: skip
 FEW_IMAGES, FEW_LESIONS = 50, 20  # in test, below which a class's recall is hardly known
 LEAK = "leak"
 NONE = "no verdict yet"
@@ -24,6 +32,7 @@ class Statement:
 
     word: str  # a verdict's, or LEAK, or NONE
     sentence: str
+    beside: list[str]  # what belongs to the verdict itself: contradictions, unfilled classes, melanoma
     support: list[str]
     warnings: list[str]
 
@@ -33,27 +42,70 @@ def statement(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[
     row = found.headline
     warnings = _warnings(found, caught, data)
     if row is None:
-        return Statement(NONE, "No verdict yet.", [_why_not(found)], warnings)
-    leaked = sorted({c["label"] for c in caught if c["source"] == found.sources.get(row.arm)})
+        return Statement(NONE, "No verdict yet.", [], [_why_not(found)], warnings)
+    leaked = sorted({c["label"] for c in caught if c["source"] in found.sources.get(row.arm, ())})
     if leaked:
         sentence = (
             f"No verdict: generated images of {', '.join(leaked)} are near copies of photographs that the "
             "classifier is tested on."
         )
-        return Statement(LEAK, sentence, [f"By number: {_change(row)}."], warnings)
-    return Statement(row.verdict, _sentence(row), _support(found, row), warnings)
+        return Statement(LEAK, sentence, [], [f"By number: {_change(row)}."], warnings)
+    beside = [*_contradictions(found, row), *_unfilled(found, row), *_melanoma(found, row)]
+    return Statement(row.verdict, _sentence(row), beside, _support(found, row), warnings)
 
 
 def _sentence(row: GainRow) -> str:
     change = _change(row)
     return {
-        "helps": f"Generated images help: {change}.",
-        "harms": f"Generated images harm: {change}.",
-        "no benefit shown": f"No benefit shown: {change}, which excludes a gain of {100 * WORTHWHILE:g} "
-                            "points.",
-        "cannot be resolved": f"No benefit shown, and none ruled out: {change}.",
+        HELPS: f"Generated images help: {change}.",
+        HARMS: f"Generated images harm: {change}.",
+        RULED_OUT: f"A gain of {100 * WORTHWHILE:g} points is ruled out: {change}.",
+        UNRESOLVED: f"Not resolved, too few lesions or seeds to tell: {change}.",
+        NOT_JUDGED: f"Not judged: {row.why.partition(';')[0]}.",
         NOTHING: "No verdict: nothing was added, no generated image was left to train with.",
     }[row.verdict]  # fmt: skip
+
+
+def _contradictions(found: Tables, row: GainRow) -> list[str]:
+    """The other classifiers that have come to another verdict."""
+    said = []
+    for name in found.classifiers:
+        other = found.verdict(name)
+        if name == row.classifier or other is None or other.verdict not in OTHERWISE.get(row.verdict, ()):
+            continue
+        said.append(
+            f"Another classifier says otherwise ({classifier_title(name)}): {other.verdict}, "
+            f"{gain(other.gain)} points {span(other.low, other.high)} over {arm_title(other.base)}."
+        )
+    return said
+
+
+def _unfilled(found: Tables, row: GainRow) -> list[str]:
+    """The classes to which the headline's arm added no generated image, in any fold."""
+    splits = {f"fold-{fold}" for fold in found.folds[row.scope]}
+    made: dict[str, int] = {}
+    for g in found.given:
+        if (g.classifier, g.arm) == (row.classifier, row.arm) and g.split in splits:
+            made[g.label] = made.get(g.label, 0) + g.generated
+    without = [label for label, n in made.items() if not n]
+    return (
+        [f"No generated images were added to {', '.join(without)}."] if any(made.values()) and without else []
+    )
+
+
+def _melanoma(found: Tables, row: GainRow) -> list[str]:
+    """Whether melanomas are found less often, by the unadjusted interval: an alarm must not be missed."""
+    for measure in (SENSITIVITY, f"recall_{MELANOMA}"):
+        fall = found.gain(row.classifier, row.scope, row.arm, row.base, measure)
+        if fall is None:
+            continue
+        if not fall.high < 0:
+            return []
+        return [
+            f"Melanomas are found less often: {gain(fall.gain)} points of {measure_title(measure)} "
+            f"{span(fall.low, fall.high)} over {arm_title(fall.base)}."
+        ]
+    return []
 
 
 def _change(row: GainRow) -> str:
@@ -66,12 +118,12 @@ def _why_not(found: Tables) -> str:
         return "No classifier run has finished."
     if not found.scopes:
         return "Only a split by image has been tested, which says nothing about lesions that are new."
-    chosen = found.choices.get(found.classifiers[0], {})
-    if not chosen.get("strongest"):
+    pairs = [found.pair(found.classifiers[0], scope) for scope in found.scopes]
+    arm, base = next((p for p in pairs if all(p)), ("", ""))
+    if not base:
         return "The strongest conventional arm has not been fixed on validation images yet (stage combine)."
     return (
-        f"The headline compares {arm_title(chosen.get('combined') or 'best')} with "
-        f"{arm_title(chosen['strongest'])}, and one of them has no finished run."
+        f"The headline compares {arm_title(arm)} with {arm_title(base)}, and one of them has no finished run."
     )
 
 
@@ -82,12 +134,8 @@ def _support(found: Tables, row: GainRow) -> list[str]:
         f"Classifier {row.classifier}: {arm_title(row.arm)}, against {arm_title(row.base)}, the strongest "
         f"arm without generated images on validation. {why[0].upper()}{why[1:]}."
     ]
-    treatment = found.choices.get(row.classifier, {}).get("treatment", row.base)
-    if treatment != row.base:
-        lines[0] += (
-            f" The generated images are added to {arm_title(treatment)}, the strongest that adds none."
-        )
-    if isfinite(row.mde):
+    lines[0] += _chosen(found, row)
+    if isfinite(row.mde) and row.verdict != NOT_JUDGED:
         lines[0] += f" A true gain of {100 * row.mde:.1f} points would be found with a probability of 80%."
     plain = found.gain(row.classifier, row.scope, row.arm, PLAIN)
     base = found.gain(row.classifier, row.scope, row.base, PLAIN)
@@ -97,13 +145,29 @@ def _support(found: Tables, row: GainRow) -> list[str]:
             f"{span(plain.low, plain.high)}; {arm_title(row.base)} alone: {gain(base.gain)} "
             f"{span(base.low, base.high)}."
         )
-    alone = found.gain(row.classifier, f"fold {found.fold}", row.arm, row.base)
+    own = f"fold {found.fold}"
+    alone = found.gain(row.classifier, own, *found.pair(row.classifier, own))
     if alone and alone != row:
         lines.append(
             f"On fold {found.fold} alone, whose test lesions the search has not seen: {gain(alone.gain)} "
             f"{span(alone.low, alone.high)}, {alone.verdict}."
         )
     return lines
+
+
+def _chosen(found: Tables, row: GainRow) -> str:
+    """What was added to what, by the choices of each fold."""
+    by_fold = {fold: found.choices[row.classifier][fold] for fold in found.folds[row.scope]}
+    if row.arm == COMBINED or row.base == STRONGEST:
+        said = []
+        for fold, c in by_fold.items():
+            arm, base = pair([c])
+            said.append(f"fold {fold} {arm_title(arm)} against {arm_title(base)}")
+        return f" Each fold chose by its own validation lesions: {'; '.join(said)}."
+    treatment = next(iter(by_fold.values())).get("treatment")
+    if treatment in (row.base, None):
+        return ""
+    return f" The generated images are added to {arm_title(treatment)}, the strongest that adds none."
 
 
 def _warnings(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[str, Any]) -> list[str]:
@@ -115,6 +179,9 @@ def _warnings(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[
     if caught := [c for c in caught if c["source"] not in CONTROLS]:
         sets = ", ".join(sorted({f"{c['source']}/{c['label']} (fold {c['fold']})" for c in caught}))
         said.append(f"Caught leaking: {sets}. Arms with these images are not to be believed.")
+    for used, word in ((found.rejected, REJECTED), (found.poor, POOR)):
+        if used:
+            said.append(f"Images of generators that the selection calls {word} were used: {', '.join(used)}.")
     empty = sorted({g.arm for g in found.gains if g.verdict == NOTHING})
     if empty:
         said.append(
@@ -146,7 +213,7 @@ def controls(found: Tables) -> list[tuple[str, str, bool]]:
     return out
 
 
-def limits(found: Tables, data: Mapping[str, Any], allow_rejected: bool) -> list[str]:
+def limits(found: Tables, data: Mapping[str, Any]) -> list[str]:
     """What these numbers cannot say."""
     scope = next(iter(found.scopes), "")
     small = {
@@ -159,6 +226,11 @@ def limits(found: Tables, data: Mapping[str, Any], allow_rejected: bool) -> list
         few = ", ".join(f"{c} ({images} images, {lesions} lesions)" for c, (images, lesions) in small.items())
         said.append(f"Few test images: {few}. Recall of these classes is hardly known, and weighs as much as "
                     "any other in balanced accuracy.")  # fmt: skip
+    if len(found.folds.get(scope, [])) > 1:
+        said.append(
+            "Arms, ratio and filter were chosen in each fold on its own validation lesions alone: no choice "
+            "has seen the test lesions that it is judged on."
+        )
     if len(found.scopes) > 1:
         said.append(
             f"Settings were searched on fold {found.fold}, whose training and validation lesions are other "
@@ -172,8 +244,6 @@ def limits(found: Tables, data: Mapping[str, Any], allow_rejected: bool) -> list
         )
     if data.get("partial"):
         said.append("The data is a partial copy of its release: do not compare with published numbers.")
-    if allow_rejected:
-        said.append("Generators that the selection had rejected were used all the same.")
     said += [
         "All photographs are of one data set. Nothing here says how a classifier does on those of another "
         "clinic, camera or population.",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from hpc.report.compared import CONTROL, NOTHING
+from hpc.ablation import COMBINED, STRONGEST
 from skin_gan.ablation.measures import REALISED, SENSITIVITY, SPECIFICITY
 from skin_gan.ablation.stats import FEWEST
+from skin_gan.ablation.verdict import ABOVE_CHANCE, FALL
 
 ARMS = {
     "real": "real images only", "strong": "strong augmentation", "class_weights": "class weights",
@@ -14,6 +15,8 @@ ARMS = {
     "synthetic_only": "generated only", "dcgan": "+ DCGAN", "aegan": "+ AEGAN", "best": "+ best generator",
     "test_copies": "control: copies of test images", "shuffled_labels": "control: wrong labels",
     "noise": "control: noise",
+    COMBINED: "+ best generator on top, as each fold chose",
+    STRONGEST: "strongest without generated images, as each fold chose",
 }  # fmt: skip
 MEASURES = {
     "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_auc": "macro AUC",
@@ -28,13 +31,16 @@ CLASSES = {
 }  # fmt: skip
 
 
-# A verdict on any arm against any base; "helps" and "harms" are said of generated images alone
-COMPARED = {
-    "helps": "better", "harms": "worse", "no benefit shown": "no better", "cannot be resolved": "unresolved",
-    "leakage": "images leak", NOTHING: "nothing added", CONTROL: "control",
+CLASSIFIERS = {
+    "cnn": "a small network trained from scratch", "head": "a linear classifier on ImageNet features",
+    "resnet18": "a ResNet-18", "resnet50": "a ResNet-50", "dermamnist": "DermaMNIST's ResNet-18",
 }  # fmt: skip
 
 
+MINIMUM = (
+    "A trial's KID is the lowest of its evaluations, and a chosen generator's the lowest of all trials: such "
+    "a minimum is lower than a new measurement would be, and its interval does not know of the choice."
+)
 THRESHOLD = (
     f"Melanoma's threshold is that of a specificity of {SPECIFICITY:g} on validation images, of each run by "
     "itself; its sensitivity and its specificity are those that this threshold has on test images."
@@ -46,7 +52,9 @@ ADJUSTED = (
     "comparisons as gains.csv says, each run counted once under whatever names. Real images only stand "
     "beside that, unadjusted, and random choices beside filters are controls without a verdict. What "
     "could have been found is said at the level that a verdict used: 5%, or 5% over the number of "
-    f"comparisons. A class of fewer than {FEWEST} test lesions allows no verdict."
+    f"comparisons. A class of fewer than {FEWEST} test lesions allows no verdict, and nor does a classifier "
+    f"whose balanced accuracy on real images only is not {100 * ABOVE_CHANCE:g} points above chance with its "
+    f"whole interval, or whose training loss has fallen by less than {100 * FALL:g}% of log K."
 )
 
 
@@ -59,6 +67,11 @@ def arm_title(arm: str) -> str:
     words += f" ×{ratio}" if ratio else ""
     words += f" ({filtered})" if filtered else ""
     return f"{words}, {ARMS.get(treatment, treatment)}" if treatment else words
+
+
+def classifier_title(name: str) -> str:
+    """`head` as "head, a linear classifier on ImageNet features"."""
+    return f"{name}, {CLASSIFIERS[name]}" if name in CLASSIFIERS else name
 
 
 def class_title(label: str) -> str:

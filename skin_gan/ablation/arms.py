@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from skin_gan.ablation.weights import even
 from skin_gan.errors import SkinGanError
 from skin_gan.run import content_hash
+from skin_gan.words import HARMS, LEAKAGE, RULED_OUT
 
-SCHEMA = 1  # raise it when equal settings would no longer give equal predictions
+# Raise it when equal settings would no longer give equal predictions; 2: see `ArmRun.schema`.
+SCHEMA = 2
 NETWORKS = ("cnn", "head", "resnet18", "resnet50")
 SYNTHETIC_USE = ("none", "add", "alone")
 
@@ -69,8 +72,10 @@ class Arm:
 
     name: str = "real"
     augment: Literal["none", "strong"] = "none"  # strong: turns, flips, crops, colour
-    class_weights: bool = False  # loss weighted by the inverse frequency of the class
-    balanced_sampling: bool = False  # every class equally often in a batch
+    # Every class has the same share of the loss, or is drawn equally often, by its number of *photographs*:
+    # see `skin_gan.ablation.weights`, also for what generated images then count.
+    class_weights: bool = False
+    balanced_sampling: bool = False
     focal: float = 0.0  # exponent gamma of the focal loss (Lin 2017); 0 is cross entropy
     duplicate: bool = False  # real images repeated by the plan `balance`: as many, but nothing new
     synthetic: Literal["none", "add", "alone"] = "none"
@@ -99,7 +104,7 @@ ARMS: dict[str, Arm] = {
 }
 # Arms and their sources whose verdict is known beforehand (`skin_gan.ablation.controls`): can the bench tell?
 CONTROLS = {
-    "test_copies": ("leakage",), "shuffled_labels": ("harms",), "noise": ("harms", "no benefit shown"),
+    "test_copies": (LEAKAGE,), "shuffled_labels": (HARMS,), "noise": (HARMS, RULED_OUT),
 }  # fmt: skip
 CONVENTIONAL = ("strong", "class_weights", "balanced", "focal", "duplicate")  # nothing generated
 
@@ -107,7 +112,7 @@ CONVENTIONAL = ("strong", "class_weights", "balanced", "focal", "duplicate")  # 
 def on_top(arm: Arm, strongest: Arm) -> Arm:
     """`arm` with the treatment of the strongest conventional arm: does it add anything to that?"""
     if strongest.duplicate:
-        raise SkinGanError("duplicate fills the place that generated images would: choose another arm")
+        raise SkinGanError("duplicate takes the place that generated images would: choose another arm")
     treatment = {k: getattr(strongest, k) for k in ("augment", "class_weights", "balanced_sampling", "focal")}
     return replace(arm, name=f"{arm.name}+{strongest.name}", **treatment)
 
@@ -124,14 +129,50 @@ class ArmRun:
 
     @property
     def id(self) -> str:
-        """Hash of the above, the arm's name left out: equal content under two names is one run."""
-        values = asdict(self)
-        del values["arm"]["name"]
-        return content_hash({"schema": SCHEMA, **values})
+        """Hash of the above, the arm's name left out."""
+        return identity(asdict(self))
+
+
+def identity(record: Mapping[str, Any]) -> str:
+    """The id that this version gives to a run with these fields of an `ArmRun`; others are passed over.
+
+    The schema is that of the last version in which such a run changed. 2: generated images with class weights
+    or balanced sampling, which were by the counts of photographs and generated images together before.
+    """
+    arm = {k: v for k, v in record["arm"].items() if k != "name"}
+    evened = arm["class_weights"] or arm["balanced_sampling"]
+    schema = SCHEMA if evened and arm["synthetic"] != "none" else 1
+    return content_hash(
+        {"schema": schema, "arm": arm, **{k: record[k] for k in ("classifier", "seed", "split", "samples")}}
+    )
+
+
+def current(record: Mapping[str, Any]) -> bool:
+    """Whether this version would make the run of a record as it was made."""
+    return bool(record["id"] == identity(record))
+
+
+def content(record: Mapping[str, Any]) -> str:
+    """Hash of what decides the predictions of a finished run: equal for two arms that are one run.
+
+    Of the arm not its name, source, filter and balance, but what they have come to: the images that were
+    trained on, by their content, and what was done to them.
+    """
+    arm = record["arm"]
+    return content_hash(
+        {
+            "schema": SCHEMA,
+            **{k: record[k] for k in ("classifier", "seed", "split", "samples", "real", "synthetic")},
+            **{k: arm[k] for k in ("augment", "focal", "balanced_sampling")},
+            "class_weights": arm["class_weights"] and not even(record["real"], record["synthetic"]),
+        },
+        16,
+    )
 
 
 def check(c: ClassifierSettings, arm: Arm) -> None:
     """SkinGanError that names each value out of range, and each combination that means nothing."""
+    evened = [k for k in ("class_weights", "balanced_sampling") if getattr(arm, k)]
     expected = {
         f"network={c.network}": (c.network in NETWORKS, f"one of {', '.join(NETWORKS)}"),
         f"size={c.size}": (8 <= c.size <= 512, "8 to 512 pixels"),
@@ -147,9 +188,19 @@ def check(c: ClassifierSettings, arm: Arm) -> None:
         f"synthetic={arm.synthetic}": (arm.synthetic in SYNTHETIC_USE, f"one of {', '.join(SYNTHETIC_USE)}"),
         f"duplicate={arm.duplicate}": (
             not (arm.duplicate and arm.synthetic != "none"),
-            "no synthetic images",
+            "no synthetic images, whose place repeated photographs take",
         ),
-    }
+        " and ".join(evened): (len(evened) < 2, "one of them: each makes classes count equally by itself"),
+        f"duplicate={arm.duplicate} with {', '.join(evened)}": (
+            not (arm.duplicate and evened), "one of them: repeats make classes count equally by themselves",
+        ),
+        f"synthetic=alone with {', '.join(evened)}": (
+            not (arm.synthetic == "alone" and evened), "photographs, whose counts these go by",
+        ),
+        f"source={arm.source}, filter={arm.filter}": (
+            arm.synthetic != "none" or not (arm.source or arm.filter), "synthetic=add or alone to use them",
+        ),
+    }  # fmt: skip
     bad = [f"{given}: expected {what}" for given, (ok, what) in expected.items() if not ok]
     if bad:
         raise SkinGanError(f"arm {arm.name}: " + "; ".join(bad))

@@ -7,9 +7,10 @@ how they are weighted.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skin_gan import checkpoint
-from skin_gan.ablation.arms import Arm, ArmRun, ClassifierSettings, check
+from skin_gan.ablation.arms import Arm, ArmRun, ClassifierSettings, check, content, current
 from skin_gan.ablation.fit import Progress, fit, loss_curve, prepare
 from skin_gan.ablation.frozen import Frozen
 from skin_gan.ablation.parts import PARTS, LabelledPart, Split, labelled_part
@@ -28,6 +29,7 @@ from skin_gan.ablation.samples import SampleSet
 from skin_gan.ablation.trainingset import TrainingSet, training_set
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
+from skin_gan.run import lock
 
 CHUNK = 256  # images predicted at a time
 CONSTANT = 0.01  # of the median standard deviation of features: below that one is not scaled
@@ -53,14 +55,17 @@ def run_arm(
     unverified: bool = False,
     folder: Path | None = None,
     progress: Progress | None = None,
+    family: Path | None = None,
 ) -> dict[str, Predictions]:
     """Train once; the predictions on each of `parts`, of which "test" has to be named.
 
     `samples`: generated images by class, for arms that use them; `unverified` as in `samples.check_fold`.
     `folder`: keeps each part's predictions as PART.npz, which are not computed again, and the training's
     state while it lasts; what another run left there, and what cannot be read, goes when training begins.
-    `progress` is called with the number of updates done. SkinGanError for samples of another fold, too few
-    of them, or an empty part.
+    `family`: a folder that holds `folder` and those of other arms as ARM/SPLIT/SEED. An arm there of equal
+    content has made the same run: it is not trained again, its predictions are taken (`same_as` in the
+    record). `progress` is called with the number of updates done. SkinGanError for samples of another fold,
+    too few of them, or an empty part.
     """
     check(task.settings, arm)
     tests = {part: _part(task, part) for part in parts}
@@ -69,20 +74,61 @@ def run_arm(
     kept = _kept(folder, run.id) if folder else {}
     if set(parts) <= kept.keys():
         return {part: kept[part] for part in parts}
+    if folder:
+        _clear(folder, kept, run.id)
+    record = _record(task, run, train)
+    # Two jobs may come to equal runs at the same time: the second waits for the first.
+    alone = family / "locks" / content(record) if family and folder else None
+    with lock(alone, wait=math.inf) if alone else contextlib.nullcontext():
+        found = _taken(family, folder, record, parts) if family and folder else {}
+        if not found:
+            found = _trained(task, arm, train, run, record, tests, folder, progress)
+        if folder:
+            for part, value in found.items():
+                value.save(folder / f"{part}.npz")
+            (folder / "state.pt").unlink(missing_ok=True)
+    return found
+
+
+def _trained(
+    task: Task,
+    arm: Arm,
+    train: TrainingSet,
+    run: ArmRun,
+    record: Mapping[str, Any],
+    tests: Mapping[str, LabelledPart],
+    folder: Path | None,
+    progress: Progress | None,
+) -> dict[str, Predictions]:
     began = time.monotonic()
     data = _inputs(task, arm, train)
     state = folder / "state.pt" if folder else None
-    if folder:
-        _clear(folder, kept, run.id)
-    net, losses = fit(data.inputs, data.labels, len(task.store.classes), run, task.device, state, progress)
-    seconds = round(time.monotonic() - began, 1)
-    record = {**_record(task, run, train), "seconds": seconds, "loss": loss_curve(losses)}
-    found = {p: _predict(task, net, tests[p], data, {**record, "part": p}) for p in parts}
-    if folder:
-        for part, value in found.items():
-            value.save(folder / f"{part}.npz")
-        (folder / "state.pt").unlink(missing_ok=True)
-    return found
+    net, losses = fit(
+        data.inputs, data.labels, data.generated, len(task.store.classes), run, task.device, state, progress
+    )
+    whole = {**record, "seconds": round(time.monotonic() - began, 1), "loss": loss_curve(losses)}
+    return {p: _predict(task, net, of_part, data, {**whole, "part": p}) for p, of_part in tests.items()}
+
+
+def _taken(
+    family: Path, folder: Path, record: Mapping[str, Any], parts: Sequence[str]
+) -> dict[str, Predictions]:
+    """The predictions of an equal run of another arm, as this arm's; none where there is no such run."""
+    wanted = content(record)
+    for place in sorted(family.glob(f"*/{folder.parent.name}/{folder.name}")):
+        found = {}
+        for part in parts if place != folder else ():
+            with contextlib.suppress(SkinGanError):  # missing or damaged
+                found[part] = load(place / f"{part}.npz")
+        whole = found.keys() == set(parts)
+        if whole and all(current(p.record) and content(p.record) == wanted for p in found.values()):
+            return {
+                part: replace(
+                    p, record={**p.record, **record, "seconds": 0.0, "same_as": p.record["arm"]["name"]}
+                )
+                for part, p in found.items()
+            }
+    return {}
 
 
 def _kept(folder: Path, identity: str) -> dict[str, Predictions]:
@@ -110,13 +156,16 @@ class _Data:
 
     inputs: Tensor  # uint8 images [N,3,S,S] or standardised features [N,d]
     labels: Tensor  # [N]
+    generated: NDArray[np.bool_]  # [N] which are no photographs
     encode: Callable[[LabelledPart], Tensor]
 
 
 def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
     labels = torch.from_numpy(train.labels)
+    generated = np.arange(len(labels)) >= len(train.rows)
     if task.settings.network != "head":
-        return _Data(torch.from_numpy(train.images), labels, lambda part: torch.from_numpy(part.images))
+        images = torch.from_numpy(train.images)
+        return _Data(images, labels, generated, lambda part: torch.from_numpy(part.images))
     if task.frozen is None:
         raise SkinGanError("network=head works on features: give it an extractor (Task.frozen)")
     frozen = task.frozen
@@ -124,6 +173,7 @@ def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
     if arm.augment == "strong":
         views = np.concatenate([x[:, None], _views(frozen, train)], 1)
         labels, x = labels.repeat_interleave(views.shape[1]), views.reshape(-1, views.shape[2])
+        generated = generated.repeat(views.shape[1])
     # every arm sees features in the same units: those of the real training images
     real = frozen.all_real[task.split.parts == "train"]
     mean, scale = real.mean(0), real.std(0)
@@ -132,6 +182,7 @@ def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
     return _Data(
         torch.from_numpy((x - mean) / scale),
         labels,
+        generated,
         lambda part: torch.from_numpy((frozen.all_real[part.rows] - mean) / scale),
     )
 

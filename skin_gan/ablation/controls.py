@@ -52,7 +52,7 @@ def shuffled_labels(
 def noise(
     store: Store, split: Split, size: int, count: int, seed: int = 0, labels: Sequence[str] | None = None
 ) -> dict[str, SampleSet]:
-    """`count` images of independent pixels a class: must be judged as harm, or as no benefit."""
+    """`count` images of independent pixels a class: must be judged as harm, or its gain ruled out."""
     found = {}
     for k, label in _places(store, labels):
         pixels = np.random.default_rng([seed, k]).integers(0, 256, (count, 3, size, size), dtype=np.uint8)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from skin_gan import checkpoint
 from skin_gan.config import ModelSettings
 from skin_gan.errors import SkinGanError
-from skin_gan.models import build
+from skin_gan.families import build
 from skin_gan.portable import read_yaml
 from skin_gan.run import TrialFolder
 

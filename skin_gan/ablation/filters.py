@@ -7,7 +7,6 @@ classifiers on validation images, beside a random choice of as many images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +26,11 @@ NEIGHBOUR = (
 
 @dataclass(frozen=True)
 class Filtered:
-    """What one filter (or several) makes of N generated images."""
+    """What one filter makes of N generated images."""
 
     name: str
     keep: NDArray[np.bool_]  # [N]
-    scores: Array  # [N] what was compared with the threshold; NaN where several filters are combined
+    scores: Array  # [N] what was compared with the threshold; NaN for a random choice
     threshold: float | None
     reasons: NDArray[np.str_]  # [N] "" for images that are kept
 
@@ -93,18 +92,6 @@ def random_like(chosen: Filtered, seed: int = 0) -> Filtered:
     order = np.random.default_rng([seed, len(keep)]).permutation(len(keep))
     keep[order[: int(chosen.keep.sum())]] = True
     return _filtered(f"random as {chosen.name}", keep, "dropped at random", np.full(len(keep), np.nan), None)
-
-
-def combine(filters: Sequence[Filtered]) -> Filtered:
-    """Keep what every filter keeps; the reasons of the others are joined."""
-    if not filters:
-        raise SkinGanError("no filter was given: expected at least one")
-    keep = np.logical_and.reduce([f.keep for f in filters])
-    reasons = np.array(
-        ["; ".join(filter(None, row)) for row in zip(*(f.reasons for f in filters), strict=True)]
-    )
-    name = "+".join(f.name for f in filters)
-    return Filtered(name, keep, np.full(len(keep), np.nan), None, reasons.astype(np.str_))
 
 
 def frame(images: NDArray[np.uint8]) -> Array:

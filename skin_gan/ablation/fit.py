@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from skin_gan import checkpoint
 from skin_gan.ablation.arms import ArmRun, ClassifierSettings
 from skin_gan.ablation.jitter import strong
+from skin_gan.ablation.weights import generated_share, image_weights
 from skin_gan.models import classifier
 
 SAVE_SECONDS = 60.0  # at most this much work is lost to a kill
@@ -29,6 +30,7 @@ Progress = Callable[[int], object]  # called with the number of updates done
 def fit(
     inputs: Tensor,
     labels: Tensor,
+    generated: NDArray[np.bool_],
     classes: int,
     run: ArmRun,
     device: str = "cpu",
@@ -37,13 +39,16 @@ def fit(
 ) -> tuple[nn.Module, Tensor]:
     """The network of `run` after its updates, in evaluation mode, and the loss of each update [steps].
 
-    inputs: uint8 images [N,3,S,S], or features [N,d] for network="head"; labels [N] in 0..classes-1. `state`:
-    file that keeps the state while training lasts; training goes on from it where it is there.
+    inputs: uint8 images [N,3,S,S], or features [N,d] for network="head"; labels [N] in 0..classes-1;
+    generated [N]: which are no photographs. `state`: file that keeps the state while training lasts; training
+    goes on from it where it is there.
     """
     c, arm = run.classifier, run.arm
-    draw = Batches(labels.numpy(), c.batch, arm.balanced_sampling, run.seed)
+    draw = Batches(labels.numpy(), generated, c.batch, arm.balanced_sampling, run.seed)
+    weight = None
+    if arm.class_weights:
+        weight = torch.from_numpy(image_weights(labels.numpy(), generated, classes)).float().to(device)
     inputs, labels = inputs.to(device), labels.to(device)
-    weight = class_weights(labels, classes) if arm.class_weights else None
     with torch.random.fork_rng():
         torch.manual_seed(_stream(run.seed, 0))
         net = network(c, inputs, classes).to(device).train()
@@ -57,7 +62,8 @@ def fit(
             x = prepare(inputs[rows])
             if arm.augment == "strong" and x.ndim == 4:  # features come augmented
                 x = strong(x)
-            loss = focal_loss(net(x), labels[rows], arm.focal, weight)
+            w = None if weight is None else weight[rows]
+            loss = focal_loss(net(x), labels[rows], arm.focal, w)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -102,11 +108,23 @@ def network(c: ClassifierSettings, inputs: Tensor, classes: int) -> nn.Module:
 
 
 class Batches:
-    """Rows of the batch of any update: epochs in random order, or every class equally often."""
+    """Rows of the batch of any update: epochs in random order, or every class equally often.
 
-    def __init__(self, labels: NDArray[np.integer], batch: int, balanced: bool, seed: int) -> None:
+    Of a class's draws generated images get their share of `skin_gan.ablation.weights`.
+    """
+
+    def __init__(
+        self,
+        labels: NDArray[np.integer],
+        generated: NDArray[np.bool_],
+        batch: int,
+        balanced: bool,
+        seed: int,
+    ) -> None:
         self.n, self.batch, self.seed = len(labels), batch, seed
-        self.members = [np.flatnonzero(labels == k) for k in np.unique(labels)] if balanced else []
+        of_class = [labels == k for k in np.unique(labels)] if balanced else []
+        # photographs and generated images of each class
+        self.members = [(np.flatnonzero(c & ~generated), np.flatnonzero(c & generated)) for c in of_class]
         self._epoch: tuple[int, NDArray[np.integer]] = (-1, np.empty(0, int))
 
     def __call__(self, step: int) -> NDArray[np.integer]:
@@ -114,9 +132,17 @@ class Batches:
         if self.members:
             rng = np.random.default_rng([self.seed, 2, step])
             classes = rng.integers(len(self.members), size=self.batch)
-            return np.array([rng.choice(self.members[k]) for k in classes])
+            return np.array([self._one(rng, *self.members[k]) for k in classes])
         places = np.arange(step * self.batch, (step + 1) * self.batch)
         return np.array([self._order(int(p) // self.n)[p % self.n] for p in places])
+
+    @staticmethod
+    def _one(rng: np.random.Generator, real: NDArray[np.integer], made: NDArray[np.integer]) -> int:
+        """A row of one class."""
+        if not len(made):
+            return int(rng.choice(real))
+        from_made = rng.random() < generated_share(len(real), len(made))
+        return int(rng.choice(made if from_made else real))
 
     def _order(self, epoch: int) -> NDArray[np.integer]:
         if self._epoch[0] != epoch:
@@ -125,21 +151,15 @@ class Batches:
 
 
 def focal_loss(logits: Tensor, y: Tensor, gamma: float = 0.0, weight: Tensor | None = None) -> Tensor:
-    """Mean of w_y (1 - p_y)^gamma * -log p_y (Lin 2017, arXiv:1708.02002, eq. 5), divided by the mean of w_y.
+    """Mean of w (1 - p_y)^gamma * -log p_y (Lin 2017, arXiv:1708.02002, eq. 5), divided by the mean of w.
 
-    logits [N,K], y [N], weight [K]. With gamma 0 it is (weighted) cross entropy.
+    logits [N,K], y [N], weight w [N] of each image. With gamma 0 it is (weighted) cross entropy.
     """
     log_p = F.log_softmax(logits, 1).gather(1, y[:, None])[:, 0]
-    w = torch.ones_like(log_p) if weight is None else weight[y]
+    w = torch.ones_like(log_p) if weight is None else weight
     # at p_y = 1 the power's gradient is not finite, and rounding may lead beyond
     focus = (1 - log_p.exp()).clamp(min=1e-6) ** gamma if gamma else 1.0
     return -(w * focus * log_p).sum() / w.sum()
-
-
-def class_weights(labels: Tensor, classes: int) -> Tensor:
-    """[K] of mean 1 over the images: inversely proportional to the number of images of the class."""
-    counts = torch.bincount(labels, minlength=classes).float()
-    return len(labels) / (classes * counts.clamp(min=1))
 
 
 def rate(schedule: str, done: float) -> float:

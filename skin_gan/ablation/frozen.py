@@ -70,7 +70,7 @@ class Frozen:
 
     def _kept(self, kind: str, images: NDArray[np.uint8]) -> Features:
         file = self._file(kind, images)
-        with lock(file.with_suffix(".lock"), wait=WAIT):
+        with lock(file.with_suffix(".lock"), wait=WAIT, what=f"features of {len(images)} images"):
             if not file.exists():
                 wanted = images if kind == "images" else augmented(images)
                 write_atomic(file, lambda f: np.save(f, self.extractor(wanted), allow_pickle=False))

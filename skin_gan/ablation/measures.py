@@ -46,9 +46,24 @@ def balanced_accuracy(y: Labels, p: Array, w: Array) -> Array:
     return _mean_of_defined(recalls(y, p, w))
 
 
-def macro_auc(y: Labels, p: Array, w: Array) -> Array:
-    """Mean over classes of the area under the ROC curve of that class against the rest."""
-    return _mean_of_defined(np.stack([auc(y == k, p[:, k], w) for k in range(p.shape[1])], 1))
+def macro_auc(y: Labels, p: Array, w: Array, folds: Labels | None = None) -> Array:
+    """Mean over classes of the area under the ROC curve of that class against the rest.
+
+    `folds` [N]: whose classifier scored each image. Scores of two classifiers have no common scale, so images
+    are ranked within their fold, and a class's areas are averaged over the folds that have it (Forman &
+    Scholz 2010, doi:10.1145/1882471.1882479).
+    """
+    if folds is None:
+        folds = np.zeros(len(y), int)
+    parts = [np.flatnonzero(folds == f) for f in np.unique(folds)]
+    weights = [w.T[rows].T for rows in parts]  # by columns, as `auc` likes it
+    of_classes = [
+        _mean_of_defined(
+            np.stack([auc(y[r] == k, p[r, k], v) for r, v in zip(parts, weights, strict=True)], 1)
+        )
+        for k in range(p.shape[1])
+    ]
+    return _mean_of_defined(np.stack(of_classes, 1))
 
 
 def auc(positive: NDArray[np.bool_], score: Array, w: Array) -> Array:
@@ -89,12 +104,15 @@ def ece(y: Labels, p: Array, w: Array) -> Array:
     return _ratio(np.abs(w @ gap.astype(w.dtype)).sum(1), w.sum(1))
 
 
-def measures(classes: Sequence[str]) -> dict[str, Measure]:
-    """All measures for these classes that need no threshold by name, the headline first."""
+def measures(classes: Sequence[str], folds: Labels | None = None) -> dict[str, Measure]:
+    """All measures for these classes that need no threshold by name, the headline first.
+
+    `folds` as in `macro_auc`, the only one that compares images with one another.
+    """
     found: dict[str, Measure] = {
         "balanced_accuracy": balanced_accuracy,
         "accuracy": accuracy,
-        "macro_auc": macro_auc,
+        "macro_auc": partial(macro_auc, folds=folds),
         "ece": ece,
     }
     return found | {f"recall_{c}": partial(recall, label=k) for k, c in enumerate(classes)}

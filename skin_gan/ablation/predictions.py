@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,8 @@ class Predictions:
     record: Mapping[str, Any] = field(default_factory=dict)  # settings, seed, fingerprints; JSON-able
     # [N] taken for melanoma, by a threshold of the run's validation images; None: not known. Not saved.
     alarms: NDArray[np.bool_] | None = None
+    # [N] the fold 0..F-1 whose classifier each image's probabilities are of; None: one classifier. Not saved.
+    folds: NDArray[np.int64] | None = None
 
     @cached_property
     def test(self) -> str:
@@ -43,13 +45,6 @@ class Predictions:
         columns = {name: getattr(self, name) for name in COLUMNS}
         head = json.dumps({"classes": self.classes, "record": self.record}, allow_nan=False)
         write_atomic(path, lambda file: np.savez_compressed(file, head=np.array(head), **columns))
-
-    def csv(self) -> str:
-        """The same as a table: image_id, lesion, true class, a probability for each class."""
-        lines = [",".join(["image_id", "lesion", "label", *(f"p_{c}" for c in self.classes)])]
-        for name, lesion, label, p in zip(*(getattr(self, c) for c in COLUMNS), strict=True):
-            lines.append(",".join([name, lesion, self.classes[label], *(f"{x:.6g}" for x in p)]))
-        return "\n".join(lines) + "\n"
 
 
 def predictions(
@@ -75,13 +70,6 @@ def predictions(
     return Predictions(tuple(classes), ids, lesions, labels, p, record or {})
 
 
-def restrict(p: Predictions, image_ids: Iterable[str]) -> Predictions:
-    """The predictions on those of `image_ids` that are among them."""
-    keep = np.isin(p.image_ids, list(image_ids))
-    ids, lesions, labels, probabilities = (getattr(p, name)[keep] for name in COLUMNS)
-    return Predictions(p.classes, ids, lesions, labels, probabilities, p.record)
-
-
 def load(path: Path) -> Predictions:
     """Read what `save` wrote; a missing, cut or damaged file is a SkinGanError."""
     try:
@@ -103,7 +91,9 @@ def pooled(folds: Sequence[Predictions]) -> Predictions:
     ids, lesions, labels, p = (np.concatenate([getattr(f, name) for f in folds]) for name in COLUMNS)
     record = {"folds": [dict(f.record) for f in folds]}
     whole = predictions(folds[0].classes, ids, lesions, labels, p, record)
+    order = np.argsort(ids, kind="stable")
+    whole = replace(whole, folds=np.repeat(np.arange(len(folds)), [len(f.labels) for f in folds])[order])
     alarms = [f.alarms for f in folds if f.alarms is not None]
     if len(alarms) < len(folds):
         return whole
-    return replace(whole, alarms=np.concatenate(alarms)[np.argsort(ids, kind="stable")])
+    return replace(whole, alarms=np.concatenate(alarms)[order])

@@ -1,17 +1,20 @@
-"""What may be said of an arm against another: correction for many comparisons, power, the verdict. Pure."""
+"""Turns a measured gain into a verdict: can the classifier judge, Holm's correction, the decision. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from scipy.stats import t
 
 from skin_gan.ablation.stats import ALPHA, FEWEST, Interval, minimum_detectable
+from skin_gan.words import HARMS, HELPS, NOT_JUDGED, RULED_OUT, UNRESOLVED
 
 WORTHWHILE = 0.02  # smallest gain that would be worth having, in units of the measure
+# A classifier judges only if training on real images has taught it something:
+ABOVE_CHANCE = 0.05  # its balanced accuracy, with the whole 95% interval, is so far above chance,
+FALL = 0.02  # and its training loss has fallen by so much, as a share of log K, that of a blind guess
+Curve = Sequence[tuple[int, float]]  # training loss: (updates made, mean loss since the point before)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -23,12 +26,40 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def power(effect: float, se: float, alpha: float = ALPHA, freedom: float = np.inf) -> float:
-    """Probability 0..1 that a two-sided test at `alpha` finds a true difference `effect`."""
-    if se <= 0:
-        return float(effect != 0)
-    z, bound = effect / se, t.isf(alpha / 2, freedom)
-    return float(t.sf(bound - z, freedom) + t.cdf(-bound - z, freedom))
+def loss_fall(curve: Curve, classes: int) -> float:
+    """By how much the loss has fallen from the curve's first tenth to its last, as a share of log K.
+
+    NaN for a curve of fewer than two points.
+    """
+    if len(curve) < 2:
+        return float("nan")
+    tenth, losses = max(1, len(curve) // 10), [loss for _, loss in curve]
+    return float((np.mean(losses[:tenth]) - np.mean(losses[-tenth:])) / np.log(classes))
+
+
+def not_learnt(plain: Interval, classes: int, curves: Sequence[Curve]) -> str:
+    """Why a classifier cannot judge; "" if it can.
+
+    `plain`: balanced accuracy of the arm with real images only, of `classes` classes; `curves`: the training
+    losses of its runs, as far as they were recorded.
+    """
+    chance = 1 / classes
+    floor = chance + ABOVE_CHANCE
+    known = f" [{100 * plain.low:.1f}, {100 * plain.high:.1f}]" if plain.known else ""
+    if not (plain.low if plain.known else plain.estimate) > floor:
+        return (
+            f"the classifier has not learnt: its balanced accuracy on real images only is "
+            f"{100 * plain.estimate:.1f}%{known}, where chance is {100 * chance:.1f}% and at least "
+            f"{100 * floor:.1f}% is asked for"
+        )
+    falls = [fall for fall in (loss_fall(curve, classes) for curve in curves) if np.isfinite(fall)]
+    if falls and not np.mean(falls) >= FALL:
+        return (
+            "the classifier has not learnt: from the first tenth of training to the last its loss has fallen "
+            f"by {100 * np.mean(falls):.1f}% of that of a blind guess, and at least {100 * FALL:g}% is "
+            "asked for"
+        )
+    return ""
 
 
 def lesions_needed(effect: float, result: Interval, alpha: float = ALPHA) -> int | None:
@@ -41,7 +72,7 @@ def lesions_needed(effect: float, result: Interval, alpha: float = ALPHA) -> int
 class Verdict:
     """What may be said of an arm against another, and by which numbers."""
 
-    word: Literal["helps", "harms", "no benefit shown", "cannot be resolved"]
+    word: str  # one of `skin_gan.words`
     why: str
     p_adjusted: float
     mde: float  # gain that would be found with probability 0.8, whatever the family's other arms show
@@ -53,40 +84,43 @@ def verdict(
     comparisons: int = 1,
     worthwhile: float = WORTHWHILE,
     alpha: float = ALPHA,
+    unlearnt: str = "",
 ) -> Verdict:
     """The verdict on a gain (positive is better) whose p value has been adjusted for `comparisons`.
 
-    helps, harms: the adjusted p value is below `alpha`. no benefit shown: it is not, and the (unadjusted)
-    interval excludes a gain of `worthwhile`. cannot be resolved: neither, or a class has fewer than `FEWEST`
-    lesions, or there is no interval. What could have been found is said for the level of Holm's first step,
-    alpha / comparisons; later steps are milder.
+    helps, harms: the adjusted p value is below `alpha`. gain ruled out: it is not, and the (unadjusted)
+    interval excludes a gain of `worthwhile`. not resolved: neither, or a class has fewer than `FEWEST`
+    lesions, or there is no interval. not judged: the classifier is `unlearnt`, see `not_learnt`. What could
+    have been found is said for the level of Holm's first step, alpha / comparisons; later steps are milder.
     """
     level = alpha / comparisons
     mde = minimum_detectable(gain.se, level, freedom=gain.freedom) if gain.known else np.nan
     points = f"{100 * gain.estimate:+.1f} points"
     tested = f"{gain.lesions} lesions, {gain.seeds} seed{'s' if gain.seeds > 1 else ''}"
+    if unlearnt:
+        return Verdict(NOT_JUDGED, f"{unlearnt}; by number {points}; {tested}", p_adjusted, mde)
     if gain.few:
         classes = ", ".join(f"{c} has {n} test lesion{'s' if n > 1 else ''}" for c, n in gain.few.items())
         why = f"{points}, and {classes}: fewer than {FEWEST} allow no verdict; {tested}"
-        return Verdict("cannot be resolved", why, p_adjusted, mde)
+        return Verdict(UNRESOLVED, why, p_adjusted, mde)
     if not gain.known:
         why = f"{points} on every resample, so its uncertainty is not known; {tested}"
-        return Verdict("cannot be resolved", why, p_adjusted, mde)
+        return Verdict(UNRESOLVED, why, p_adjusted, mde)
     points += f" [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
     p = f"p {_p(p_adjusted)}" if comparisons == 1 else f"p {_p(p_adjusted)} adjusted for {comparisons}"
     if p_adjusted < alpha:
-        word: Literal["helps", "harms"] = "helps" if gain.estimate > 0 else "harms"
+        word = HELPS if gain.estimate > 0 else HARMS
         return Verdict(word, f"{points}, {p}; {tested}", p_adjusted, mde)
     if gain.high < worthwhile:
         why = f"{points} excludes a gain of {100 * worthwhile:g} points, {p}; {tested}"
-        return Verdict("no benefit shown", why, p_adjusted, mde)
+        return Verdict(RULED_OUT, why, p_adjusted, mde)
     told = f"cannot tell 0 from {100 * worthwhile:g} points"
     if not gain.low <= 0 <= gain.high:
         told = f"excludes 0, but not after correction for {comparisons} comparisons"
     needed = lesions_needed(worthwhile, gain, level)
     more = f"about {needed} lesions would tell" if needed else "more seeds are needed first"
     why = f"{points} {told}, {p}; {tested}; found with 80%: {100 * mde:.1f} points; {more}"
-    return Verdict("cannot be resolved", why, p_adjusted, mde)
+    return Verdict(UNRESOLVED, why, p_adjusted, mde)
 
 
 def _p(p: float) -> str:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from skin_gan.cores import cores
 from skin_gan.data import folder, layouts, own
 from skin_gan.data.build import add_sizes, building, explained, manifest_csv, write_images
 from skin_gan.data.decode import RECIPE, Damage, Decoded, decode
@@ -251,7 +252,7 @@ def _decode_all(
     """Decode in processes (Pillow reads a JPEG with the interpreter's lock held); results in order."""
     work = partial(_decode_one, sizes=sizes, background=options.background)
     columns = (TextColumn("reading images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    workers = options.workers or (_cores() if len(records) >= MANY else 1)
+    workers = options.workers or (cores() if len(records) >= MANY else 1)
     with ExitStack() as stack:
         run: Callable[..., Iterable[Decoded | Damage]] = map
         if workers > 1:
@@ -295,12 +296,6 @@ def _attend(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _cores() -> int:
-    """The cores that this process may use: a cluster gives a job fewer than the machine has."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
-    return len(allowed) or os.cpu_count() or 1
 
 
 def _decode_one(record: Record, sizes: list[int], background: tuple[int, int, int]) -> Decoded | Damage:

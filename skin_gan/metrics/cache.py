@@ -59,12 +59,16 @@ class FeatureCache:
         file = self.folder / f"{quote(label, safe='')}.npy"
         features = self._load(file, label)
         if features is None:
-            with _sole_writer(file):
+            with _sole_writer(file, f"the features of {label}"):
                 features = self._load(file, label)
                 if features is None:
                     computed = features = self._extract(label, progress)
                     write_atomic(file, lambda f: np.save(f, computed, allow_pickle=False))
         return features
+
+    def has(self, label: str) -> bool:
+        """Whether the features of the class are there."""
+        return self._load(self.folder / f"{quote(label, safe='')}.npy", label) is not None
 
     def _load(self, file: Path, label: str) -> Array | None:
         """The cached features, or None where there are none of the right shape: then they are made again."""
@@ -99,7 +103,7 @@ def cached_record(
     file = folder / ("-".join(quote(str(part), safe="") for part in name) + f"-v{VERSION}.json")
     value = read_json(file)
     if value is None:
-        with _sole_writer(file):
+        with _sole_writer(file, "-".join(str(part) for part in name)):
             value = read_json(file)
             if value is None:
                 with one_thread():
@@ -118,7 +122,7 @@ def one_thread() -> threadpool_limits:
 
 
 @contextlib.contextmanager
-def _sole_writer(file: Path) -> Iterator[None]:
+def _sole_writer(file: Path, what: str) -> Iterator[None]:
     """Keep other processes from computing the same file meanwhile; after an hour's wait compute it anyway."""
-    with lock(file.with_suffix(".lock"), wait=WAIT):
+    with lock(file.with_suffix(".lock"), wait=WAIT, what=what):
         yield

@@ -142,18 +142,50 @@ def _resize_matrix(before: int, after: int) -> Tensor:
     return F.interpolate(identity, size=(after, before), mode="bicubic", antialias=True)[0, 0]
 
 
+# The package's names of layers (those of the Lite networks' own code) and timm's.
+_OUTER = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+_SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_INVERTED = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+             "_project_conv": "conv_pwl", "_bn2": "bn3"}  # fmt: skip
+
+
 def _load_lite(weights: Path) -> Any:
-    """timm's network with the package's weights, whose tensors come in the same order under other names."""
-    net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    """timm's network with the package's weights, each of which goes to the layer of its name."""
+    net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     source = torch.load(weights, map_location="cpu", weights_only=True)
     target = net.state_dict()
-    if [v.shape for v in source.values()] != [v.shape for v in target.values()]:
+    blocks = [f"blocks.{s}.{i}" for s, stage in enumerate(net.blocks) for i in range(len(stage))]
+    renamed = {_name_in_timm(name, blocks): value for name, value in source.items()}
+    odd = renamed.keys() ^ target.keys()
+    odd |= {name for name in renamed.keys() & target.keys() if renamed[name].shape != target[name].shape}
+    if odd:
         raise SkinGanError(
-            f"{weights} does not hold EfficientNet-Lite0's weights as timm {timm.__version__} lays them out: "
-            "install the versions in pyproject.toml"
+            f"{weights} does not hold EfficientNet-Lite0's weights as timm {timm.__version__} names them "
+            f"({len(odd)} differ, such as {min(odd)}): install the versions in pyproject.toml"
         )
-    net.load_state_dict(dict(zip(target, source.values(), strict=True)))
+    net.load_state_dict(renamed)
     return net
+
+
+def _name_in_timm(name: str, blocks: list[str]) -> str:
+    """timm's name of the package's tensor `name`: `_blocks.1._bn0.weight` is blocks.1.0.bn1.weight.
+
+    The package counts the blocks through, timm within each stage; `blocks` are timm's, in order. A name that
+    is not known stays as it is.
+    """
+    match name.split("."):
+        case ["_blocks", number, layer, part] if number.isdigit() and int(number) < len(blocks):
+            layers = _SEPARABLE if number == "0" else _INVERTED  # the first block has nothing to expand
+            return f"{blocks[int(number)]}.{layers.get(layer, layer)}.{part}"
+        case [layer, part]:
+            return f"{_OUTER.get(layer, layer)}.{part}"
+    return name
 
 
 def _fold(net: Any) -> Any:

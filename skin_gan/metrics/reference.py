@@ -93,7 +93,8 @@ def warm(
     About 12 ms per image on one free CPU thread. Stopped and begun again, it goes on with the next class.
     """
     features = FeatureCache(store, size, cache, extractor)
-    wanted = sorted({c for label in (labels or store.classes) for c in _pool(store, label)})
+    pools = sorted({c for label in (labels or store.classes) for c in _pool(store, label)})
+    wanted = [label for label in pools if not features.has(label)]
     total, done = sum(store.counts[label] for label in wanted), 0
     for label in wanted:
         start = done

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import resource
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from skin_gan.cores import cores
 
 DISTINCT = 50  # pictures; the files differ by a comment, as decoding takes no notice of repeats
 
@@ -43,7 +44,7 @@ def main() -> None:
             ours.append(seconds)
             memory.append(peak)
     n = options.images
-    print(f"{n} JPEGs of 600x450 to {options.size}x{options.size}, {os.cpu_count()} cores")
+    print(f"{n} JPEGs of 600x450 to {options.size}x{options.size}, {cores()} cores")
     print(f"plain Pillow loop  {n / min(plain):6.0f} images/s")
     print(f"ingest             {n / min(ours):6.0f} images/s   {min(plain) / min(ours):.2f}x (with start-up)")
     print(f"peak memory        {max(memory):6.0f} MB")

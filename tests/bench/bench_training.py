@@ -138,10 +138,11 @@ def ours(name: str, precision: str) -> Step:
     """The project's step as its training loop calls it."""
     from accelerate import Accelerator
 
+    from skin_gan.families import build, step_of
+    from skin_gan.families.steps import Context, make_optimiser
     from skin_gan.fastconv import keep_memory
-    from skin_gan.models import build
     from skin_gan.presets import preset
-    from skin_gan.steps import STEPS, Rng, make_optimiser
+    from skin_gan.rng import Rng
 
     keep_memory()
     accelerator = Accelerator(cpu=True, mixed_precision="bf16" if precision == "bf16" else "no")
@@ -154,10 +155,11 @@ def ours(name: str, precision: str) -> Step:
     opt_g = accelerator.prepare(make_optimiser(groups[False], s.optim, s.optim.lr_g))
     opt_d = accelerator.prepare(make_optimiser(groups[True], s.optim, s.optim.lr_d))
     prepared = {key: accelerator.prepare(net) for key, net in nets.items()}
-    rng = Rng(0)
+    context = Context(prepared, opt_g, opt_d, lambda: torch.empty(0), s, Rng(0), accelerator)
 
     def step(real: Tensor) -> None:
-        STEPS[s.model.family](prepared, opt_g, opt_d, lambda: real, s, rng, accelerator)
+        context.draw = lambda: real
+        step_of(s.model)(context)
 
     return step
 

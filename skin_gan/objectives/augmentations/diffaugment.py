@@ -1,8 +1,6 @@
-"""Augmentations of images [N,3,H,W] in [-1,1]: pure, differentiable, each from given uniform numbers.
+"""Orientations of real images, and translation and cutout of real and generated alike (Zhao 2020).
 
-Dermoscopy has no up, so flips and quarter turns give images as true as the first. Colour carries the
-diagnosis and stays as it is: of DiffAugment (Zhao 2020, arXiv 2006.10738) only translation and cutout are
-used.
+Of DiffAugment (arXiv 2006.10738) its changes of colour are left out: colour carries the diagnosis.
 """
 
 from __future__ import annotations
@@ -10,20 +8,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from skin_gan.objectives.augmentations import dihedral
+from skin_gan.rng import Rng
+
 TRANSLATION = 1 / 8  # largest shift, as a part of the image
 CUTOUT = 1 / 2  # side of the square that is removed, as a part of the image
 
 
-def dihedral(x: Tensor, uniform: Tensor) -> Tensor:
-    """Each image turned and flipped into one of its eight orientations, chosen by `uniform` [N] in [0,1)."""
-    which = (uniform * 8).long()
-    x = torch.where(_flag(which, 1), x.flip(3), x)
-    x = torch.where(_flag(which, 2), x.flip(2), x)
-    return torch.where(_flag(which, 4), x.transpose(2, 3), x)
+of_real = dihedral.of_real
 
 
-def _flag(which: Tensor, bit: int) -> Tensor:
-    return (which & bit).bool().view(-1, 1, 1, 1)
+def of_both(images: Tensor, rng: Rng) -> Tensor:
+    """Images [N,3,H,W] shifted and with a square cut out, at random."""
+    uniform = rng.uniform(len(images), 4)
+    return cutout(translate(images, uniform[:, :2]), uniform[:, 2:])
 
 
 def translate(x: Tensor, uniform: Tensor) -> Tensor:
@@ -58,8 +56,3 @@ def _covered(uniform: Tensor, size: int) -> Tensor:
     centre = (uniform * size).long()[:, None]
     pixel = torch.arange(size, device=uniform.device)
     return (pixel >= centre - half) & (pixel < centre + half)
-
-
-def diffaugment(x: Tensor, uniform: Tensor) -> Tensor:
-    """Translation and cutout from `uniform` [N,4]; for real and generated images alike."""
-    return cutout(translate(x, uniform[:, :2]), uniform[:, 2:4])

@@ -1,18 +1,35 @@
 """DCGAN (Radford, Metz and Chintala 2016, arXiv 1511.06434), as in the official PyTorch example.
 
 With size 64, base 64 and latent 100 the two networks have that example's 3,576,704 and 2,765,568 parameters.
-Other sizes have a layer more or less; every other departure is a setting.
+Other sizes have a layer more or less; every other departure is a setting. Of the losses' settings those of
+AEGAN (`image`, `latent`, `adversarial_image`, `adversarial_latent`) have no effect.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from skin_gan.config import ModelSettings
+from skin_gan.families.blocks import has_bias, initialise, normalise, upsample, weighted, widths
+from skin_gan.families.steps import (
+    Context,
+    Scalars,
+    confidence,
+    detached,
+    discriminator_loss,
+    fooling,
+    frozen,
+    judge,
+    penalised,
+    real_again,
+    real_batch,
+    update,
+    view,
+)
 from skin_gan.fastconv import Conv2d, ConvTranspose2d
-from skin_gan.models.blocks import has_bias, initialise, normalise, upsample, weighted, widths
 
 
 class Generator(nn.Module):
@@ -56,3 +73,34 @@ class Discriminator(nn.Module):
 def build(m: ModelSettings) -> nn.ModuleDict:
     """The two networks, with fresh weights from torch's global generator."""
     return nn.ModuleDict({"generator": Generator(m), "discriminator": Discriminator(m)})
+
+
+def step(c: Context) -> Scalars:
+    """The discriminator `d_steps` times on real and generated images, then the generator once (Radford 2016).
+
+    As in PyTorch's example the generator learns from the images that the discriminator saw last, and batch
+    normalisation sees real and generated images apart.
+    """
+    s, generator, discriminator = c.settings, c.nets["generator"], c.nets["discriminator"]
+    for remaining in reversed(range(s.optim.d_steps)):
+        real = real_batch(c)
+        with c.accelerator.autocast(), torch.set_grad_enabled(remaining == 0):
+            fake = generator(c.rng.normal(len(real), s.model.latent))
+        judged = judge(discriminator, view(real, c), [view(fake.detach(), c)], c)
+        loss_d = discriminator_loss(judged.on_real, judged.on_fakes, c)
+        loss, penalty = penalised(loss_d, judged, c)
+        grad_d = update(loss, c.opt_d, c)
+    plain = c.accelerator.unwrap_model(discriminator)
+    with frozen(discriminator), c.accelerator.autocast():
+        on_fake = plain(view(fake, c))
+    loss_g = fooling([on_fake], real_again(plain, judged.real, judged.on_real, c), c)
+    grad_g = update(loss_g, c.opt_g, c)
+    return detached(
+        loss_d=loss_d,
+        loss_g=loss_g,
+        grad_d=grad_d,
+        grad_g=grad_g,
+        d_real=confidence(judged.on_real),
+        d_fake=confidence(judged.on_fakes[0]),
+        **penalty,
+    )

@@ -1,0 +1,58 @@
+"""How much each training image counts where classes are to count equally. Pure, numpy only.
+
+Class weights and balanced sampling are meant to undo one thing: that some classes have few *photographs*.
+So every class gets the same share of the loss, 1/K, whatever was added to it. Within a class its g generated
+images count together as m = min(n, g) photographs beside its n photographs:
+
+    a photograph      1 / (K (n + m))
+    a generated image 1 / (K (n + m)) * m / g
+
+With g = 0 that is the usual inverse frequency of the photographs, 1 / (K n). With g <= n (a ratio up to 1)
+a generated image counts as a photograph. Beyond, more images do not buy more say: photographs keep half of
+their class. Two simpler rules were not taken. Inverse frequency of all images is 1 for every image once
+classes are filled up, so that nothing is left of the weights. Inverse frequency of photographs for all images
+alike counts a filled-up class twice over: 57 photographs filled up to 3,400 images would have 60 times the
+share of a class of 3,400 photographs, and the loss would be blamed on the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def generated_share(photographs: int, generated: int) -> float:
+    """Share 0..1/2 of a class that its generated images have, m / (n + m); 1 without photographs."""
+    if not photographs:
+        return 1.0
+    m = min(photographs, generated)
+    return m / (photographs + m)
+
+
+def even(photographs: Mapping[str, int], generated: Mapping[str, int]) -> bool:
+    """Whether all images of these counts by class weigh the same, so that weights change nothing."""
+    found = set()
+    for label, n in photographs.items():
+        g = generated[label]
+        m = min(n, g) if n else g
+        found |= {Fraction(1, n + m)} if n else set()
+        found |= {Fraction(m, g * (n + m))} if g else set()
+    return len(found) <= 1
+
+
+def image_weights(
+    labels: NDArray[np.integer], generated: NDArray[np.bool_], classes: int
+) -> NDArray[np.float64]:
+    """[N] weight of each image, of mean 1: N times the shares above. labels [N] in 0..classes-1."""
+    weights = np.zeros(len(labels))
+    for k in range(classes):
+        for made in (False, True):
+            rows = (labels == k) & (generated == made)
+            if count := int(rows.sum()):
+                share = generated_share(int(((labels == k) & ~generated).sum()),
+                                        int(((labels == k) & generated).sum()))  # fmt: skip
+                weights[rows] = len(labels) * (share if made else 1 - share) / (classes * count)
+    return weights

@@ -1,0 +1,199 @@
+"""AEGAN (Lazarou 2020, arXiv 2004.05472): GANs on images and on latents that are each other's autoencoder.
+
+Generator G: z -> x, encoder E: x -> z, image discriminator Dx, latent discriminator Dz. The paper leaves the
+layers open; these are DCGAN's, with an upsampling that a convolution follows, and its author's dense Dz.
+Penalties concern Dx.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skin_gan.config import ModelSettings
+from skin_gan.families.blocks import SMALLEST, has_bias, initialise, normalise, upsample, weighted, widths
+from skin_gan.families.steps import (
+    Context,
+    Scalars,
+    confidence,
+    detached,
+    discriminator_loss,
+    each,
+    fooling,
+    frozen,
+    judge,
+    penalised,
+    real_again,
+    real_batch,
+    update,
+    view,
+)
+from skin_gan.fastconv import Conv2d, ConvTranspose2d
+from skin_gan.objectives import Judged
+
+DENSE_LAYERS, DENSE_WIDTH = 16, 16  # of the latent discriminator, as in the author's Keras version
+
+
+class Generator(nn.Module):
+    """z [N,latent] -> images [N,3,size,size] in [-1,1]."""
+
+    def __init__(self, m: ModelSettings) -> None:
+        super().__init__()
+        channels, bias = [*widths(m), max(4, m.base // 2)], has_bias(m.norm)
+        layers: list[nn.Module] = [ConvTranspose2d(m.latent, channels[0], SMALLEST, 1, 0, bias=bias)]
+        layers += [normalise(m.norm, channels[0]), nn.ReLU(inplace=True)]
+        for c_in, c_out in pairwise(channels):
+            layers += [upsample(m.upsampling, c_in, c_out, bias)]
+            layers += [normalise(m.norm, c_out), nn.ReLU(inplace=True)]
+        # Images are made at full resolution by a convolution: no upsampling has the last word on a pixel.
+        layers += [Conv2d(channels[-1], 3, 3, 1, 1), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+        initialise(self)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z[:, :, None, None])
+
+
+def downsampling(m: ModelSettings, norm: str, outputs: int) -> nn.Sequential:
+    """Images [N,3,size,size] -> [N,outputs,1,1]: stride-2 convolutions to 4x4, then one over all of it."""
+    channels, bias = widths(m)[::-1], has_bias(norm)
+    layers = [weighted(Conv2d(3, channels[0], 4, 2, 1), norm), nn.LeakyReLU(0.2, inplace=True)]
+    for c_in, c_out in pairwise(channels):
+        layers += [weighted(Conv2d(c_in, c_out, 4, 2, 1, bias=bias), norm)]
+        layers += [normalise(norm, c_out), nn.LeakyReLU(0.2, inplace=True)]
+    return nn.Sequential(*layers, weighted(Conv2d(channels[-1], outputs, SMALLEST, 1, 0), norm))
+
+
+class Encoder(nn.Module):
+    """Images [N,3,size,size] in [-1,1] -> z [N,latent], unbounded as N(0,1) is."""
+
+    def __init__(self, m: ModelSettings) -> None:
+        super().__init__()
+        self.layers = downsampling(m, m.norm, m.latent)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images).flatten(1)
+
+
+class Discriminator(nn.Module):
+    """Images [N,3,size,size] in [-1,1] -> logits [N]; its sigmoid is the probability of being real."""
+
+    def __init__(self, m: ModelSettings) -> None:
+        super().__init__()
+        self.layers = downsampling(m, m.d_norm, 1)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images).flatten()
+
+
+class LatentDiscriminator(nn.Module):
+    """z [N,latent] -> logits [N]: small dense layers that each see z and all layers before them."""
+
+    def __init__(self, m: ModelSettings) -> None:
+        super().__init__()
+        sizes = [m.latent + k * DENSE_WIDTH for k in range(DENSE_LAYERS + 1)]
+        self.layers = nn.ModuleList(weighted(nn.Linear(n, DENSE_WIDTH), m.d_norm) for n in sizes[:-1])
+        self.head = weighted(nn.Linear(sizes[-1], 1), m.d_norm)
+
+    def forward(self, z: Tensor) -> Tensor:
+        for layer in self.layers:
+            z = torch.cat([z, nn.functional.leaky_relu(layer(z), 0.2)], dim=1)
+        return self.head(z).flatten()
+
+
+def build(m: ModelSettings) -> nn.ModuleDict:
+    """The four networks, with fresh weights from torch's global generator."""
+    return nn.ModuleDict(
+        {
+            "generator": Generator(m),
+            "encoder": Encoder(m),
+            "discriminator": Discriminator(m),
+            "latent_discriminator": LatentDiscriminator(m),
+        }
+    )
+
+
+def step(c: Context) -> Scalars:
+    """Both discriminators `d_steps` times, then generator and encoder once (Lazarou 2020, section 3).
+
+    Dx tells x from G(z) and G(E(x)), Dz tells z from E(x) and E(G(z)); G and E fool both, and each undoes the
+    other. As in DCGAN's step, G and E learn from what the discriminators saw last.
+    """
+    s = c.settings
+    for remaining in reversed(range(s.optim.d_steps)):
+        x = real_batch(c)
+        with c.accelerator.autocast(), torch.set_grad_enabled(remaining == 0):
+            cycles = both_cycles(c.nets, x, c.rng.normal(len(x), s.model.latent), s.model.norm)
+        judged_x, judged_z, seen = train_discriminators(c, cycles)
+    adversarial_x, adversarial_z = fool_both(c, cycles, judged_x, judged_z)
+    cycle_x = F.l1_loss(cycles.reconstructed.float(), cycles.x.float())  # L1 blurs less than L2
+    cycle_z = F.mse_loss(cycles.recovered.float(), cycles.z.float())
+    loss_g = s.loss.image * cycle_x + s.loss.latent * cycle_z
+    loss_g = loss_g + s.loss.adversarial_image * adversarial_x + s.loss.adversarial_latent * adversarial_z
+    grad_g = update(loss_g, c.opt_g, c)
+    made = detached(loss_g=loss_g, grad_g=grad_g, reconstruction_image=cycle_x, reconstruction_latent=cycle_z)
+    return {**seen, **made}
+
+
+class Cycles(NamedTuple):
+    """AEGAN's two ways round: z -> x -> z and x -> z -> x, of images [N,3,S,S] and latents [N,latent]."""
+
+    x: Tensor
+    z: Tensor
+    encoded: Tensor  # E(x)
+    generated: Tensor  # G(z)
+    reconstructed: Tensor  # G(E(x))
+    recovered: Tensor  # E(G(z))
+
+
+def both_cycles(nets: Mapping[str, nn.Module], x: Tensor, z: Tensor, norm: str) -> Cycles:
+    """Where real images `x` and random latents `z` lead."""
+    encoded = nets["encoder"](x)
+    generated, reconstructed = each(nets["generator"], norm, z, encoded)
+    return Cycles(x, z, encoded, generated, reconstructed, nets["encoder"](generated))
+
+
+def train_discriminators(c: Context, cycles: Cycles) -> tuple[Judged, list[Tensor], Scalars]:
+    """One update of both discriminators: what Dx was shown and Dz's logits, both from before it; scalars."""
+    x, *fakes = (view(v.detach(), c) for v in (cycles.x, cycles.generated, cycles.reconstructed))
+    judged = judge(c.nets["discriminator"], x, fakes, c)
+    latents = [v.detach() for v in (cycles.z, cycles.encoded, cycles.recovered)]
+    with c.accelerator.autocast():
+        on_latents = each(c.nets["latent_discriminator"], c.settings.model.d_norm, *latents)
+    loss_dx = discriminator_loss(judged.on_real, judged.on_fakes, c)
+    loss_dz = discriminator_loss(on_latents[0], on_latents[1:], c)
+    loss, penalty = penalised(loss_dx + loss_dz, judged, c)
+    grad_d = update(loss, c.opt_d, c)
+    seen = detached(
+        loss_d=loss_dx + loss_dz,
+        loss_dx=loss_dx,
+        loss_dz=loss_dz,
+        grad_d=grad_d,
+        d_real=confidence(judged.on_real),
+        d_fake=confidence(judged.on_fakes[0]),
+        d_reconstructed=confidence(judged.on_fakes[1]),
+        dz_real=confidence(on_latents[0]),
+        dz_encoded=confidence(on_latents[1]),
+        **penalty,
+    )
+    return judged, on_latents, seen
+
+
+def fool_both(c: Context, cycles: Cycles, judged: Judged, on_latents: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """The adversarial losses of G and E: on images, and on latents."""
+    d_norm, nets = c.settings.model.d_norm, (c.nets["discriminator"], c.nets["latent_discriminator"])
+    dx, dz = (c.accelerator.unwrap_model(net) for net in nets)
+    with frozen(*nets), c.accelerator.autocast():
+        shown = [view(images, c) for images in (cycles.generated, cycles.reconstructed)]
+        on_images = each(dx, d_norm, *shown)
+        on_made = each(dz, d_norm, cycles.encoded, cycles.recovered)
+    real_x = real_again(dx, judged.real, judged.on_real, c)
+    real_z = real_again(dz, cycles.z, on_latents[0], c)
+    return fooling(on_images, real_x, c), fooling(on_made, real_z, c)

@@ -1,0 +1,36 @@
+"""What networks are trained towards: losses, penalties and augmentations, pure functions of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Images that a discriminator was shown, and what it made of them. Penalties are functions of this.
+
+    Where a penalty of second order is due, the images require gradients, and the logits come from them.
+    """
+
+    net: Callable[[Tensor], Tensor]  # the discriminator: images [N,3,H,W] -> logits [N]
+    real: Tensor  # [N,3,H,W] in [-1,1]
+    fakes: list[Tensor]  # [N,3,H,W] of each kind of generated images
+    on_real: Tensor  # logits [N]
+    on_fakes: list[Tensor]  # logits [N] of each kind
+    averages: Tensor  # [2]: moving averages of the logits of real and of generated images, before this batch
+    uniform: Tensor  # [N], uniform in [0,1)
+
+
+def mean(values: list[Tensor]) -> Tensor:
+    """Of 0-d tensors."""
+    return torch.stack(values).mean()
+
+
+def squared_gradients(logits: Tensor, images: Tensor) -> Tensor:
+    """[N]: squared norm of each logit's gradient to its image [N,3,H,W]; it can be differentiated again."""
+    (gradient,) = torch.autograd.grad(logits.float().sum(), images, create_graph=True)
+    return gradient.float().square().flatten(1).sum(1)

@@ -1,0 +1,33 @@
+"""Real images in any of their eight orientations.
+
+Dermoscopy has no up, so flips and quarter turns give images as true as the first.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from skin_gan.rng import Rng
+
+
+def of_real(images: Tensor, rng: Rng) -> Tensor:
+    """Each image in an orientation drawn at random."""
+    return oriented(images, rng.uniform(len(images)))
+
+
+def of_both(images: Tensor, rng: Rng) -> Tensor:
+    """Generated images come in all orientations by themselves, once real ones do."""
+    return images
+
+
+def oriented(x: Tensor, uniform: Tensor) -> Tensor:
+    """Each image turned and flipped into one of its eight orientations, chosen by `uniform` [N] in [0,1)."""
+    which = (uniform * 8).long()
+    x = torch.where(_flag(which, 1), x.flip(3), x)
+    x = torch.where(_flag(which, 2), x.flip(2), x)
+    return torch.where(_flag(which, 4), x.transpose(2, 3), x)
+
+
+def _flag(which: Tensor, bit: int) -> Tensor:
+    return (which & bit).bool().view(-1, 1, 1, 1)

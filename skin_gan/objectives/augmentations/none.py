@@ -1,0 +1,17 @@
+"""No augmentation."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from skin_gan.rng import Rng
+
+
+def of_real(images: Tensor, rng: Rng) -> Tensor:
+    """Real images as they are drawn from the class."""
+    return images
+
+
+def of_both(images: Tensor, rng: Rng) -> Tensor:
+    """Real or generated images as the discriminator is shown them."""
+    return images

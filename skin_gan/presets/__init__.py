@@ -1,0 +1,46 @@
+"""Published settings under the names that the field knows them by: a YAML file each, here. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from skin_gan.config import TrialSettings, check
+from skin_gan.errors import SkinGanError
+
+
+def load(path: Path) -> TrialSettings:
+    """The settings in a YAML file: groups of settings that differ from the defaults.
+
+    SkinGanError that names the file and what in it is no setting, or out of range.
+    """
+    tree = yaml.safe_load(path.read_text())
+    try:
+        groups = {
+            name: _group(kind, tree.pop(name, {})) for name, kind in get_type_hints(TrialSettings).items()
+        }
+        if tree:
+            raise ValueError(f"there is no group {', '.join(tree)}: choose from {', '.join(groups)}")
+        return check(TrialSettings(**groups))
+    except (TypeError, ValueError, SkinGanError) as e:
+        raise SkinGanError(f"{path}: {e}") from e
+
+
+def _group(kind: Any, values: dict[str, Any]) -> Any:
+    types = get_type_hints(kind)
+    # YAML reads 1 as a whole number and 2e-4 as a word.
+    return kind(**{key: float(v) if types.get(key) is float else v for key, v in values.items()})
+
+
+PRESETS: dict[str, TrialSettings] = {
+    path.stem: load(path) for path in sorted(Path(__file__).parent.glob("*.yaml"))
+}
+
+
+def preset(name: str) -> TrialSettings:
+    """The preset called `name`; an unknown name is an error that lists them."""
+    if name not in PRESETS:
+        raise SkinGanError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

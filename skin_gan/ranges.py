@@ -1,0 +1,77 @@
+"""The range, unit and meaning of a setting, beside its field: its check and description come from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from skin_gan.errors import SkinGanError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a field stands for, and which values it may have. Numbers have to be finite."""
+
+    meaning: str
+    unit: str = ""
+    above: float | None = None
+    least: float | None = None
+    below: float | None = None
+    most: float | None = None
+    among: tuple[int, ...] = ()
+    multiple: int = 0  # 0: not of anything
+
+    def allows(self, value: Any) -> bool:
+        if self.among:
+            return value in self.among
+        if not isinstance(value, int | float):
+            return True  # a name: its type has been checked
+        return (
+            math.isfinite(value)
+            and (self.above is None or value > self.above)
+            and (self.least is None or value >= self.least)
+            and (self.below is None or value < self.below)
+            and (self.most is None or value <= self.most)
+            and (not self.multiple or value % self.multiple == 0)
+        )
+
+    @property
+    def expected(self) -> str:
+        """The range in words, such as "above 0, below 1"."""
+        if self.among:
+            *others, last = map(str, self.among)
+            return f"{', '.join(others)} or {last}"
+        if self.least is not None and self.most is not None:
+            return f"{self.least:g} to {self.most:g}"
+        words = {"above": self.above, "at least": self.least, "below": self.below, "at most": self.most}
+        bounds = [f"{word} {bound:g}" for word, bound in words.items() if bound is not None]
+        multiple = [f"a multiple of {self.multiple}"] if self.multiple else []
+        return ", ".join([*multiple, *bounds]) or "a finite number"
+
+
+def setting(default: Any, meaning: str, **rest: Any) -> Any:
+    """A dataclass field with its description; `rest` are other fields of `Setting`."""
+    return field(default=default, metadata={"setting": Setting(meaning, **rest)})
+
+
+def described(record: Any, prefix: str = "") -> Iterator[tuple[str, Any, Setting]]:
+    """Each described setting of a record and its groups: dotted name, value, description."""
+    for f in fields(record):
+        value = getattr(record, f.name)
+        if is_dataclass(value):
+            yield from described(value, f"{prefix}{f.name}.")
+        elif "setting" in f.metadata:
+            yield f"{prefix}{f.name}", value, f.metadata["setting"]
+
+
+def check_ranges(record: Any, prefix: str = "") -> None:
+    """Raise one SkinGanError that names each setting out of its range."""
+    wrong = [
+        f"{name}={value}: expected {s.expected}"
+        for name, value, s in described(record, prefix)
+        if not s.allows(value)
+    ]
+    if wrong:
+        raise SkinGanError("settings out of range: " + "; ".join(wrong))

@@ -1,0 +1,35 @@
+"""Variants of a part, found by the names of their files: adding one is adding a file. No torch.
+
+families/NAME.py                    build(m), step(c)
+objectives/losses/NAME.py           PAIRED, d_loss(real, fakes, s), g_loss(fake, real, s)
+objectives/penalties/NAME.py        SECOND_ORDER, penalty(judged); its weight is the setting loss.NAME
+objectives/augmentations/NAME.py    of_real(images, rng), of_both(images, rng)
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from skin_gan.errors import SkinGanError
+
+FAMILIES = "families"
+LOSSES, PENALTIES, AUGMENTATIONS = (f"objectives/{p}" for p in ("losses", "penalties", "augmentations"))
+SHARED = ("__init__", "blocks", "steps")  # files beside the variants that are none
+
+
+@cache
+def names(folder: str) -> tuple[str, ...]:
+    """Names of the variants in a folder of this package."""
+    files = (Path(__file__).parent / folder).glob("*.py")
+    return tuple(sorted(path.stem for path in files if path.stem not in SHARED))
+
+
+@cache
+def variant(folder: str, name: str) -> ModuleType:
+    """The module of a variant; SkinGanError that lists the names there are."""
+    if name not in names(folder):
+        raise SkinGanError(f"unknown name {name!r}: skin_gan/{folder} has {', '.join(names(folder))}")
+    return import_module(f"{__package__}.{folder.replace('/', '.')}.{name}")
