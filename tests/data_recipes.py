@@ -573,6 +573,8 @@ def shots_of(draw: st.DrawFn, layout: str, fault: str) -> list[Shot]:
         shots[0] = Shot(**{**vars(shots[0]), "dx": classes[lesions[0]], "lesion": "L-first"})
     if fault == "unknown word":
         shots[0] = Shot(**{**vars(shots[0]), "dx": "nv"})
+    if layout == "archive" and not any(s.dx for s in shots):  # or the layout turns to diagnosis_1
+        shots[0] = Shot(**{**vars(shots[0]), "dx": "Nevus"})
     if fault == "download":
         shots[-1] = Shot(**{**vars(shots[-1]), "dx": "images"})
     if layout == "folders":
