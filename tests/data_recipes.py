@@ -613,7 +613,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     )
     if missing or any(s.state != "whole" for s in shots):
         twice = [""]  # a second file would stand in for the first
-    if layout == "onehot" and not shots[0].dx:
+    if not shots[0].dx:  # another class would be no contradiction
         twice = [""]
     again = draw(st.sampled_from(twice))
     if layout == "folders" and drawn_masks.endswith("_bw"):
