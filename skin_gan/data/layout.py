@@ -159,7 +159,7 @@ class Layout:
         if len(rows) < len(claims):
             whole = f"; the release has {sum(self.release.values()):,}" if self.release else ""
             notes.append(
-                f"{', '.join(t.name for t in tables)} has {len(claims)} rows for {len(rows)} images, "
+                f"{', '.join(t.name for t in tables)}: {len(claims)} rows for {len(rows)} images, "
                 f"each used once{whole}"
             )
         self._check_words(rows, tables[0])
