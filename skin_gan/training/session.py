@@ -69,6 +69,8 @@ class Session:
         self.accelerator = accelerator or make_accelerator(spec.settings.train.precision, ops)
         self.main = self.accelerator.is_main_process
         self.target = self.told = 0.0
+        self.board: Board | None = None  # of the process that writes, until the trial has ended
+        self._learner: Learner | None = None  # until the session is closed
         with ExitStack() as opening:
             self._open(opening)
             self.opened = opening.pop_all()
@@ -79,10 +81,10 @@ class Session:
         self.accelerator.wait_for_everyone()
         state = checkpoint.load(self.folder.last, self.spec.id) if self.folder.last.exists() else None
         self.rows = [row for row in read_jsonl(self.folder.metrics) if "images" in row]
-        self.board = self._describe(state["learner"]["images"] if state else 0) if self.main else None
-        if self.board:
+        if self.main:
+            self.board = self._describe(state["learner"]["images"] if state else 0)
             opening.callback(self.board.close)
-        self.learner = Learner(self.spec, self.split.train.images, self.accelerator)
+        self._learner = Learner(self.spec, self.split.train.images, self.accelerator)
         self.meter = Meter(self.accelerator, self.learner.images_per_step)
         self.clock = Clock(self.accelerator, self.ops.checkpoint_seconds)
         self.meter.start(self.learner.images)
@@ -108,6 +110,12 @@ class Session:
             if row["images"] > images:  # TensorBoard takes back all it was told beyond the checkpoint
                 board.row(row)
         return board
+
+    @property
+    def learner(self) -> Learner:
+        """What is trained, while the session is open."""
+        assert self._learner is not None, "the session is closed"
+        return self._learner
 
     @property
     def kimg(self) -> float:
@@ -256,7 +264,7 @@ class Session:
         """Give the trial free. What was trained since the last checkpoint is lost."""
         self._end_board()  # a trial is pruned from outside, while its session is open
         self.opened.close()
-        self.__dict__.pop("learner", None)
+        self._learner = None
         gc.collect()  # Accelerate ties networks into cycles, which would fill the next trial's memory
 
 
