@@ -3,7 +3,7 @@ PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo slurm-demo test lint bench clean
+.PHONY: demo slurm-demo test lint house bench clean
 
 demo: .venv/installed
 	@$(BIN)/python hpc/launch.py sweep=aegan_lr cluster=local data=demo budget=demo
@@ -17,6 +17,9 @@ test: .venv/installed
 
 lint: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+house:
+	@$(PYTHON) tests/house.py
 
 bench: .venv/installed
 	for b in tests/bench/bench_*.py; do $(BIN)/python $$b || exit 1; done

@@ -19,13 +19,13 @@ if missing := [name for name in ("omegaconf", "rich", "yaml", "numpy") if find_s
 
 
 def start(module: str, command: str) -> int:
-    """Import a command line of a module here, such as launch of hpc.cli, and run it; returns its exit code.
+    """Import the command of a module, such as launch of hpc.cli.launch, and run it; returns its exit code.
 
     A package that cannot be imported, since another of its name comes first or it is damaged, is one line.
     """
     try:
         main = getattr(import_module(module), command)
-        run = import_module("hpc.cli").run_command
+        run = import_module("hpc.cli.launch").run_command
     except Exception as e:
         if (fault := fault_of_package(e, _running(e))) is None:
             raise

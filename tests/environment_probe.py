@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hpc.records import slurm_id
+from hpc.state.records import slurm_id
 
 
 class Probe:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hpc import config
-from hpc.ablation import ArmTask, arm_folder, choices_file
+from hpc.plan.ablation import ArmTask, arm_folder, choices_file
+from hpc.settings import compose
 from skin_gan.ablation.arms import ARMS, CLASSIFIERS, Arm, ArmRun, on_top
 from skin_gan.ablation.predictions import Predictions, predictions
 from skin_gan.folders import RunFolder
@@ -69,9 +69,9 @@ def make_run(
              f"ablate.folds=[{','.join(map(str, folds))}]", "ablate.unverified=true",
              "ablate.sources.shuffled=elsewhere", f"ablate.classifiers.head.seeds={seeds}",
              f"ablate.classifiers.head.arms=[{','.join(ASKED)}]"]  # fmt: skip
-    e = config.compose(words)
+    e = compose.compose(words)
     e.ablate.classifiers = {"head": e.ablate.classifiers["head"]}
-    config.save(e, run.settings)
+    compose.save(e, run.settings)
     for name, value in {**SKILL, **(skill or {})}.items():
         for fold in folds:
             for seed in range(seeds):

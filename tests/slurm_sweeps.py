@@ -128,7 +128,7 @@ def processes(run: Path, *words: str) -> list[int]:
 
 def drivers(run: Path) -> list[int]:
     """Ids of the processes in which a sweep's Ray runs."""
-    return processes(run, "hpc.search")
+    return processes(run, "hpc.search.ray_tune")
 
 
 @pytest.fixture(scope="session")

@@ -15,21 +15,22 @@ from data_samples import pack
 from sklearn.metrics import balanced_accuracy_score
 from test_classify import MeanColour
 
-from hpc import ablation, config
-from hpc.ablation import AblateSettings, ArmTask, ClassifierPlan
-from hpc.ablation.checks import check_ablate
-from hpc.ablation.runs import Arms
 from hpc.cli import launch
-from hpc.completion import complete
-from hpc.config import ROOT, compose
-from hpc.inputs import Inputs
-from hpc.jobs import Task
-from hpc.plan import ABLATE, COMBINE, GENERATE, PREPARE, REPORT, SEARCH, SELECT, Plan, make_plan
-from hpc.provenance import record_launch
-from hpc.publish import arm_table, publish, published
+from hpc.jobs.task import Task
+from hpc.plan import ablation
+from hpc.plan.ablation import ArmTask
+from hpc.plan.sweep_plan import ABLATE, COMBINE, GENERATE, PREPARE, REPORT, SEARCH, SELECT, Plan, make_plan
 from hpc.report.page import write_report
+from hpc.report.publish import arm_table, publish, published
+from hpc.report.statement import controls
 from hpc.report.tables import BY_IMAGE, HEADLINE, read_csv, tables
-from hpc.report.verdicts import controls
+from hpc.settings.ablation import AblateSettings, ClassifierPlan, check_ablate
+from hpc.settings.compose import ROOT, compose, save
+from hpc.settings.compose import load as load_settings
+from hpc.stages.classify import Arms
+from hpc.stages.inputs import Inputs
+from hpc.state.completion import complete
+from hpc.state.provenance import record_launch
 from skin_gan.ablation.arms import ARMS, CONTROLS, on_top
 from skin_gan.ablation.parts import image_split, leak, lesion_split
 from skin_gan.ablation.predictions import load
@@ -379,7 +380,7 @@ def test_replaced_images_are_trained_on_again_in_place(mine):
 def test_other_steps_train_again_in_place_and_nothing_is_mixed(mine):
     changed = replace(mine.experiment.ablate.classifiers["head"], steps=40)
     ablate = replace(mine.experiment.ablate, classifiers={"head": changed})
-    config.save(replace(mine.experiment, ablate=ablate), mine.run.settings)
+    save(replace(mine.experiment, ablate=ablate), mine.run.settings)
     Task(str(mine.run.path), ABLATE, "head-class_weights-fold-0", 1)()
     found = tables(mine.run, 2)
     assert {a.arm for a in found.arms} == {"class_weights"} and not found.gains
@@ -509,8 +510,8 @@ def test_a_source_whose_name_is_taken_is_refused_at_a_launch_and_not_later(name,
     e = compose(["sweep=aegan_lr", "data=demo", f"results={tmp_path}", "ablate.sources.mine=images"])
     assert e.ablate.sources == {"mine": str(Path("images").absolute())}
     e.ablate.sources = {name: "/images"}
-    config.save(e, tmp_path / "sweep.yaml")
-    assert config.load(tmp_path / "sweep.yaml").ablate.sources == {
+    save(e, tmp_path / "sweep.yaml")
+    assert load_settings(tmp_path / "sweep.yaml").ablate.sources == {
         name: "/images"
     }  # launched by an earlier version
 

@@ -11,14 +11,17 @@ from types import SimpleNamespace
 import pytest
 from test_slurm_plans import STEP, plan_of
 
-from hpc import cluster, jobs, slurm, submissions
-from hpc.driver import NO_RAY, STOPPED, Driver
-from hpc.jobs import DRIVER_RESTARTS, Task, check_prepared
-from hpc.jobstates import buried
-from hpc.logs import last_words
-from hpc.plan import PREPARE, SEARCH
-from hpc.records import record
-from hpc.submissions import Submission
+from hpc.cluster import executor
+from hpc.jobs import task
+from hpc.jobs.task import DRIVER_RESTARTS, Task, check_prepared
+from hpc.plan.sweep_plan import PREPARE, SEARCH
+from hpc.search.supervisor import NO_RAY, STOPPED, Driver
+from hpc.slurm import client
+from hpc.slurm.job_states import buried
+from hpc.state import submissions
+from hpc.state.logs import last_words
+from hpc.state.records import record
+from hpc.state.submissions import Submission
 from skin_gan.errors import SkinGanError, cause
 from skin_gan.folders import RunFolder
 from skin_gan.io import read_json, write_json
@@ -133,16 +136,16 @@ def test_all_that_sbatch_says_is_the_reason_and_a_missing_srun_is_named(tmp_path
     for name, line in (("sbatch", f"printf '{said}' >&2; exit 1"), ("srun", "true")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
         (tmp_path / name).chmod(0o755)
-    monkeypatch.setattr(slurm, "max_array", lambda: None)
+    monkeypatch.setattr(client, "max_array", lambda: None)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     stage = plan.stages[0]
     why = "You must name an account; Batch job submission failed: Unspecified; correct"
     with pytest.raises(SkinGanError, match=why):
-        cluster.submit_stage(plan, stage, list(stage.jobs), Path("/code"), [])
+        executor.submit_stage(plan, stage, list(stage.jobs), Path("/code"), [])
     (tmp_path / "srun").unlink()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SkinGanError, match="there is no srun here"):
-        cluster.submit_stage(plan, stage, list(stage.jobs), Path("/code"), [])
+        executor.submit_stage(plan, stage, list(stage.jobs), Path("/code"), [])
 
 
 # Jobs on this machine
@@ -159,14 +162,14 @@ def test_a_local_job_is_judged_by_its_own_record_and_else_by_its_log(tmp_path):
     plan, log = plan_of(tmp_path), tmp_path / "log"
     job, path = plan.stages[0].jobs[0], plan.run.jobs / "prepare.json"
     write_json(path, {"state": "done", "attempt": "41-0"})
-    assert cluster.failure(plan, job, Ended(log)) == ""
+    assert executor.failure(plan, job, Ended(log)) == ""
     log.write_text("Traceback (most recent call last):\n  import omegaconf\nImportError: no OmegaConf\n")
     write_json(path, {"state": "done", "attempt": "40-0"})  # of the launch before
-    assert cluster.failure(plan, job, Ended(log)) == f"ImportError: no OmegaConf (log: {log})"
+    assert executor.failure(plan, job, Ended(log)) == f"ImportError: no OmegaConf (log: {log})"
     log.unlink()
-    assert cluster.failure(plan, job, Ended(log)).startswith("it was killed")
+    assert executor.failure(plan, job, Ended(log)).startswith("it was killed")
     write_json(path, {"state": "failed", "attempt": "41-0", "error": "a bad batch"})
-    assert cluster.failure(plan, job, Ended(log)).startswith("a bad batch")
+    assert executor.failure(plan, job, Ended(log)).startswith("a bad batch")
 
 
 # The process of a search
@@ -216,15 +219,15 @@ def test_a_search_that_died_is_started_again_and_one_that_failed_is_not(
         def wait(self) -> int:
             return codes[len(made) - 1]
 
-    monkeypatch.setattr(jobs, "Driver", Fake)
-    monkeypatch.setattr(jobs, "check_prepared", lambda run: None)
-    monkeypatch.setattr(jobs, "stage_data", lambda plan: {})
-    task = Task(str(plan.run.path), SEARCH, "df", 1)
+    monkeypatch.setattr(task, "Driver", Fake)
+    monkeypatch.setattr(task, "check_prepared", lambda run: None)
+    monkeypatch.setattr(task, "stage_data", lambda plan: {})
+    search = Task(str(plan.run.path), SEARCH, "df", 1)
     if says is None:
-        task.search(plan, "search-df", None)
+        search.search(plan, "search-df", None)
     else:
         with pytest.raises(SkinGanError) as e, record(plan.run, "search-df"):
-            task.search(plan, "search-df", None)
+            search.search(plan, "search-df", None)
         assert str(e.value) == read_json(plan.run.jobs / "search-df.json")["error"] == says
     assert len(made) == starts
 

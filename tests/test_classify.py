@@ -9,7 +9,7 @@ import torch
 import torchvision
 from bench_samples import make_store
 
-from skin_gan.ablation import controls, fit, measures
+from skin_gan.ablation import controls, fit, measures, networks
 from skin_gan.ablation.arms import (
     ARMS,
     CLASSIFIERS,
@@ -31,7 +31,6 @@ from skin_gan.ablation.weights import even, image_weights
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
 from skin_gan.identity import content_hash
-from skin_gan.models import classifier
 from skin_gan.training import checkpoint
 
 SIZE = 16
@@ -462,11 +461,11 @@ class TestTraining:
 class TestNetworks:
     @pytest.mark.parametrize("size", [16, 28, 64])
     def test_the_cnn_takes_any_size(self, size: int) -> None:
-        net = classifier.SmallCNN(size, 7, 0.0)
+        net = networks.SmallCNN(size, 7, 0.0)
         assert net(torch.zeros(2, 3, size, size)).shape == (2, 7)
 
     def test_small_images_keep_their_resolution_in_residual_networks(self) -> None:
-        net = classifier.residual("resnet18", 28, 7).eval()
+        net = networks.residual("resnet18", 28, 7).eval()
         shapes: list[torch.Size] = []
         net.layer4.register_forward_hook(lambda _m, _x, y: shapes.append(y.shape))
         assert net(torch.zeros(1, 3, 28, 28)).shape == (1, 7)
@@ -475,13 +474,13 @@ class TestNetworks:
     def test_pretrained_weights_come_from_a_file_that_the_user_has(self, tmp_path: Path) -> None:
         file = tmp_path / "resnet18.pth"
         with pytest.raises(SkinGanError, match=r"download https://.*resnet18"):
-            classifier.residual("resnet18", 32, 7, str(file))
+            networks.residual("resnet18", 32, 7, str(file))
         torch.save(torchvision.models.resnet18(weights=None).state_dict(), file)
-        net = classifier.residual("resnet18", 32, 7, str(file))
+        net = networks.residual("resnet18", 32, 7, str(file))
         saved = torch.load(file, weights_only=True)
         assert torch.equal(net.layer3[0].conv1.weight, saved["layer3.0.conv1.weight"])
         with pytest.raises(SkinGanError, match="does not hold torchvision's resnet50"):
-            classifier.residual("resnet50", 32, 7, str(file))
+            networks.residual("resnet50", 32, 7, str(file))
         file.write_bytes(b"nothing")
         with pytest.raises(SkinGanError, match="no file of weights"):
-            classifier.residual("resnet18", 32, 7, str(file))
+            networks.residual("resnet18", 32, 7, str(file))

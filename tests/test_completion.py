@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 from test_status import sweep
 
-from hpc import cli, cluster
-from hpc.completion import complete, inputs, of_earlier_version, target
-from hpc.plan import FOLDS, PREPARE, SELECT, Job, Plan
-from hpc.records import record
+from hpc.cli import launch
+from hpc.cluster import executor
+from hpc.plan.sweep_plan import FOLDS, PREPARE, SELECT, Job, Plan
+from hpc.state.completion import complete, inputs, of_earlier_version, target
+from hpc.state.records import record
 from skin_gan.folders import COMPLETED, RunFolder
 from skin_gan.io import read_json, write_json
 
@@ -110,8 +111,8 @@ def test_records_of_an_earlier_version_are_opened_and_their_stages_done_again_wi
     jobs = Job(SELECT), Job(FOLDS, "df")
     assert all(of_earlier_version(plan, job) and not complete(plan, job) for job in jobs)
     local = replace(plan.experiment, profile=replace(plan.experiment.profile, kind="local"))
-    monkeypatch.setattr(cluster, "run_local", lambda *_: [])
-    cli.carry_out(Console(width=200), replace(plan, experiment=local), Path("/code"))
+    monkeypatch.setattr(executor, "run_local", lambda *_: [])
+    launch.carry_out(Console(width=200), replace(plan, experiment=local), Path("/code"))
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "earlier version" in line]
     assert "select and 1 more jobs" in line
     run(plan, SELECT, 3.0, monkeypatch)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from hpc import slurm
-from hpc.checks import check_launch
 from hpc.cli import launch
-from hpc.config import changes, compose
-from hpc.plan import make_plan
-from hpc.provenance import record_launch
+from hpc.cli.checks import check_launch
+from hpc.plan.sweep_plan import make_plan
+from hpc.settings.compose import changes, compose
+from hpc.slurm import client
+from hpc.state.provenance import record_launch
 from skin_gan.data import demo
 from skin_gan.data.build import manifest_csv
 from skin_gan.data.resolve import describe
@@ -172,14 +172,14 @@ def test_a_dry_run_asks_slurm_where_there_is_one(stores, tmp_path, monkeypatch, 
     assert "not held against the cluster: there is no squeue here" in capsys.readouterr().out
     partitions = "PartitionName=cpu Default=YES MaxTime=01:00:00"
     answers = {"squeue": "", "partition": partitions, "config": "MaxArraySize = 1001"}
-    monkeypatch.setattr(slurm, "client", lambda *w: answers[w[0] if w[0] in answers else w[-1]])
-    slurm.max_array.cache_clear()
+    monkeypatch.setattr(client, "client", lambda *w: answers[w[0] if w[0] in answers else w[-1]])
+    client.max_array.cache_clear()
     with pytest.raises(SkinGanError, match="partition cpu allows at most 60"):
         launch(words)
     with pytest.raises(SkinGanError, match=r"profile\.partition=gpu: this cluster has cpu"):
         launch([*words, "profile.partition=gpu"])
     assert launch([*words, "profile.minutes=60"]) == 0
-    slurm.max_array.cache_clear()
+    client.max_array.cache_clear()
     assert list(tmp_path.iterdir()) == []
 
 

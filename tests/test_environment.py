@@ -9,10 +9,11 @@ import pytest
 from environment_probe import Probe
 from test_slurm_plans import plan_of
 
-from hpc import cluster, slurm
-from hpc.environment import DEVICES, alone, clean, for_jobs
-from hpc.plan import PREPARE
-from hpc.profiles import ProfileSettings
+from hpc.cluster import executor
+from hpc.plan.sweep_plan import PREPARE
+from hpc.settings.profiles import ProfileSettings
+from hpc.slurm import client
+from hpc.state.environment import DEVICES, alone, clean, for_jobs
 from skin_gan import cores as cores_module
 from skin_gan.cores import cores
 from skin_gan.data import ingest
@@ -63,9 +64,9 @@ def test_a_job_on_this_machine_is_one_process_whatever_started_the_launch(tmp_pa
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}")
     said = tmp_path / "said"
-    monkeypatch.setattr(cluster, "RankedTask", lambda *_: Probe(str(said)))
+    monkeypatch.setattr(executor, "RankedTask", lambda *_: Probe(str(said)))
     plan = plan_of(tmp_path / "results", "cluster=local")
-    cluster.submit_local(plan, plan.stages[0].jobs[0], 1).wait()
+    executor.submit_local(plan, plan.stages[0].jobs[0], 1).wait()
     assert said.read_text() == "1 process, rank 0, Slurm's job ''"
     assert around.items() <= os.environ.items()  # of this process nothing was changed
 
@@ -76,18 +77,18 @@ def test_ranks_that_srun_announces_do_not_reach_a_task_of_one_process(tmp_path, 
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SUBMITIT_LOCAL_NTASKS", "1")
     seen = {}
-    monkeypatch.setattr("hpc.jobs.Task.__call__", lambda self: seen.update(os.environ))
+    monkeypatch.setattr("hpc.jobs.task.Task.__call__", lambda self: seen.update(os.environ))
     with clean(SUBMITIT_EXECUTOR="local", PMI_RANK="1", PMI_SIZE="2"):
-        cluster.RankedTask(str(tmp_path), PREPARE, "", 1)()
+        executor.RankedTask(str(tmp_path), PREPARE, "", 1)()
     assert "PATH" in seen and not [name for name in seen if name.startswith(("PMI_", "OMPI_", "RANK"))]
 
 
 def test_a_job_here_gets_the_gpus_that_the_launch_was_confined_to(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-a,MIG-b,MIG-c")
-    assert cluster.visible_gpus(2) == {cluster.GPUS: "MIG-a,MIG-b"}
-    assert cluster.visible_gpus(0) == {}
+    assert executor.visible_gpus(2) == {executor.GPUS: "MIG-a,MIG-b"}
+    assert executor.visible_gpus(0) == {}
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert cluster.visible_gpus(2) == {}
+    assert executor.visible_gpus(2) == {}
 
 
 def test_sbatch_and_squeue_are_asked_without_the_variables_of_the_job_around(tmp_path, monkeypatch):
@@ -102,10 +103,10 @@ def test_sbatch_and_squeue_are_asked_without_the_variables_of_the_job_around(tmp
         monkeypatch.setenv(name, value)
     for name in DEVICES:
         monkeypatch.setenv(name, "3")
-    monkeypatch.setattr(slurm, "max_array", lambda: None)
+    monkeypatch.setattr(client, "max_array", lambda: None)
     plan = plan_of(tmp_path / "results")
-    cluster.submit_stage(plan, plan.stages[0], list(plan.stages[0].jobs), Path("/code"), [])
-    slurm.queue(tmp_path)
+    executor.submit_stage(plan, plan.stages[0], list(plan.stages[0].jobs), Path("/code"), [])
+    client.queue(tmp_path)
     for name in ("sbatch", "squeue"):
         seen = set((tmp_path / f"{name}.env").read_text().split())
         slurms = {v for v in seen if v.startswith(("SLURM", "SBATCH", "SRUN", "SQUEUE", "SUBMITIT", "OMPI"))}
@@ -115,7 +116,7 @@ def test_sbatch_and_squeue_are_asked_without_the_variables_of_the_job_around(tmp
 
 def test_what_the_script_sets_reaches_srun_whatever_the_site_exports(tmp_path):
     plan = plan_of(tmp_path)
-    (script,) = cluster.scripts(plan, plan.stages[0], Path("/code")).values()
+    (script,) = executor.scripts(plan, plan.stages[0], Path("/code")).values()
     command = next(line for line in script.splitlines() if line.startswith("srun "))
     assert "--export=ALL" in command.partition(sys.executable)[0]
 
@@ -124,7 +125,7 @@ def test_who_pays_may_be_the_shells_choice_and_the_profile_comes_first(monkeypat
     monkeypatch.setenv("SBATCH_ACCOUNT", "lab")
     monkeypatch.setenv("SBATCH_PARTITION", "debug")
     p = ProfileSettings(kind="slurm", partition="gpu")
-    slurm.adopt(p)
+    client.adopt(p)
     assert (p.account, p.partition, p.qos) == ("lab", "gpu", "")
 
 
@@ -187,9 +188,9 @@ def test_a_containers_quota_counts_where_it_is_less_than_the_cores(
 
 
 def test_trials_side_by_side_and_readers_of_images_follow_the_quota(tmp_path, monkeypatch):
-    assert cluster.cores is ingest.cores is cores_module.cores
-    monkeypatch.setattr(cluster, "cores", lambda: 3)
-    assert cluster.slots(plan_of(tmp_path, "cluster=local").experiment) == 3
+    assert executor.cores is ingest.cores is cores_module.cores
+    monkeypatch.setattr(executor, "cores", lambda: 3)
+    assert executor.slots(plan_of(tmp_path, "cluster=local").experiment) == 3
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="control groups are root's")

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hpc.cli import attach
-from hpc.config import compose, save
+from hpc.cli.launch import attach
+from hpc.settings.compose import compose, save
 from skin_gan.folders import RunFolder
 from skin_gan.io import lock, locked, read_jsonl
 
@@ -158,7 +158,7 @@ def kill(victim: str, process: subprocess.Popen[bytes], results: Path) -> None:
     if victim == "launch":
         process.kill()
         return
-    marks = (b"hpc.search", str(results).encode())
+    marks = (b"hpc.search.ray_tune", str(results).encode())
     drivers = [pid for pid, line in command_lines() if all(mark in line for mark in marks)]
     victims = drivers if victim == "search" else trainers(drivers)
     assert victims

@@ -2,8 +2,8 @@
 
 from test_launch import launch, rows_of, run_of
 
-from hpc.progress import snapshot
-from hpc.selection import read_card
+from hpc.state.generators import read_card
+from hpc.state.snapshot import snapshot
 from skin_gan.folders import RunFolder
 from skin_gan.io import read_jsonl
 

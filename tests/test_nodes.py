@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from hpc.driver import ray_environment
-from hpc.jobs import Task
-from hpc.nodes import PEER, Head, Meeting, own_address
-from hpc.records import attempt, ended, record
+from hpc.jobs.task import Task
+from hpc.search.rendezvous import PEER, Head, Meeting, own_address
+from hpc.search.supervisor import ray_environment
+from hpc.state.records import attempt, ended, record
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
 
@@ -81,12 +81,12 @@ class Fake:
 
 @pytest.mark.parametrize("stays", [True, False])
 def test_a_node_is_lent_until_the_search_ends_and_one_without_ray_fails(run, monkeypatch, stays):
-    monkeypatch.setattr("hpc.jobs.stage_data", lambda plan: {})
-    monkeypatch.setattr("hpc.jobs.Driver", Fake)
+    monkeypatch.setattr("hpc.jobs.task.stage_data", lambda plan: {})
+    monkeypatch.setattr("hpc.jobs.task.Driver", Fake)
     Fake.made, Fake.stays, Fake.meeting = 0, stays, Meeting.of(run, "search-df", attempt())
     Fake.meeting.announce(HEAD)
     ends = iter([False, True])
-    monkeypatch.setattr("hpc.jobs.ended", lambda *_: stays and next(ends))
+    monkeypatch.setattr("hpc.jobs.task.ended", lambda *_: stays and next(ends))
 
     class Plan:  # what is asked of one
         pass

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from hpc import slurm
-from hpc.config import compose
-from hpc.plan import make_plan
-from hpc.preflight import preflight
-from hpc.staging import stage_data
+from hpc.plan.sweep_plan import make_plan
+from hpc.settings.compose import compose
+from hpc.slurm import client
+from hpc.stages.prepare import preflight
+from hpc.stages.staging import stage_data
 from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
 from skin_gan.io import lock
@@ -81,11 +81,11 @@ def test_what_is_on_a_disk_of_this_machine_is_warned_of(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / "python").symlink_to("/usr/bin/python3")
     (shared / "link").symlink_to(local)
-    monkeypatch.setattr(slurm, "filesystem", lambda p: "nfs4" if p.is_relative_to(shared) else "ext4")
+    monkeypatch.setattr(client, "filesystem", lambda p: "nfs4" if p.is_relative_to(shared) else "ext4")
     monkeypatch.setattr(sys, "executable", str(shared / "bin" / "python"))
 
     def warned(*words: str) -> str:
-        return "\n".join(slurm.warnings(compose([*WORDS, f"results={shared}", *words])))
+        return "\n".join(client.warnings(compose([*WORDS, f"results={shared}", *words])))
 
     assert warned() == "" == warned(f"data={shared}/store", "profile.python=/usr/bin/env python")
     assert f"results={shared}/link (ext4)" in warned(f"results={shared}/link")

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hpc.config import compose, save
-from hpc.plan import expected_kimg, make_plan, reopen, run_folder, trial_specs
+from hpc.plan.sweep_plan import expected_kimg, make_plan, reopen, run_folder, trial_specs
+from hpc.settings.compose import compose, save
 from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder

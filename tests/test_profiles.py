@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from hpc import cluster
-from hpc.config import CHOICES, Choice, compose, load, save
-from hpc.plan import make_plan
-from hpc.profiles import ProfileSettings
+from hpc.cluster import executor
+from hpc.plan.sweep_plan import make_plan
+from hpc.settings.compose import CHOICES, Choice, compose, load, save
+from hpc.settings.profiles import ProfileSettings
 from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
 
@@ -57,7 +57,7 @@ def test_a_value_that_would_fail_in_a_job_is_one_clear_error(words, says):
 
 def test_files_are_read_as_strictly_as_words(tmp_path, monkeypatch):
     monkeypatch.setitem(CHOICES, "cluster", Choice(tmp_path, inside="profile"))
-    monkeypatch.setattr("hpc.config.ROOT", Path("/"))  # of which files are named
+    monkeypatch.setattr("hpc.settings.compose.ROOT", Path("/"))  # of which files are named
     for text, says in {
         "kind: slurm\nminutes: 1:30:00": "mine.yaml: expected a whole number, got '1:30:00'",
         "kind: slurm\nminutes: 60\nminutes: 90": "the key minutes stands there twice",
@@ -85,7 +85,7 @@ def test_each_process_of_a_final_training_has_a_core(tmp_path):
     with pytest.raises(SkinGanError, match="expected at least a core for each"):
         plan_of(tmp_path, *words, "profile.cpus_per_task=1")
     plan = plan_of(tmp_path, *words, "profile.cpus_per_task=4")
-    assert cluster.options(plan, "final", Path("/code"), [])["cpus_per_task"] == 1
+    assert executor.options(plan, "final", Path("/code"), [])["cpus_per_task"] == 1
 
 
 @pytest.mark.parametrize("slots", [1, 2, 4, 8])
@@ -97,7 +97,7 @@ def test_slots_that_share_the_gpus_equally_are_taken(slots):
 def test_a_users_option_replaces_the_profiles_own_however_it_is_spelled(tmp_path):
     extra = 'profile.extra={gpus-per-node: "a100:4", cpus-per-task: 3, mem: 5G, exclusive: true, nice: 0}'
     plan = plan_of(tmp_path, extra)
-    (script,) = cluster.scripts(plan, plan.stages[0], Path("/code")).values()
+    (script,) = executor.scripts(plan, plan.stages[0], Path("/code")).values()
     for option in ("gpus-per-node=a100:4", "cpus-per-task=3", "mem=5G", "exclusive", "nice=0"):
         name = option.partition("=")[0]
         lines = [line for line in script.splitlines() if line.startswith(f"#SBATCH --{name}")]
@@ -107,14 +107,14 @@ def test_a_users_option_replaces_the_profiles_own_however_it_is_spelled(tmp_path
 
 def test_an_option_that_is_false_or_null_is_left_out(tmp_path):
     plan = plan_of(tmp_path, "profile.extra={exclusive: false, foo: null}")
-    (script,) = cluster.scripts(plan, plan.stages[0], Path("/code")).values()
+    (script,) = executor.scripts(plan, plan.stages[0], Path("/code")).values()
     assert "exclusive" not in script and "foo" not in script
 
 
 @pytest.mark.parametrize("mem", ["16G", "16gb", "16000", "0"])
 def test_memory_is_shared_in_every_spelling_that_sbatch_takes(tmp_path, mem):
     words = ("backend=array", "search.scheduler=none", "profile.slots=2", f"profile.mem={mem}")
-    options = cluster.options(plan_of(tmp_path, *words), "search", Path("/code"), [])
+    options = executor.options(plan_of(tmp_path, *words), "search", Path("/code"), [])
     expected = {"16G": "8192M", "16gb": "8192M", "16000": "8000M", "0": "0"}
     assert options["additional_parameters"]["mem"] == expected[mem]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc import provenance
+from hpc.state import provenance
 from skin_gan.folders import RunFolder
 
 

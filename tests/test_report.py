@@ -18,20 +18,20 @@ from report_samples import CLASSES, COMBINED, damage, folder_of, make_run, origi
 from rich.console import Console
 from test_browser import FLAGS
 
-from hpc import config
-from hpc.conclusion import conclude_ablation
-from hpc.plan import reopen
+from hpc.cli.conclusion import conclude_ablation
+from hpc.plan.sweep_plan import reopen
 from hpc.report import plots
-from hpc.report.compared import GainRow
+from hpc.report.comparisons import GainRow
 from hpc.report.costs import Cost
 from hpc.report.evidence import data_uri
-from hpc.report.leaks import LeakRow, judge
+from hpc.report.leakage import LeakRow, judge
 from hpc.report.page import write_report
 from hpc.report.quiz import write_quiz
-from hpc.report.sampled import Sampled, used
+from hpc.report.sample_sets import Sampled, used
+from hpc.report.statement import statement
 from hpc.report.tables import tables, write_csv, write_tables
-from hpc.report.verdicts import statement
-from hpc.report.words import arm_title, gain
+from hpc.report.wording import arm_title, gain
+from hpc.settings import compose
 from skin_gan.ablation.predictions import load
 from skin_gan.ablation.samples import read_samples
 from skin_gan.export import CARD
@@ -254,7 +254,7 @@ def test_images_that_leak_take_the_verdict_away(report):
 
 def test_sources_of_finished_runs_are_judged_and_what_cannot_be_is_named_without_its_place(tmp_path):
     run = make_run(tmp_path)
-    e = config.load(run.settings)
+    e = compose.load(run.settings)
     place = tmp_path / "disk" / "images"
     e.ablate.sources = {"mine": str(place)}
     sampled = object.__new__(Sampled)

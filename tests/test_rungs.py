@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hpc.config import SearchSettings
-from hpc.search import Rungs, rung_at
+from hpc.search.ray_tune import Rungs, rung_at
+from hpc.settings.compose import SearchSettings
 from skin_gan.folders import PRUNED, TrialFolder
 from skin_gan.io import read_jsonl
 

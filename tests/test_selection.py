@@ -2,9 +2,9 @@
 
 import pytest
 
-from hpc.config import SelectSettings
-from hpc.publish import HEAD, table
-from hpc.selection import choose, judgement, word_of
+from hpc.report.publish import HEAD, table
+from hpc.settings.compose import SelectSettings
+from hpc.stages.select import choose, judgement, word_of
 
 S = SelectSettings(max_copies=0.05, min_coverage=0.2, poor_kid=100.0)
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import api_pb2, metadata
 
-from hpc.config import CHOICES, Choice, Experiment, compose, load, overridden, save
-from hpc.plan import trial_specs
-from hpc.space import check_space, domains, draw, searched, value_at
+from hpc.plan.sweep_plan import trial_specs
+from hpc.settings.compose import CHOICES, Choice, Experiment, compose, load, overridden, save
+from hpc.settings.space import check_space, domains, draw, searched, value_at
 from skin_gan.ablation.arms import ClassifierSettings
 from skin_gan.config import SCHEMA, TrialSettings, TrialSpec, check, spec_from
 from skin_gan.errors import SkinGanError
@@ -174,7 +174,7 @@ def test_numbers_are_those_of_yaml_1_2():
 
 def test_files_keep_text_as_words_do(tmp_path, monkeypatch):
     monkeypatch.setitem(CHOICES, "cluster", Choice(tmp_path, inside="profile"))
-    monkeypatch.setattr("hpc.config.ROOT", Path("/"))  # of which files are named
+    monkeypatch.setattr("hpc.settings.compose.ROOT", Path("/"))  # of which files are named
     (tmp_path / "mine.yaml").write_text(
         "kind: slurm\naccount: 0012345\npartition: on\nqos: 12:30\n"
         "reservation: 2024-05-01\nconstraint: null\n"

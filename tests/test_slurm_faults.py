@@ -12,7 +12,7 @@ import pytest
 from slurm_sweeps import GRID, SLOW, SWEEP, drivers, hpc, measured
 from test_launch import rows_of, trainers
 
-from hpc.plan import reopen
+from hpc.plan.sweep_plan import reopen
 from skin_gan.folders import DIVERGED, RunFolder
 
 if TYPE_CHECKING:

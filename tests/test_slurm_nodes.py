@@ -12,7 +12,7 @@ import pytest
 from slurm_sweeps import SLOW, Sweep, drivers, processes
 from test_launch import rows_of
 
-from hpc.plan import reopen
+from hpc.plan.sweep_plan import reopen
 from skin_gan.folders import RunFolder
 
 if TYPE_CHECKING:

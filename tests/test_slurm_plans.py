@@ -9,19 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from hpc import cluster, reconcile, slurm, submissions
-from hpc.cli import make_console
-from hpc.config import CHOICES, CLUSTER, compose, save
-from hpc.jobstates import JobState, buried, cause_of, job_states
-from hpc.monitor import find_runs, job_table
-from hpc.plan import make_plan
-from hpc.profiles import ProfileSettings
-from hpc.provenance import freeze
-from hpc.reconcile import check_place
-from hpc.records import record, witness
-from hpc.slurm import Queued
-from hpc.steering import chooser
-from hpc.submissions import Submission
+from hpc.cli.launch import make_console
+from hpc.cli.status import find_runs, job_table
+from hpc.cli.steer import chooser
+from hpc.cluster import executor, reconcile
+from hpc.cluster.reconcile import check_place
+from hpc.plan.sweep_plan import make_plan
+from hpc.settings.compose import CHOICES, CLUSTER, compose, save
+from hpc.settings.profiles import ProfileSettings
+from hpc.slurm import client
+from hpc.slurm.client import Queued
+from hpc.slurm.job_states import JobState, buried, cause_of, job_states
+from hpc.state import submissions
+from hpc.state.provenance import freeze
+from hpc.state.records import record, witness
+from hpc.state.submissions import Submission
 from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
@@ -93,7 +95,7 @@ def test_a_dry_run_shows_every_script_without_slurm(tmp_path):
 
 def test_a_final_training_has_a_task_per_device_of_all_nodes(tmp_path):
     plan = plan_of(tmp_path, "cluster=several_nodes", "final.kimg=1", "trial.train.batch=32")
-    (script,) = cluster.scripts(plan, plan.stages[-1], Path("/code")).values()
+    (script,) = executor.scripts(plan, plan.stages[-1], Path("/code")).values()
     for option in ("--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--cpus-per-task=6"):
         assert f"#SBATCH {option}\n" in script
 
@@ -101,28 +103,30 @@ def test_a_final_training_has_a_task_per_device_of_all_nodes(tmp_path):
 @pytest.mark.parametrize(("stage", "nodes"), [("prepare", 1), ("search", 2)])
 def test_a_search_has_a_task_on_each_of_its_nodes_and_other_stages_one_node(tmp_path, stage, nodes):
     plan = plan_of(tmp_path, "cluster=several_nodes")
-    (script,) = cluster.scripts(plan, next(s for s in plan.stages if s.name == stage), Path("/code")).values()
+    (script,) = executor.scripts(
+        plan, next(s for s in plan.stages if s.name == stage), Path("/code")
+    ).values()
     for option in (f"--nodes={nodes}", "--ntasks-per-node=1", "--cpus-per-task=24"):
         assert f"#SBATCH {option}\n" in script
     job = next(s for s in plan.stages if s.name == stage).jobs[0]
-    assert cluster.task(plan, job).nodes == nodes
+    assert executor.task(plan, job).nodes == nodes
 
 
 def test_an_array_in_parts_keeps_to_the_cap_and_a_trial_gets_its_share_of_the_devices(tmp_path):
     words = ("cluster=several_gpus", "backend=array", "search.scheduler=none", "search.trials=50")
     plan = plan_of(tmp_path, *words, "profile.parallel=9", "profile.max_array=40")
-    options = cluster.options(plan, "search", Path("/code"), [], parts=4)
+    options = executor.options(plan, "search", Path("/code"), [], parts=4)
     assert (options["array_parallelism"], options["gpus_per_node"]) == (2, 2)
     assert (options["ntasks_per_node"], options["cpus_per_task"]) == (2, 6)
     arrays = ["--array=0-39%2"] * 3 + ["--array=0-29%2"]
-    scripts = cluster.scripts(plan, plan.stages[1], Path("/code"))
+    scripts = executor.scripts(plan, plan.stages[1], Path("/code"))
     assert [next(w for w in script.split() if "--array" in w) for script in scripts.values()] == arrays
 
 
 def test_of_more_arrays_than_jobs_may_run_each_waits_for_its_turn(tmp_path):
     words = ("backend=array", "search.scheduler=none", "search.trials=50", "profile.parallel=2")
     plan = plan_of(tmp_path, *words, "profile.max_array=40")
-    scripts = cluster.scripts(plan, plan.stages[1], Path("/code"))
+    scripts = executor.scripts(plan, plan.stages[1], Path("/code"))
     assert all("%1\n" in script for script in scripts.values())
     after = [
         line.partition("afterany:")[2]
@@ -139,11 +143,11 @@ def test_a_job_that_trains_one_thing_gets_a_slots_share_of_a_node(tmp_path):
     plan = plan_of(tmp_path, "cluster=one_gpu", "profile.gpus_per_node=4", "profile.slots=4")
     expected = {"prepare": (4, 6, "32G"), "search": (4, 6, "32G"), "ablate": (1, 1, "8192M")}
     for stage, (gpus, cpus, mem) in expected.items():
-        options = cluster.options(plan, stage, Path("/code"), [])
+        options = executor.options(plan, stage, Path("/code"), [])
         assert (options["gpus_per_node"], options["cpus_per_task"]) == (gpus, cpus)
         assert options["additional_parameters"]["mem"] == mem
     halves = {"1001": "501M", "3k": "1M", "1T": "524288M", "0": "0", "": ""}
-    assert {mem: cluster.part_of(mem, 2) for mem in halves} == halves
+    assert {mem: executor.part_of(mem, 2) for mem in halves} == halves
 
 
 @pytest.mark.parametrize(
@@ -151,7 +155,7 @@ def test_a_job_that_trains_one_thing_gets_a_slots_share_of_a_node(tmp_path):
     [("30:00", 1800), ("1-00:00:00", 86400), ("2-12:30:00", 217800), ("UNLIMITED", float("inf"))],
 )
 def test_limits_are_read_in_slurms_words(limit, seconds):
-    assert slurm.seconds(limit) == seconds
+    assert client.seconds(limit) == seconds
 
 
 def test_jobs_run_from_a_copy_of_the_code(tmp_path):
@@ -160,9 +164,10 @@ def test_jobs_run_from_a_copy_of_the_code(tmp_path):
     assert (code / "hpc" / "jobs.py").read_bytes() == (ROOT / "hpc" / "jobs.py").read_bytes()
     assert "torch==" in (code / "packages.txt").read_text()
     assert freeze(run) == code and len([*code.parent.iterdir()]) == 1
-    (script,) = cluster.scripts(plan_of(tmp_path), plan_of(tmp_path).stages[1], code).values()
+    (script,) = executor.scripts(plan_of(tmp_path), plan_of(tmp_path).stages[1], code).values()
     lines = [line for line in script.splitlines() if line.startswith("export ")]
-    ask = f"cd {ROOT} && {sys.executable} -m hpc.jobs; {sys.executable} -c 'import hpc; print(hpc.__file__)'"
+    python = sys.executable
+    ask = f"cd {ROOT} && {python} -m hpc.jobs.task; {python} -c 'import hpc; print(hpc.__file__)'"
     done = subprocess.run(["bash", "-c", "\n".join([*lines, ask])], capture_output=True, text=True)
     assert done.stdout.strip() == str(code / "hpc" / "__init__.py")
 
@@ -177,9 +182,9 @@ class Fake:
         self.alive: dict[str, Queued] = {}
         self.cancelled: list[str] = []
         self.count = 0
-        monkeypatch.setattr(slurm, "queue", lambda run: self.alive)
-        monkeypatch.setattr(slurm, "cancel", self.cancelled.extend)
-        monkeypatch.setattr(cluster, "submit_stage", self.take)
+        monkeypatch.setattr(client, "queue", lambda run: self.alive)
+        monkeypatch.setattr(client, "cancel", self.cancelled.extend)
+        monkeypatch.setattr(executor, "submit_stage", self.take)
 
     def take(self, plan, stage, jobs, code, after):
         self.count += 1
@@ -190,7 +195,7 @@ class Fake:
         for s in made:
             submissions.add(plan.run, s)
             self.alive[s.id] = Queued(
-                s.id, slurm.PENDING, "Dependency", "1:00", 0, "", "", str(plan.run.path)
+                s.id, client.PENDING, "Dependency", "1:00", 0, "", "", str(plan.run.path)
             )
         self.after = [s.job for s in after]
         return made
@@ -225,7 +230,7 @@ def test_a_search_that_runs_towards_less_is_followed_by_another(tmp_path, monkey
     submit(plan)
     write_json(plan.run.jobs / "prepare.json", PREPARED)
     s = submissions.latest(plan.run)["search-df"]
-    fake.alive[s.id] = Queued(s.id, slurm.RUNNING, "", "1:00", 0, "node1", "", "")
+    fake.alive[s.id] = Queued(s.id, client.RUNNING, "", "1:00", 0, "node1", "", "")
     write_json(plan.run.jobs / "search-df.json", {"state": "running", "target": [2, 0.064, 0.192]})
     assert submit(plan) == []
     assert "search-df" in submit(plan_of(tmp_path, "search.trials=4"))
@@ -252,7 +257,7 @@ def test_a_job_that_slurm_is_requeueing_is_left_alone(tmp_path, monkeypatch):
     submit(plan)
     write_json(plan.run.jobs / "prepare.json", PREPARED)
     job = fake.alive[submissions.latest(plan.run)["search-df"].id]
-    fake.alive[job.id] = replace(job, state=slurm.COMPLETING)
+    fake.alive[job.id] = replace(job, state=client.COMPLETING)
     monkeypatch.setattr(time, "sleep", lambda seconds: fake.alive.update({job.id: job}))
     assert submit(plan) == [] and not fake.cancelled
 
@@ -265,10 +270,10 @@ def test_a_job_that_slurm_does_not_get_rid_of_is_followed_by_another(tmp_path, m
     known = submissions.latest(plan.run)
     fake.alive.clear()
     s = known["search-df"]
-    fake.alive[s.id] = Queued(s.id, slurm.COMPLETING, "", "0:00", 0, "node1", "", "")
+    fake.alive[s.id] = Queued(s.id, client.COMPLETING, "", "0:00", 0, "node1", "", "")
     after = []
     monkeypatch.setattr(
-        cluster, "submit_stage", lambda *a, **k: after.append(k["after"]) or fake.take(*a, **k)
+        executor, "submit_stage", lambda *a, **k: after.append(k["after"]) or fake.take(*a, **k)
     )
     assert submit(plan) == ["search-df", "search-nv", "search-vasc", "select"]
     assert s in after[1]
@@ -284,20 +289,20 @@ def test_a_job_of_the_queue_is_this_sweeps_only_if_it_says_so(tmp_path, monkeypa
         ("6", "aegan_lr-search", "/nfs/other-host/aegan_lr/demo-1"), ("7", "search-aegan_lr", ""),
     ]  # fmt: skip
     text = "".join(f"{i}|RUNNING|None|UNLIMITED|N/A|n1|{name}|{comment}|\n" for i, name, comment in rows)
-    monkeypatch.setattr(slurm, "client", lambda *words: "a greeting\n\n" + text)
-    assert list(slurm.queue(run)) == ["1", "4", "5", "6", "7"]
-    assert "1" in slurm.queue(tmp_path / "link")
+    monkeypatch.setattr(client, "client", lambda *words: "a greeting\n\n" + text)
+    assert list(client.queue(run)) == ["1", "4", "5", "6", "7"]
+    assert "1" in client.queue(tmp_path / "link")
 
 
 def test_the_users_slurm_conf_comes_first_and_a_profiles_is_its_own_only(monkeypatch, tmp_path):
-    monkeypatch.delenv(slurm.CONF, raising=False)
-    monkeypatch.setattr(slurm, "_conf", "")
+    monkeypatch.delenv(client.CONF, raising=False)
+    monkeypatch.setattr(client, "_conf", "")
     for conf in (str(tmp_path), ""):
-        slurm.use(ProfileSettings(kind="slurm", conf=conf))
-        assert os.environ.get(slurm.CONF, "") == conf
-    monkeypatch.setenv(slurm.CONF, "/mine")
-    slurm.use(ProfileSettings(kind="slurm", conf=str(tmp_path)))
-    assert os.environ[slurm.CONF] == "/mine"
+        client.use(ProfileSettings(kind="slurm", conf=conf))
+        assert os.environ.get(client.CONF, "") == conf
+    monkeypatch.setenv(client.CONF, "/mine")
+    client.use(ProfileSettings(kind="slurm", conf=str(tmp_path)))
+    assert os.environ[client.CONF] == "/mine"
 
 
 def test_cancel_reaches_jobs_of_earlier_settings(tmp_path):
@@ -327,11 +332,11 @@ def test_the_same_cluster_under_another_name_is_the_same_and_stays_the_chosen_on
     submit(plan)
     save(plan.experiment, plan.run.settings)
     plan.experiment.profile.conf = str(tmp_path)
-    monkeypatch.delenv(slurm.CONF, raising=False)
-    monkeypatch.setattr(slurm, "_conf", "")
-    slurm.use(plan.experiment.profile)
+    monkeypatch.delenv(client.CONF, raising=False)
+    monkeypatch.setattr(client, "_conf", "")
+    client.use(plan.experiment.profile)
     check_place(plan)  # all jobs are in the queue that is asked now
-    assert fake.alive and os.environ[slurm.CONF] == str(tmp_path)
+    assert fake.alive and os.environ[client.CONF] == str(tmp_path)
 
 
 def test_a_refusal_of_sbatch_is_one_clear_error(tmp_path, monkeypatch):
@@ -345,12 +350,12 @@ def test_a_refusal_of_sbatch_is_one_clear_error(tmp_path, monkeypatch):
         (bin / name).write_text(f"#!/bin/sh\n{line}\n")
         (bin / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin}:{os.environ['PATH']}")
-    monkeypatch.setattr(slurm, "max_array", lambda: None)
+    monkeypatch.setattr(client, "max_array", lambda: None)
     plan = plan_of(tmp_path)
     with pytest.raises(
         SkinGanError, match=r"refused the jobs of stage prepare: .*Invalid account; correct"
     ) as e:
-        cluster.submit_stage(plan, plan.stages[0], list(plan.stages[0].jobs), Path("/code"), [])
+        executor.submit_stage(plan, plan.stages[0], list(plan.stages[0].jobs), Path("/code"), [])
     assert "\n" not in str(e.value) and not submissions.every(plan.run)
 
 
@@ -450,14 +455,14 @@ def test_a_job_that_ends_while_status_looks_is_done(tmp_path, monkeypatch):
     plan = plan_of(tmp_path)
     s = Submission("search-df", "7")
     submissions.add(plan.run, s)
-    monkeypatch.setattr(slurm, "ended", lambda ids: {})
+    monkeypatch.setattr(client, "ended", lambda ids: {})
     before = {"search-df": {"slurm": "7", "state": "running"}}
 
     def queue(*_: object) -> dict[str, Queued]:
         write_json(plan.run.jobs / "search-df.json", {"slurm": "7", "state": "done"})
         return {}
 
-    monkeypatch.setattr(slurm, "queue", queue)
+    monkeypatch.setattr(client, "queue", queue)
     (state,), _ = job_states(plan.run, plan.experiment.profile, before)
     assert state.state == "done"
     assert buried(plan.run, s, before["search-df"], "COMPLETED", asked=True).state == "done"
@@ -474,7 +479,7 @@ def test_an_error_with_brackets_is_shown_as_it_is(capsys):
 def test_no_slurm_here_is_one_clear_error(monkeypatch):
     monkeypatch.setitem(os.environ, "PATH", "/nonexistent")
     with pytest.raises(SkinGanError, match="there is no squeue here"):
-        slurm.queue(Path("/"))
+        client.queue(Path("/"))
 
 
 def test_published_tables_are_not_taken_for_runs(tmp_path):

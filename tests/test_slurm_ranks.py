@@ -13,10 +13,9 @@ import pytest
 import torch
 from slurm_sweeps import GRID, SLOW, processes
 
-from hpc.final import chosen, final_run
-from hpc.inputs import Inputs
-from hpc.plan import Plan, reopen
-from hpc.selection import read_card
+from hpc.plan.sweep_plan import Plan, reopen
+from hpc.stages.inputs import Inputs
+from hpc.state.generators import chosen, final_run, read_card
 from skin_gan.config import TrialSpec
 from skin_gan.folders import RunFolder, TrialFolder
 from skin_gan.io import read_jsonl

@@ -4,15 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from hpc import config, monitor, records, slurm, submissions
-from hpc.completion import complete
-from hpc.config import compose
-from hpc.monitor import status
-from hpc.plan import make_plan, reopen
-from hpc.progress import line, snapshot
-from hpc.records import error_of, record
-from hpc.steering import steer
-from hpc.submissions import Submission
+from hpc.cli import status as status_page
+from hpc.cli.status import status
+from hpc.cli.steer import steer
+from hpc.plan.sweep_plan import make_plan, reopen
+from hpc.settings.compose import compose, save
+from hpc.slurm import client
+from hpc.state import records, submissions
+from hpc.state.completion import complete
+from hpc.state.records import error_of, record
+from hpc.state.snapshot import line, snapshot
+from hpc.state.submissions import Submission
 from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
@@ -26,7 +28,7 @@ def sweep(results, *words):
     e = compose([*WORDS, f"results={results}", *words])
     plan = make_plan(e, describe(e.data, results))
     plan.run.jobs.mkdir(parents=True)
-    config.save(plan.experiment, plan.run.settings)
+    save(plan.experiment, plan.run.settings)
     write_json(plan.run.provenance, {"data": {"fingerprint": plan.data}})
     plan.trials("df")[0][1].update(state="failed", reason="a bad batch", kimg=0.5)
     return plan
@@ -34,9 +36,9 @@ def sweep(results, *words):
 
 @pytest.fixture(autouse=True)
 def empty_queue(monkeypatch):
-    monkeypatch.setattr(slurm, "use", lambda *_: None)
-    monkeypatch.setattr(slurm, "queue", lambda *_: {})
-    monkeypatch.setattr(slurm, "ended", lambda ids: {})
+    monkeypatch.setattr(client, "use", lambda *_: None)
+    monkeypatch.setattr(client, "queue", lambda *_: {})
+    monkeypatch.setattr(client, "ended", lambda ids: {})
 
 
 def test_a_job_that_ended_well_has_done_all(tmp_path):
@@ -54,7 +56,7 @@ def test_a_job_that_ended_well_has_done_all(tmp_path):
 def test_a_sweep_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypatch, capsys):
     damaged, whole = sweep(tmp_path, "seed=1").run, sweep(tmp_path, "seed=2").run
     (damaged.jobs / "prepare.json").write_text('{"state": "do')
-    monkeypatch.setattr(monitor, "find_runs", lambda _: [damaged, whole])
+    monkeypatch.setattr(status, "find_runs", lambda _: [damaged, whole])
     assert status([]) == 2
     said = capsys.readouterr().out
     assert f"{damaged.path}: error: {damaged.jobs / 'prepare.json'} is not valid JSON" in said
@@ -127,7 +129,7 @@ def test_a_trial_that_was_killed_is_not_shown_as_running(tmp_path, monkeypatch, 
     plan = sweep(tmp_path, f"cluster={cluster}")
     plan.trials("df")[1][1].update(state="running", kimg=0.1)
     submissions.add(plan.run, Submission("search-df", "7"))
-    job = slurm.Queued("7", "RUNNING", "", "1:00", 0, "n1", "aegan_lr-search", str(plan.run.path))
+    job = client.Queued("7", "RUNNING", "", "1:00", 0, "n1", "aegan_lr-search", str(plan.run.path))
 
     def states() -> list[str]:
         status([str(plan.run.path), "--trials"])
@@ -135,11 +137,11 @@ def test_a_trial_that_was_killed_is_not_shown_as_running(tmp_path, monkeypatch, 
         return [word for word in words if word in ("running", "stopped")]
 
     assert states() == ["stopped"]
-    monkeypatch.setattr(slurm, "queue", lambda *_: {"7": job})
+    monkeypatch.setattr(client, "queue", lambda *_: {"7": job})
     with lock(plan.run.jobs / "search-df.lock"):
         assert states() == ["running"]
     assert plan.trials("df")[1][1].state()["state"] == "running"  # on disk it is what it was
-    monkeypatch.setattr(slurm, "queue", lambda *_: {"7": replace(job, state="PENDING")})
+    monkeypatch.setattr(client, "queue", lambda *_: {"7": replace(job, state="PENDING")})
     assert states() == ["stopped"]
 
 
@@ -151,15 +153,15 @@ def test_watching_ends_when_nothing_more_can_happen(tmp_path, monkeypatch, capsy
     def sleep(seconds: float) -> None:
         looks.append(seconds)
         if cluster == "one_gpu":  # the last job leaves the queue
-            monkeypatch.setattr(slurm, "queue", lambda *_: {})
+            monkeypatch.setattr(client, "queue", lambda *_: {})
         else:
             for job in (job for stage in plan.stages for job in stage.jobs):
                 write_json(plan.run.jobs / f"{job.name}.json", {"state": "done"})
 
-    monkeypatch.setattr(monitor.time, "sleep", sleep)
+    monkeypatch.setattr(status_page.time, "sleep", sleep)
     submissions.add(plan.run, Submission("search-df", "7"))
-    job = slurm.Queued("7", "RUNNING", "", "1:00", 0, "n1", "aegan_lr-search", str(plan.run.path))
-    monkeypatch.setattr(slurm, "queue", lambda *_: {"7": job})
+    job = client.Queued("7", "RUNNING", "", "1:00", 0, "n1", "aegan_lr-search", str(plan.run.path))
+    monkeypatch.setattr(client, "queue", lambda *_: {"7": job})
     assert status([str(plan.run.path), "--watch"]) == 0
     assert len(looks) == 1 and capsys.readouterr().out.count(str(plan.run.path)) == 2
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from hpc.config import CHOICES, compose
-from hpc.inputs import Inputs
-from hpc.plan import make_plan
+from hpc.plan.sweep_plan import make_plan
+from hpc.settings.compose import CHOICES, compose
+from hpc.stages.inputs import Inputs
 from skin_gan.data.resolve import resolve
 from skin_gan.training.session import Session
 

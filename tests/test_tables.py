@@ -10,14 +10,15 @@ import pytest
 from report_samples import ASKED, CLASSES, COMBINED, STRONGEST, damage, folder_of, make_run, write_choices
 from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
 
-from hpc import config
-from hpc.ablation import arms, choices_file, filter_file, sample_folder
+from hpc.plan.ablation import choices_file, filter_file, sample_folder
 from hpc.report import tables as module
 from hpc.report.costs import costs
 from hpc.report.page import write_report
+from hpc.report.statement import statement
 from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, read_csv, tables, write_tables
-from hpc.report.verdicts import statement
-from hpc.report.words import gain, span
+from hpc.report.wording import gain, span
+from hpc.settings import compose
+from hpc.settings.ablation import arms
 from skin_gan.ablation.arms import CLASSIFIERS, identity
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
 from skin_gan.ablation.predictions import Predictions, load
@@ -87,10 +88,10 @@ def altered(p: Predictions, **changes: object) -> Predictions:
 
 def add_arms(run, like: dict[str, str], made: dict[str, int]) -> None:
     """Arms beyond those of `make_run`, with another's predictions and so many generated images per class."""
-    e = config.load(run.settings)
+    e = compose.load(run.settings)
     plan = replace(e.ablate.classifiers["head"], ratios=[2.0], filters=["copies"])
     e.ablate.classifiers["head"] = plan
-    config.save(e, run.settings)
+    compose.save(e, run.settings)
     for name, other in like.items():
         for seed in range(2):
             p = load(folder_of(run, other, 0, seed) / "test.npz")
@@ -246,9 +247,9 @@ def test_other_test_images_are_not_compared(tmp_path):
 
 def ask(run, **changes) -> None:
     """Other settings of the classifier than those of the runs on disk."""
-    e = config.load(run.settings)
+    e = compose.load(run.settings)
     e.ablate.classifiers["head"] = replace(e.ablate.classifiers["head"], **changes)
-    config.save(e, run.settings)
+    compose.save(e, run.settings)
 
 
 def test_runs_of_earlier_settings_are_gaps_and_are_never_compared(tmp_path):
@@ -489,9 +490,9 @@ def test_another_classifier_that_contradicts_stands_in_the_headline(tmp_path):
             )
             record = load(file).record
             altered(replace(p, record=record), classifier={**record["classifier"], **CNN}).save(file)
-    e = config.load(run.settings)
+    e = compose.load(run.settings)
     e.ablate.classifiers["cnn"] = replace(e.ablate.classifiers["head"])
-    config.save(e, run.settings)
+    compose.save(e, run.settings)
     found = tables(run, QUICK)
     other = found.verdict("cnn")
     assert (found.headline.verdict, other.verdict) == ("helps", "harms")
@@ -535,8 +536,8 @@ def test_rejected_and_poor_generators_are_named_only_where_they_were_used(tmp_pa
     warned = statement(found, [], {}).warnings
     assert "Images of generators that the selection calls rejected were used: df of best." in warned
     assert "Images of generators that the selection calls poor were used: mel of best." in warned
-    e = config.load(run.settings)
-    config.save(replace(e, allow_rejected=True), run.settings)
+    e = compose.load(run.settings)
+    compose.save(replace(e, allow_rejected=True), run.settings)
     shutil.rmtree(sample_folder(run, 0, "best"))
     found = tables(run, QUICK)
     assert not found.rejected and not any("rejected" in line for line in statement(found, [], {}).warnings)

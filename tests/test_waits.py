@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from test_status import sweep
 
-from hpc import slurm
-from hpc.inputs import Inputs
-from hpc.jobstates import living
-from hpc.plan import SEARCH
-from hpc.progress import line, share, snapshot, table
-from hpc.records import Pace, record
-from hpc.submissions import Submission
-from hpc.trials import Runner
+from hpc.plan.sweep_plan import SEARCH
+from hpc.search.runner import Runner
+from hpc.slurm import client
+from hpc.slurm.job_states import living
+from hpc.stages.inputs import Inputs
+from hpc.state.records import Pace, record
+from hpc.state.snapshot import line, share, snapshot, table
+from hpc.state.submissions import Submission
 from skin_gan.data.resolve import resolve
 from skin_gan.io import holder, lock, read_json
 from skin_gan.metrics.cache import FeatureCache, cached_record
@@ -92,7 +92,7 @@ def test_a_job_that_waits_for_another_says_for_what_and_for_whom(tmp_path, capsy
     assert said == f"waiting for copies-abc-df, computed by generate-nv-fold-0 ({me})"
     assert said in [*table(s).columns[-1].cells]
     assert not capsys.readouterr().err  # outside of jobs it would be printed
-    queued = slurm.Queued("7", slurm.RUNNING, "None", "1:00", 0, "n1", "", "")
+    queued = client.Queued("7", client.RUNNING, "None", "1:00", 0, "n1", "", "")
     for own, why in (("7", said), ("6", "")):
         assert living(Submission("search-df", "7"), queued, {"slurm": own, "waiting": said}).why == why
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc.plan import ABLATE, FOLDS, GENERATE, PREPARE, SEARCH, SELECT
+from hpc.plan.sweep_plan import ABLATE, FOLDS, GENERATE, PREPARE, SEARCH, SELECT
 from skin_gan.folders import RunFolder
 from skin_gan.io import read_json, read_jsonl
 

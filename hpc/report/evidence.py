@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from hpc.config import Experiment
-from hpc.provenance import code_of
 from hpc.report import plots
-from hpc.selection import word_of
+from hpc.settings.compose import Experiment
+from hpc.stages.select import word_of
+from hpc.state.provenance import code_of
 from skin_gan.errors import SkinGanError
 from skin_gan.export import CARD, read_card
 from skin_gan.folders import RunFolder

@@ -7,20 +7,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hpc.ablation import (
-    COMBINED,
+from hpc.plan.ablation import (
     ArmTask,
     arm_folder,
     arm_tasks,
-    arms,
     choices,
     choices_file,
     combined,
     combined_tasks,
     part,
 )
-from hpc.ablation.current import EARLIER, Current
-from hpc.config import Experiment
+from hpc.settings.ablation import COMBINED, arms
+from hpc.settings.compose import Experiment
+from hpc.stages.current_runs import EARLIER, Current
 from skin_gan.ablation.arms import Arm
 from skin_gan.ablation.predictions import Predictions
 from skin_gan.errors import SkinGanError

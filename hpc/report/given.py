@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hpc.ablation import RANDOM, filter_file, part
+from hpc.plan.ablation import filter_file, part
+from hpc.settings.ablation import RANDOM
 from skin_gan.ablation.predictions import Predictions
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder

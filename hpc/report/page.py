@@ -13,15 +13,13 @@ from typing import Any
 
 import jinja2
 
-from hpc import config
-from hpc.ablation import BEST
-from hpc.publish import SOURCES
 from hpc.report import evidence, plots
-from hpc.report.compared import ArmRow, GainRow
+from hpc.report.comparisons import ArmRow, GainRow
 from hpc.report.costs import Cost
+from hpc.report.publish import SOURCES
+from hpc.report.statement import Statement, controls, limits, statement
 from hpc.report.tables import BY_IMAGE, HEADLINE, LEAKS, PLAIN, Tables, read_csv
-from hpc.report.verdicts import Statement, controls, limits, statement
-from hpc.report.words import (
+from hpc.report.wording import (
     ADJUSTED,
     MINIMUM,
     THRESHOLD,
@@ -33,6 +31,8 @@ from hpc.report.words import (
     span,
     value,
 )
+from hpc.settings import compose
+from hpc.settings.ablation import BEST
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
 from skin_gan.export import NOTICE
 from skin_gan.folders import RunFolder
@@ -71,7 +71,7 @@ def context(
     run: RunFolder, found: Tables, cost: Sequence[Cost], folder: Path, photographs: bool
 ) -> dict[str, Any]:
     """Everything the template says."""
-    e = config.load(run.settings)
+    e = compose.load(run.settings)
     made = read_json(run.provenance) or {}
     data = made.get("data", {})
     leaks = read_csv(folder / LEAKS)

@@ -16,8 +16,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hpc.report.compared import ArmRow, GainRow
-from hpc.report.words import arm_title, gain, measure_title, span, unit
+from hpc.report.comparisons import ArmRow, GainRow
+from hpc.report.wording import arm_title, gain, measure_title, span, unit
 from skin_gan.ablation.arms import CONTROLS
 from skin_gan.words import CONTROL, HARMS, HELPS, LEAKAGE, NOT_JUDGED, NOTHING, RULED_OUT, UNRESOLVED
 

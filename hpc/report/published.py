@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpc.report.compared import ArmRow, Scope
+from hpc.report.comparisons import ArmRow, Scope
 from skin_gan.ablation.arms import PUBLISHED, Published
 
 

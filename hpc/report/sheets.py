@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hpc.report.evidence import SHEETS
-from hpc.report.sampled import Sampled
+from hpc.report.sample_sets import Sampled
 from skin_gan.ablation.samples import SampleSet
 from skin_gan.io import write_json
 from skin_gan.metrics import copies

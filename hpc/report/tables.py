@@ -1,7 +1,7 @@
 """Predictions on disk to tables: how good each arm is, and what it gains over which other. No torch.
 
-    report/arms.csv    a row per classifier, arm, scope and measure: `hpc.report.compared.ArmRow`
-    report/gains.csv   a row per classifier, scope, arm, base and measure: `hpc.report.compared.GainRow`
+    report/arms.csv    a row per classifier, arm, scope and measure: `hpc.report.comparisons.ArmRow`
+    report/gains.csv   a row per classifier, scope, arm, base and measure: `hpc.report.comparisons.GainRow`
     report/images.csv  a row per classifier, arm, split and class: `hpc.report.given.GivenRow`
     report/published.csv   a row per classifier and measure with published numbers: `hpc.report.published`
 
@@ -20,16 +20,17 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from hpc.ablation import BEST, COMBINED, STRONGEST, part, sample_folder
-from hpc.ablation.current import Current
-from hpc.plan import reopen
-from hpc.report.compared import ArmRow, GainRow, Scope, arm_rows, gain_rows, measure, scope
+from hpc.plan.ablation import part, sample_folder
+from hpc.plan.sweep_plan import reopen
+from hpc.report.comparisons import ArmRow, GainRow, Scope, arm_rows, gain_rows, measure, scope
 from hpc.report.finished import Finished, Gap, classifiers, earlier, finished
 from hpc.report.given import GivenRow, given_rows
 from hpc.report.published import PublishedRow, published_rows
 from hpc.report.thresholds import Runs, with_alarms
-from hpc.selection import word_of
-from hpc.trees import read_yaml
+from hpc.settings.ablation import BEST, COMBINED, STRONGEST
+from hpc.settings.yaml_tree import read_yaml
+from hpc.stages.current_runs import Current
+from hpc.stages.select import word_of
 from skin_gan.ablation.stats import RESAMPLES
 from skin_gan.folders import RunFolder
 from skin_gan.io import write_atomic

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hpc.ablation import slug
+from hpc.plan.ablation import slug
 from skin_gan.ablation.measures import MELANOMA, cutoff
 from skin_gan.ablation.predictions import Predictions, load
 from skin_gan.errors import SkinGanError

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skin_gan.ablation import networks
 from skin_gan.ablation.arms import ArmRun, ClassifierSettings
 from skin_gan.ablation.jitter import strong
 from skin_gan.ablation.weights import generated_share, image_weights
-from skin_gan.models import classifier
 from skin_gan.training import checkpoint
 
 SAVE_SECONDS = 60.0  # at most this much work is lost to a kill
@@ -99,11 +99,11 @@ def make_optimiser(c: ClassifierSettings, net: nn.Module) -> torch.optim.Optimiz
 def network(c: ClassifierSettings, inputs: Tensor, classes: int) -> nn.Module:
     """An untrained network for such inputs, its weights from torch's global generator."""
     if c.network == "head":
-        return classifier.head(inputs.shape[1], classes)
+        return networks.head(inputs.shape[1], classes)
     if c.network == "cnn":
-        net: nn.Module = classifier.SmallCNN(c.size, classes, c.dropout)
+        net: nn.Module = networks.SmallCNN(c.size, classes, c.dropout)
     else:
-        net = classifier.residual(c.network, c.size, classes, c.pretrained)
+        net = networks.residual(c.network, c.size, classes, c.pretrained)
     return net.to(memory_format=torch.channels_last)
 
 

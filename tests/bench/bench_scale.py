@@ -25,9 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from hpc import config  # noqa: E402
-from hpc.config import compose  # noqa: E402
-from hpc.plan import Plan, make_plan  # noqa: E402
+from hpc.plan.sweep_plan import Plan, make_plan  # noqa: E402
+from hpc.settings.compose import compose, save  # noqa: E402
 from skin_gan.data.resolve import describe  # noqa: E402
 
 CLIENTS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "srun")
@@ -51,7 +50,7 @@ def status(results: Path, trials: int) -> None:
     """What one look at a sweep costs whose trials have all begun."""
     plan = plan_of(results, -(-trials // 7))
     plan.run.jobs.mkdir(parents=True)
-    config.save(replace(plan.experiment, backend="ray"), plan.run.settings)
+    save(replace(plan.experiment, backend="ray"), plan.run.settings)
     count = 0
     for label in plan.experiment.classes:
         for _, folder in plan.trials(label):

@@ -1,0 +1,121 @@
+"""Checks of a launch before any work, which a dry run makes too: all that can be known without a node.
+
+No torch, unless the settings ask for a GPU of this machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from hpc.plan.ablation import sizes
+from hpc.plan.sweep_plan import Plan
+from hpc.settings.compose import Experiment, check_results
+from hpc.slurm import client
+from skin_gan.ablation.stats import FEWEST
+from skin_gan.data.splits import split_parts
+from skin_gan.data.store import MIN_IMAGES, MIN_LESIONS, Store
+from skin_gan.errors import SkinGanError
+
+MEASURED = 3  # validation lesions below which KID has no interval: see `skin_gan.metrics.scores`
+NO_FILES = ("proc", "sysfs", "cgroup", "cgroup2", "devpts")  # file systems that take no files
+
+
+def check_launch(plan: Plan, store: Store) -> None:
+    """SkinGanError for what would stop the sweep later: where it writes, its images, classes and devices."""
+    check_results(str(plan.run.path))
+    if odd := [label for label in plan.experiment.classes if set("/%\\") & set(label)]:
+        raise SkinGanError(
+            f"class {odd[0]!r}: expected a name without /, % and \\, since jobs' folders are named by it: "
+            "ingest the data with another name for it, or leave it out (classes=)"
+        )
+    check_writable(plan)
+    for size in sizes(plan.experiment.ablate, plan.experiment.trial.model.size):
+        if size in store.sizes or store.kind != "demo":  # sizes of the built-in data are drawn where missing
+            store.images(size)
+    if store.path.exists():  # otherwise it is the built-in data, whose classes are large enough
+        check_classes(plan, store)
+    check_devices(plan.experiment)
+
+
+def check_writable(plan: Plan) -> None:
+    """SkinGanError if the sweep's folder cannot be made or written; nothing is written to find out."""
+    path = next(p for p in (plan.run.path, *plan.run.path.parents) if os.path.lexists(p))
+    why = ""
+    if not path.is_dir():
+        why = "is no folder"
+    elif client.filesystem(path.resolve()) in NO_FILES:
+        why = "is on a file system that takes no files"
+    elif not os.access(path, os.W_OK | os.X_OK):
+        why = "may not be written by this user, or is mounted read-only"
+    if why:
+        raise SkinGanError(
+            f"cannot write results={plan.experiment.results}: {path} {why}; choose another folder by results="
+        )
+
+
+def check_classes(plan: Plan, store: Store) -> None:
+    """SkinGanError for classes with too few lesions in any part of any fold in use, with the numbers."""
+    if small := list(too_small(plan.experiment, store)):
+        tested = bool(plan.experiment.ablate.classifiers)
+        raise SkinGanError(
+            f"too few images in {store.name}: {'; '.join(small)}. Leave these classes out (classes=), or add "
+            "images" + (", or train no classifiers (ablate.classifiers={})" if tested else "")
+        )
+
+
+def too_small(e: Experiment, store: Store) -> Iterator[str]:
+    """What a class lacks in a fold, one line for each class and fold.
+
+    A searched class needs enough to train on and to measure its generators by; for classifiers every class
+    of the data needs enough test lesions for a verdict.
+    """
+    labels, groups = store.manifest["dx"].to_numpy(), store.manifest["group"].to_numpy()
+    plans = e.ablate.classifiers.values()
+    tested = e.ablate.folds if any(plan.by_lesion for plan in plans) else []
+    for fold in sorted({e.fold, *(e.ablate.folds if plans else [])}):
+        parts = split_parts(store.folds, fold)
+        for label in store.classes:
+            rows = {part: (labels == label) & (parts == part) for part in ("train", "val", "test")}
+            lesions = {part: len(np.unique(groups[mask].astype(str))) for part, mask in rows.items()}
+            lacks = []
+            if label in e.classes:
+                images = int(rows["train"].sum())
+                if images < MIN_IMAGES or lesions["train"] < MIN_LESIONS:
+                    lacks.append(f"{images} training images of {lesions['train']} {store.grouped_by}, where "
+                                 f"{MIN_IMAGES} of {MIN_LESIONS} are needed")  # fmt: skip
+                if lesions["val"] < MEASURED:
+                    lacks.append(
+                        f"{lesions['val']} validation {store.grouped_by} where {MEASURED} are needed"
+                    )
+            if fold in tested and lesions["test"] < FEWEST:
+                lacks.append(f"{lesions['test']} test {store.grouped_by} where a verdict needs {FEWEST}")
+            if lacks:
+                yield f"class {label} has in fold {fold} {', '.join(lacks)}"
+
+
+def check_devices(e: Experiment) -> None:
+    """SkinGanError if this machine lacks the GPUs that are to train here."""
+    device, wanted = e.operations.device, e.profile.gpus_per_node
+    if e.profile.kind != "local" or not (device == "cuda" or (wanted and device != "cpu")):
+        return
+    import torch
+
+    found = torch.cuda.device_count()
+    if device == "cuda" and not found:
+        raise SkinGanError("operations.device=cuda, but torch sees no GPU here: use auto or cpu")
+    if found < wanted:
+        raise SkinGanError(
+            f"torch sees {found} GPUs here where profile.gpus_per_node={wanted}: correct it, or set "
+            "operations.device=cpu"
+        )
+
+
+def described(store: Store, word: str) -> str:
+    """Which data is meant, on one line; `word` is what data= says."""
+    chosen = f", chosen by data={word}" if word == "auto" else ""
+    there = "" if store.path.exists() else " (to be drawn)"
+    what = f"{store.name}, {store.extent}, fingerprint {store.fingerprint[:8]}"
+    return f"data: {what}: {store.path}{there}{chosen}"

@@ -1,0 +1,62 @@
+"""What `dry_run=true` shows: settings, scripts, stages, and what they would cost. No torch."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from hpc.plan.sweep_plan import SEARCH, Plan, expected_kimg
+from hpc.state import snapshot
+from hpc.state.provenance import frozen
+
+
+def print_plan(console: Console, plan: Plan, data: str) -> None:
+    """What `dry_run=true` shows: settings, stages, jobs, trials, cost, folders; `data`: which is meant."""
+    from omegaconf import OmegaConf
+
+    e, s = plan.experiment, plan.experiment.search
+    print(OmegaConf.to_yaml(OmegaConf.structured(e)))
+    speed, source = known_speed(plan)
+    t = Table("stage", "jobs", "trials", "kimg", "device-hours", "after", box=None, header_style="bold")
+    for stage in plan.stages:
+        kimg = sum(job.kimg for job in stage.jobs)
+        trials = str(len(e.classes) * s.trials) if stage.name == SEARCH else ""
+        labels = ", ".join(dict.fromkeys(job.label for job in stage.jobs if job.label))
+        names = f"{len(stage.jobs)}: {labels}" if labels else str(len(stage.jobs))
+        hours = f"{device_hours(kimg, speed):.2f}" if kimg and speed else ""
+        t.add_row(stage.name, names, trials, f"{kimg:g}" if kimg else "", hours, ", ".join(stage.after))
+    if e.profile.kind == "slurm":
+        print_scripts(plan)
+    console.print(t)
+    for note in plan.notes:
+        console.print(note)
+    console.print(f"expected per class: {expected_kimg(s):g} kimg over rungs at {s.rungs} kimg")
+    hours = f"{device_hours(plan.kimg, speed):.2f} device-hours at {speed:.0f} images/s, " if speed else ""
+    console.print(f"cost: {plan.kimg:g} kimg of training: {hours}{source}")
+    console.print(data, highlight=False)
+    console.print(f"folder: {plan.run.path}{' (exists: would go on)' if plan.run.settings.exists() else ''}")
+
+
+def print_scripts(plan: Plan) -> None:
+    """Every script that would be given to sbatch."""
+    from hpc.cluster import executor
+
+    for stage in plan.stages:
+        for name, script in executor.scripts(plan, stage, frozen(plan.run)).items():
+            print(f"--- sbatch script of stage {name}\n{script}")
+
+
+def known_speed(plan: Plan) -> tuple[float, str]:
+    """Images per second that one device trains, and how that is known; 0 where nothing is."""
+    speed, source = plan.experiment.profile.images_per_second, "assumed in the cluster profile"
+    if plan.run.settings.exists():
+        s = snapshot.snapshot(plan.run)
+        speeds = [t["images_per_second"] for c in s.classes for t in c.trials if t.get("images_per_second")]
+        if speeds:
+            speed, source = sum(speeds) / len(speeds), f"measured over {len(speeds)} trials of this sweep"
+    return speed, source if speed else "no speed is known yet (profile.images_per_second sets one)"
+
+
+def device_hours(kimg: float, speed: float) -> float:
+    """Hours that so much training takes, over all devices; several that train together gain no more."""
+    return kimg * 1000 / speed / 3600

@@ -1,0 +1,322 @@
+"""The command lines behind the scripts in hpc/. Starts without torch: `--help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from hpc import fault_of_package
+from hpc.cli.conclusion import conclude
+from hpc.cli.dry_run import print_plan
+from hpc.plan.ablation import sizes
+from hpc.plan.sweep_plan import Plan, make_plan, reopen
+from hpc.settings.compose import CHOICES, CLUSTER, ROOT, Experiment, changes, compose, load, overridden
+from hpc.slurm import client
+from hpc.slurm.job_states import job_states
+from hpc.state import snapshot, submissions
+from hpc.state.completion import complete, of_earlier_version
+from hpc.state.provenance import code_of, commit, record_launch
+from hpc.state.submissions import Submission
+from skin_gan.errors import SkinGanError
+from skin_gan.folders import RunFolder
+from skin_gan.io import lock, locked
+from skin_gan.presets import PRESETS
+
+MANY = 20  # elements of an array: of more only the number is told
+EXAMPLES = """\
+examples
+  python hpc/launch.py sweep=aegan_lr dry_run=true              what it would do, and what that costs
+  python hpc/launch.py sweep=aegan_lr data=demo budget=demo     built-in data, minutes
+  python hpc/launch.py sweep=aegan_lr data=results/stores/ham10000 budget=short
+  python hpc/launch.py sweep=dcgan_lr 'classes=[df,vasc]' trial.optim.d_steps=2 search.trials=16
+
+The same command again goes on where it stopped; with more trials or longer rungs it extends the sweep.
+Any setting of sweeps/NAME.yaml can be given as a dotted key; dry_run=true shows the settings that result."""
+
+
+def run_command(command: Callable[[list[str]], int]) -> int:
+    """Run a command line: an error for the user becomes one line and exit code 2, Ctrl-C becomes 130."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # A script's background job ignores SIGINT, and so would its children, which are stopped with it.
+        signal.signal(signal.SIGINT, _pass)
+    try:
+        return command(sys.argv[1:])
+    except SkinGanError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    except (ImportError, AttributeError, SyntaxError) as e:
+        if (fault := fault_of_package(e)) is None:
+            raise
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: not an error
+        return 0
+
+
+def _pass(*_: object) -> None:
+    """Ignore the signal, as an ignored one is, but without children inheriting that."""
+
+
+def make_console() -> Console:
+    """Standard output; where that is no terminal, lines are as long as they need to be.
+
+    Errors are shown as they are: brackets in them are no markup.
+    """
+    console = Console(soft_wrap=True, markup=False)
+    return console if console.is_terminal else Console(width=240, soft_wrap=True, markup=False)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def launch(words: list[str]) -> int:
+    """`hpc/launch.py`: plan a sweep, run it or go on with it, and say where the results are."""
+    if not words or {"-h", "--help"} & set(words):
+        print(launch_help())
+        return 0 if words else 2
+    if {"-V", "--version"} & set(words):
+        print(version())
+        return 0
+    e = compose(words)
+    from hpc.cli.checks import check_launch, described
+    from hpc.cluster import reconcile
+    from skin_gan.data.resolve import describe, resolve
+
+    console = make_console()
+    if e.profile.kind == "slurm":
+        client.adopt(e.profile)
+    for line in overridden(words):
+        console.print(line)
+    reached = e.profile.kind != "slurm" or reach(console, e)
+    store = describe(e.data, Path(e.results), sizes(e.ablate, e.trial.model.size))
+    word, e.data = e.data, "demo" if store.kind == "demo" else str(store.path)
+    plan = make_plan(e, store)
+    check_launch(plan, store)
+    if e.dry_run:
+        if reached:
+            reconcile.check_place(plan)
+        print_plan(console, plan, described(store, word))
+        return 0
+    console.print(described(store, word))
+    store = resolve(e.data, sizes(e.ablate, e.trial.model.size), Path(e.results))
+    for note in plan.notes:
+        console.print(note)
+    with attach(console, plan.run, plan.experiment):
+        reconcile.check_place(plan)
+        code = record_launch(plan, store, words)
+        print_ended(console, plan)
+        return carry_out(console, plan, code)
+
+
+def print_ended(console: Console, plan: Plan) -> None:
+    """What ended Slurm's jobs that are to be done again."""
+    if plan.experiment.profile.kind != "slurm" or not submissions.every(plan.run):
+        return
+    todo = {job.name for stage in plan.stages for job in stage.jobs if not complete(plan, job)}
+    states, _ = job_states(plan.run, plan.experiment.profile, {})
+    ended = [s for s in states if s.job in todo and not s.alive and s.why]
+    for s in ended[:MANY]:
+        console.print(f"{s.job} (job {s.id}) {s.state}: {s.why}", highlight=False)
+    if len(ended) > MANY:
+        console.print(f"and {len(ended) - MANY} more: see hpc/status.py")
+
+
+def version() -> str:
+    """The version of this checkout, whatever else is installed, and its commit."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return f"{project['name']} {project['version']} ({code_of(commit())})"
+
+
+def reach(console: Console, e: Experiment) -> bool:
+    """Stop before anything is written if Slurm is not there; warn of what jobs may stumble over.
+
+    A dry run goes on without Slurm: returns whether it was there.
+    """
+    try:
+        client.use(e.profile)
+        client.queue(Path(e.results))
+        client.check_limits(e.profile)
+    except client.Unreachable as error:
+        if not e.dry_run:
+            raise
+        console.print(f"not held against the cluster: {error}")
+        return False
+    e.profile.conf = os.environ.get(client.CONF, "")  # for later shells
+    for warning in client.warnings(e):
+        console.print(f"warning: {warning}", style="yellow")
+    return True
+
+
+def launch_help() -> str:
+    def listing(key: str) -> str:
+        choice = CHOICES[key]
+        rows = [(name, summary(choice.folder / f"{name}.yaml")) for name in choice.names()]
+        return "\n".join(f"  {key}={name:<18} {about}" for name, about in rows)
+
+    keys = ", ".join(f for f in Experiment.__dataclass_fields__ if f not in ("about", "sweep"))
+    return "\n\n".join(
+        [
+            "usage: python hpc/launch.py sweep=NAME [key=value ...], or --help, or --version",
+            "Search GAN settings for each lesion class, pick the best generators, and say where they are.",
+            "sweeps\n" + listing("sweep"),
+            "budgets\n" + listing("budget"),
+            f"clusters (default: ${CLUSTER}, else local)\n" + listing("cluster"),
+            f"presets\n  preset={', '.join(PRESETS)}",
+            "data\n  data=auto (an ingested store, else built-in), demo (built-in, not medical), or a\n"
+            "  store's path; `python -m skin_gan.data ingest --help` makes a store from HAM10000",
+            f"keys\n  {keys}",
+            EXAMPLES,
+        ]
+    )
+
+
+def summary(path: Path) -> str:
+    """The first line of a YAML file's header comment."""
+    return path.read_text().splitlines()[0].lstrip("# ")
+
+
+@contextmanager
+def attach(console: Console, run: RunFolder, asked: Experiment | None = None) -> Iterator[None]:
+    """Hold the sweep's launch lock; while another launch holds it, show how far that one has come.
+
+    What the settings that are `asked` for change in those of the last launch is told.
+    """
+    path = run.path / "launch.lock"
+    later = "it runs with other settings; when it has ended, this launch goes on with: "
+    told = asked is None
+    while True:
+        with lock(path, wait=0.5) as held:  # who asks whether a launch is alive holds it for a moment
+            if held is not None:
+                if not told:
+                    tell_changes(console, run, asked, "changed since the last launch: ")
+                yield
+                return
+        console.print(f"this sweep is running already: attached to it ({run.path})")
+        with watching(console, run) as watch:
+            while locked(path):
+                if run.settings.exists():  # otherwise that launch has only just begun
+                    if not told:
+                        tell_changes(console, run, asked, later)
+                        told = True
+                    watch()
+                time.sleep(0.5)
+
+
+def tell_changes(console: Console, run: RunFolder, asked: Experiment | None, before: str) -> None:
+    """Print what `asked` changes in the settings that the sweep's folder holds, if there is anything."""
+    if asked and run.settings.exists() and (changed := changes(load(run.settings), asked)):
+        console.print(before + ", ".join(changed), highlight=False)
+
+
+def carry_out(console: Console, plan: Plan, code: Path, names: Container[str] | None = None) -> int:
+    """Run what is left of the plan, or of its jobs of these names, here or on the cluster."""
+    from hpc.cluster import executor, reconcile
+
+    jobs = [job for stage in plan.stages for job in stage.jobs if names is None or job.name in names]
+    failures: list[str] = []
+    if earlier := [job.name for job in jobs if of_earlier_version(plan, job)]:
+        console.print(
+            f"done again, since the records of an earlier version do not say what was read: {earlier[0]}"
+            + (f" and {len(earlier) - 1} more jobs" if len(earlier) > 1 else "")
+            + "; what they have trained is kept"
+        )
+    if all(complete(plan, job) for job in jobs):
+        console.print("every trial of this sweep has ended: nothing left to do")
+    elif plan.experiment.profile.kind == "slurm":
+        queued, new = reconcile.submit(plan, jobs, code)
+        print_submitted(console, plan, queued, new)
+        print(f"results: {plan.run.path}")
+        return 0
+    else:
+        console.print(f"{plan.experiment.sweep} on {plan.experiment.data}: {plan.run.path}")
+        with watching(console, plan.run) as watch:
+            failures = executor.run_local(plan, jobs, code, watch)
+    conclude(console, plan)
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    print(f"results: {plan.run.path}")
+    return 1 if failures else 0
+
+
+def print_submitted(console: Console, plan: Plan, queued: list[Submission], new: list[Submission]) -> None:
+    """The jobs' ids, and how to watch and steer them."""
+    for verb, jobs in (("queued already", queued), ("submitted", new)):
+        arrays = Counter(s.base for s in jobs)
+        for s in jobs:
+            if arrays[s.base] <= MANY:
+                console.print(f"{verb}: {s.job} is job {s.id}", highlight=False)
+        for base, count in arrays.items():
+            if count > MANY:
+                console.print(f"{verb}: {count} jobs are array {base}", highlight=False)
+    if not new:
+        console.print("nothing new to submit: attached to the jobs above")
+    console.print(f"watch:  python hpc/status.py {plan.run.path} --watch")
+    console.print(f"steer:  python hpc/steer.py cancel|hold|release|retry {plan.run.path}")
+
+
+@contextmanager
+def watching(console: Console, run: RunFolder) -> Iterator[Callable[[], None]]:
+    """Yields a function that shows the sweep's progress, to be called as often as one likes.
+
+    On a terminal that is a live table; elsewhere a line every 15 seconds and at each change of stage.
+    """
+    clock = snapshot.Clock()
+    looked, printed, stage = 0.0, 0.0, ""
+    # Looking costs some 50 ms of a processor that may be training.
+    interval = 1.0 if console.is_terminal else 5.0
+
+    def show(live: Live | None) -> None:
+        nonlocal looked, printed, stage
+        now = time.monotonic()
+        if now < looked + interval:
+            return
+        looked, s = now, snapshot.snapshot(run)
+        left = clock.left(s)
+        if live:
+            live.update(snapshot.display(s, left), refresh=True)
+        elif s.stage != stage or now > printed + 15.0:
+            console.print(time.strftime("%H:%M:%S"), snapshot.line(s, left), markup=False, highlight=False)
+            printed, stage = now, s.stage
+
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            yield lambda: show(live)
+    else:
+        yield lambda: show(None)
+
+
+def aggregate(arguments: list[str]) -> int:
+    """`hpc/aggregate.py`: write the leaderboard anew and export the best generators."""
+    parser = argparse.ArgumentParser(prog="python hpc/aggregate.py", description=aggregate.__doc__)
+    parser.add_argument("run", type=Path, help="a sweep's folder")
+    parser.add_argument("--publish", type=Path, metavar="DIR", help="also write tables and generated images "
+                        "to DIR, without photographs or paths, to be committed")  # fmt: skip
+    options = parser.parse_args(arguments)
+    plan = reopen(RunFolder(options.run.absolute()))
+    from hpc.report.publish import publish
+    from hpc.stages.leaderboard import write_leaderboard
+    from hpc.stages.select import export_best
+
+    export_best(plan, write_leaderboard(plan))
+    if options.publish:
+        publish(plan, options.publish)
+    conclude(make_console(), plan)
+    print(f"results: {plan.run.path}")
+    return 0

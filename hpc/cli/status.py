@@ -1,0 +1,145 @@
+"""`hpc/status.py`: what sweeps have reached, from their folders and one squeue call. No torch."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Collection
+from contextlib import nullcontext
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from hpc.cli.launch import make_console
+from hpc.plan.sweep_plan import SEARCH, class_of
+from hpc.settings.compose import ROOT
+from hpc.slurm import client
+from hpc.slurm.job_states import JobState, job_states
+from hpc.state import snapshot
+from skin_gan.errors import SkinGanError
+from skin_gan.folders import RunFolder
+from skin_gan.io import locked
+
+STOPPED = "stopped"  # a trial that goes on when its class's job does
+MANY = 40  # jobs: more are counted instead of listed
+STYLES = {"running": "cyan", "done": "green", "failed": "bold red", "lost": "bold red", "cancelled": "yellow"}
+
+
+def status(arguments: list[str]) -> int:
+    """`hpc/status.py`: what sweeps have reached."""
+    parser = argparse.ArgumentParser(prog="python hpc/status.py", description=status.__doc__)
+    parser.add_argument("run", nargs="?", type=Path, help="a sweep's folder (default: all under results/)")
+    parser.add_argument("--class", dest="label", help="show each trial of this class")
+    parser.add_argument("--trials", action="store_true", help="show each trial of every class")
+    parser.add_argument("--watch", action="store_true", help="keep showing until it has ended")
+    options = parser.parse_args(arguments)
+    runs = [RunFolder(options.run.absolute())] if options.run else find_runs(ROOT / "results")
+    if not runs:
+        raise SkinGanError(f"no sweep under {ROOT / 'results'}: name a sweep's folder, or launch one")
+    console = make_console()
+    if not options.watch:
+        shown, code, _ = page(runs, options)
+        console.print(shown)
+        return code
+    with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
+        while True:
+            shown, code, over = page(runs, options)
+            if live:
+                live.update(shown, refresh=True)
+            else:
+                console.print(time.strftime("%H:%M:%S"), shown)
+            if over:
+                return code
+            time.sleep(5.0 if live else 15.0)
+
+
+def find_runs(results: Path) -> list[RunFolder]:
+    """Every sweep's folder under `results`, latest last."""
+    found = sorted(results.glob("*/*/sweep.yaml"), key=lambda p: p.stat().st_mtime)
+    runs = (RunFolder(p.parent) for p in found)
+    return [run for run in runs if run.provenance.exists()]  # results/published/ has tables, and no runs
+
+
+def page(runs: list[RunFolder], options: argparse.Namespace) -> tuple[Group, int, bool]:
+    """What is shown, the exit code, and whether nothing more happens by itself.
+
+    Of several sweeps, a damaged one does not hide the others.
+    """
+    parts: list[RenderableType] = []
+    code, over = 0, True
+    for run in runs:
+        try:
+            shown, ended = describe(run, options)
+            parts, over = parts + shown, over and ended
+        except SkinGanError as e:
+            if len(runs) == 1:
+                raise
+            parts.append(Text(f"{run.path}: error: {e}", style="bold red"))
+            code = 2
+    return Group(*parts), code, over
+
+
+def describe(run: RunFolder, options: argparse.Namespace) -> tuple[list[RenderableType], bool]:
+    """All that is shown of one sweep, and whether all is done, or Slurm has no job of it left."""
+    s = snapshot.snapshot(run)
+    if options.label and options.label not in s.experiment.classes:
+        raise SkinGanError(f"unknown class {options.label}: choose one of {', '.join(s.experiment.classes)}")
+    parts: list[RenderableType] = []
+    if s.experiment.profile.kind == "slurm":
+        states, trouble = job_states(run, s.experiment.profile, s.jobs)
+        alive = sum(state.alive for state in states)
+        where = trouble or f"{alive} jobs in the queue"
+        active, ended = bool(alive), not alive and not trouble
+        parts.append(job_table(states))
+        at_work = {
+            class_of(state.job) for state in states if state.alive and state.state != client.PENDING.lower()
+        }
+        mark_stopped(s, s.experiment.classes if trouble else at_work)
+    else:
+        active, ended = s.launcher, s.stage == "done" and not s.launcher
+        where = "a launch is running" if s.launcher else "no launch is running here"
+        mark_stopped(s, [c for c in s.experiment.classes if s.launcher or job_is_running(run, c)])
+    e = s.experiment
+    which = (
+        f"seed {e.seed}, fold {e.fold}, {e.trial.model.size} pixels"  # the folder's name is a hash of these
+    )
+    head = Text(f"{e.sweep}: {run.path} (stage {s.stage}; {where}; {which})", style="bold")
+    if active and s.stage not in (SEARCH, "done"):  # what each of its jobs is at, or waits for
+        parts.insert(0, Text(" ".join(snapshot.stage_line(s))))
+    parts = [head, *parts, snapshot.table(s)]
+    for c in s.classes:
+        if options.trials or options.label == c.label:
+            parts += [Text(f"\n{c.label}", style="bold"), snapshot.trial_table(c)]
+    return parts, ended
+
+
+def mark_stopped(s: snapshot.Snapshot, at_work: Collection[str]) -> None:
+    """Trials of other classes do not run: one that was killed could not say so."""
+    for c in s.classes:
+        if c.label not in at_work:
+            for trial in c.running:
+                trial["state"] = STOPPED
+
+
+def job_is_running(run: RunFolder, label: str) -> bool:
+    """Whether a search of this class runs on this machine; the launch that began it may have been killed."""
+    return any(locked(path) for path in run.jobs.glob(f"{SEARCH}-{label}*.lock"))
+
+
+def job_table(states: list[JobState]) -> Table:
+    """A row per Slurm job of the sweep; where they are many, one for those of a class that are alike."""
+    if len(states) > MANY:
+        counts = Counter((s.job.rpartition("-")[0] or s.job, s.state, s.why) for s in states)
+        rows = [(f"{n} x {job}", "", state, "", "", "", why) for (job, state, why), n in counts.items()]
+    else:
+        rows = [(s.job, s.id, s.state, str(s.restarts or ""), s.left, s.node, s.why) for s in states]
+    t = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("job", "id", "state", "restarts", "time left", "node", "why"):
+        t.add_column(name, justify="right" if name in ("restarts", "time left") else "left")
+    for job, number, state, *rest in rows:
+        t.add_row(job, number, Text(state, style=STYLES.get(state, "")), *rest)
+    return t

@@ -1,0 +1,279 @@
+"""Which sample sets and classifier runs follow from the ablation's settings, and where they are. No torch.
+
+RUN/folds/1/aegan/best/df/                          a generator retrained for fold 1
+RUN/samples/fold-0/best/df/00000.png ...            generated images of a source
+RUN/filters/fold-0/df.json                          which of them each filter keeps
+RUN/ablation/cnn/best/fold-0/seed-2/test.npz        predictions of one classifier run
+RUN/ablation/cnn/choices.json                       what was fixed in each fold on its validation images
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+from hpc.settings.ablation import (
+    BEST,
+    BY_IMAGE,
+    COMBINED,
+    PLAIN,
+    RANDOM,
+    AblateSettings,
+    ClassifierPlan,
+    arms,
+)
+from skin_gan.ablation.arms import (
+    ARMS,
+    CLASSIFIERS,
+    CONTROLS,
+    CONVENTIONAL,
+    PUBLISHED,
+    Arm,
+    ClassifierSettings,
+    on_top,
+)
+from skin_gan.ablation.balance import images_to_add
+from skin_gan.errors import SkinGanError
+from skin_gan.folders import RunFolder
+from skin_gan.io import lock, read_json, write_json
+
+# Generated images per image that is needed, where filters choose among them.
+POOL = 2.0
+
+
+@dataclass(frozen=True)
+class ArmTask:
+    """One arm of one classifier in one fold, with all its seeds: what a job of the ablation does."""
+
+    classifier: str
+    arm: str
+    fold: int | None  # None: the split by image
+
+    @property
+    def label(self) -> str:
+        return f"{self.classifier}-{slug(self.arm)}-{part(self.fold)}"
+
+
+def part(fold: int | None) -> str:
+    """What a split is called in folders' names."""
+    return BY_IMAGE if fold is None else f"fold-{fold}"
+
+
+def slug(arm: str) -> str:
+    """The arm's name as a folder's."""
+    return arm.replace("/", "_").replace(" ", "_")
+
+
+def arm_tasks(a: AblateSettings) -> list[ArmTask]:
+    """Everything that can be trained before anything is chosen, the headline classifier first."""
+    honest = [
+        ArmTask(name, arm, fold)
+        for name, plan in a.classifiers.items()
+        for arm in arms(a, plan)
+        for fold in folds(a, plan)
+    ]
+    leaky = [ArmTask(name, arm, None) for name, plan in a.classifiers.items() for arm in by_image(a, plan)]
+    return honest + leaky
+
+
+def folds(a: AblateSettings, plan: ClassifierPlan) -> list[int]:
+    """Those that the classifier is tested on by lesion."""
+    return a.folds if plan.by_lesion else []
+
+
+def without_whole(a: AblateSettings) -> tuple[AblateSettings, list[str]]:
+    """The settings without the arms that need generated images of every class, and the names of those."""
+    whole = [name for name, arm in ARMS.items() if arm.synthetic == "alone"]
+    plans = {k: replace(p, arms=[x for x in p.arms if x not in whole]) for k, p in a.classifiers.items()}
+    used = [name for name in whole if any(name in p.arms for p in a.classifiers.values())]
+    return replace(a, classifiers=plans), used
+
+
+def by_image(a: AblateSettings, plan: ClassifierPlan) -> list[str]:
+    """Arms that are repeated with a split by image: the plain one and those that add generated images."""
+    if not plan.by_image:
+        return []
+    return [name for name, arm in arms(a, plan).items() if name in plan.arms and name not in CONTROLS
+            and (name == PLAIN or arm.synthetic == "add")]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SampleTask:
+    """The generated images of one class for one fold: what a job of the stage generate makes."""
+
+    lesion_class: str
+    fold: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.lesion_class}-{part(self.fold)}"
+
+
+def sample_tasks(a: AblateSettings, classes: list[str]) -> list[SampleTask]:
+    return [SampleTask(label, fold) for fold in a.folds for label in classes]
+
+
+def combined_tasks(a: AblateSettings) -> list[ArmTask]:
+    """What is trained once the strongest conventional arm is known; its arm is named by `choices`."""
+    return [ArmTask(name, COMBINED, fold) for name, plan in a.classifiers.items() for fold in folds(a, plan)]
+
+
+def classifier_settings(name: str, plan: ClassifierPlan, size: int) -> ClassifierSettings:
+    """`size`: pixels of the sweep's images, for classifiers that have no size of their own."""
+    settings = CLASSIFIERS[name]
+    own = settings.size if name in PUBLISHED else size
+    return replace(settings, size=own, steps=plan.steps or settings.steps, pretrained=plan.pretrained)
+
+
+def sizes(a: AblateSettings, size: int) -> list[int]:
+    """Pixels of the images that are needed, beside the sweep's `size` those of classifiers with their own."""
+    return sorted({size} | {classifier_settings(name, p, size).size for name, p in a.classifiers.items()})
+
+
+def needs_all_features(a: AblateSettings) -> bool:
+    """Whether some stage reads the frozen network's features of the photographs of every class of the data.
+
+    A head is trained on them, a filter by confidence has a classifier of them, and where there are generated
+    images the report looks for copies with them.
+    """
+    heads = (name for name in a.classifiers if CLASSIFIERS[name].network == "head")
+    return bool(sources(a)) or any(heads)
+
+
+class Shares(TypedDict, total=False):
+    """Shares of the test and validation parts, 0..1."""
+
+    test: float
+    val: float
+
+
+def image_shares(classifier: str) -> Shares:
+    """The shares of the classifier's split by image, where they are published; see `image_split`."""
+    known = PUBLISHED.get(classifier)
+    return {"test": known.test, "val": known.val} if known else {}
+
+
+def sources(a: AblateSettings) -> list[str]:
+    """The sources whose images some arm uses."""
+    used = {arm.source for plan in a.classifiers.values() for arm in arms(a, plan).values()} - {""}
+    return sorted(used)
+
+
+def wanted(a: AblateSettings, source: str, counts: dict[str, int], label: str, fold: int | None = 0) -> int:
+    """Generated images of a class that some arm needs, given the real training images per class.
+
+    `fold`: None for the split by image, in which fewer arms are run.
+    """
+    most = 0.0
+    for plan in a.classifiers.values():
+        leaky = by_image(a, plan)
+        for name, arm in arms(a, plan).items():
+            if arm.source == source and (name in leaky if fold is None else plan.by_lesion):
+                # the best filter may come to choose for the best ratio
+                pool = POOL if arm.filter or (plan.filters and name not in plan.arms) else 1.0
+                most = max(most, images_to_add(counts, arm.balance)[label] * pool)
+    return round(most)
+
+
+def fold_folder(run: RunFolder, fold: int, source: str) -> RunFolder:
+    """Where generators of a source that were retrained for a fold are kept."""
+    return RunFolder(run.path / "folds" / str(fold) / source)
+
+
+def sample_folder(run: RunFolder, fold: int, source: str) -> Path:
+    return run.path / "samples" / f"fold-{fold}" / source
+
+
+def filter_file(run: RunFolder, fold: int, label: str) -> Path:
+    return run.path / "filters" / f"fold-{fold}" / f"{label}.json"
+
+
+def arm_folder(run: RunFolder, task: ArmTask, seed: int) -> Path:
+    return run.path / "ablation" / task.classifier / slug(task.arm) / part(task.fold) / f"seed-{seed}"
+
+
+def foreign(a: AblateSettings) -> dict[str, Path]:
+    """The sources that are images which others have made, and where those are; all others are sweeps."""
+    places = {name: Path(path) for name, path in a.sources.items()}
+    return {name: path for name, path in places.items() if not RunFolder(path).settings.exists()}
+
+
+def choices_file(run: RunFolder, classifier: str) -> Path:
+    return run.path / "ablation" / classifier / "choices.json"
+
+
+def choices(run: RunFolder, classifier: str, folds: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """What stage combine has chosen in each of `folds` on its validation images; without those it has not.
+
+    SkinGanError for a file of an earlier version that chose for several folds together, or chose otherwise.
+    """
+    file = choices_file(run, classifier)
+    found = read_json(file) or {}
+    if "folds" not in found and found:
+        if len(folds) > 1 or "treatment" not in found:
+            raise SkinGanError(
+                f"{file} was written by an earlier version, which chose for all folds together: launch the "
+                "sweep again, which chooses for each"
+            )
+        return {folds[0]: found}
+    return {fold: found["folds"][str(fold)] for fold in folds if str(fold) in found.get("folds", {})}
+
+
+def write_choice(run: RunFolder, classifier: str, fold: int, chosen: Mapping[str, Any]) -> None:
+    """Put a fold's choice into the file, beside those of the other folds, whose jobs may write as well."""
+    file = choices_file(run, classifier)
+    with lock(file.with_suffix(".lock"), wait=math.inf):
+        try:
+            there = read_json(file) or {}
+        except SkinGanError:  # damaged: the other folds choose again
+            there = {}
+        write_json(file, {"folds": {**there.get("folds", {}), str(fold): chosen}})
+
+
+def choose(validation: dict[str, float], plan: ClassifierPlan) -> dict[str, Any]:
+    """Fix a fold's arms, ratio and filter by balanced accuracy on its validation images, 0..1, by arm's name.
+
+    strongest: of the arms without generated images, repeated photographs among them: what is to be beaten.
+    treatment: the strongest that adds no images; `generated` is put on top of it, with the best ratio and the
+    best filter (where it beats its random control). generated: `best`, or without it the best other source.
+    """
+    known = {name: value for name, value in validation.items() if name in plan.arms}
+    conventional = [a for a in (PLAIN, *CONVENTIONAL) if a in known]
+    others = [a for a in known if a not in CONTROLS and (a not in ARMS or ARMS[a].synthetic == "add")]
+    asked = BEST in plan.arms
+    ratios = {
+        f"{BEST}@{r:g}": validation[f"{BEST}@{r:g}"] for r in plan.ratios if f"{BEST}@{r:g}" in validation
+    }
+    plain = validation.get(BEST, float("-inf"))
+    ratio = max(ratios, key=lambda r: ratios[r], default=None)
+    gains = {
+        f"{BEST}/{name}": validation[f"{BEST}/{name}"] - validation.get(f"{BEST}/{RANDOM}{name}", plain)
+        for name in plan.filters
+        if f"{BEST}/{name}" in validation
+    }
+    filter_ = max(gains, key=lambda f: gains[f], default=None)
+    return {
+        "strongest": max(conventional, key=lambda a: known[a], default=None),
+        "treatment": max((a for a in conventional if not ARMS[a].duplicate), key=lambda a: known[a],
+                         default=None),
+        "generated": BEST if asked else max(others, key=lambda a: known[a], default=None),
+        "ratio": ratio if asked and ratio and ratios[ratio] > plain else None,
+        "filter": filter_ if asked and filter_ and gains[filter_] > 0 else None,
+        "validation": validation,
+    }  # fmt: skip
+
+
+def combined(a: AblateSettings, plan: ClassifierPlan, chosen: Mapping[str, Any]) -> Arm | None:
+    """The generated images as chosen, on top of the chosen treatment; None without generated images."""
+    known = arms(a, plan)
+    name = chosen["filter"] or chosen["ratio"] or chosen["generated"]
+    if name not in known:
+        return None
+    arm = known[name]
+    if chosen["filter"] and chosen["ratio"]:
+        ratio = known[chosen["ratio"]].balance
+        arm = replace(arm, name=f"{arm.name}@{ratio:g}", balance=ratio)
+    return arm if chosen["treatment"] == PLAIN else on_top(arm, known[chosen["treatment"]])

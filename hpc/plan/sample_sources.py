@@ -1,0 +1,145 @@
+"""Where generated images come from: read for an arm, and looked at before any work if others made them.
+
+No torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpc.plan import ablation
+from hpc.settings.ablation import RANDOM, AblateSettings
+from skin_gan.ablation.samples import SampleSet, Survey, read_samples, survey
+from skin_gan.data.files import scan, signature
+from skin_gan.data.store import Store, fold_fingerprint
+from skin_gan.errors import SkinGanError
+from skin_gan.folders import RunFolder
+from skin_gan.io import read_json
+
+if TYPE_CHECKING:
+    from hpc.settings.compose import Experiment
+
+
+def read_source(
+    run: RunFolder, e: Experiment, source: str, fold: int, labels: list[str] | None = None
+) -> dict[str, SampleSet]:
+    """The generated images of a source for a fold, of those of `labels` (None: all) that it has."""
+    size = e.trial.model.size
+    if place := ablation.foreign(e.ablate).get(source):
+        there = [label for label in survey(place, size) if labels is None or label in labels]
+        return read_samples(place, size, there, resize=True) if there else {}
+    folder = ablation.sample_folder(run, fold, source)
+    there = [label for label in labels or e.classes if (folder / label).is_dir()]
+    return read_samples(folder, size, there) if there else {}
+
+
+def rows_kept(run: RunFolder, label: str, filter_: str, fold: int) -> NDArray[np.integer]:
+    """The places in a class's set that a filter, or its random control, keeps."""
+    name, which = filter_.removeprefix(RANDOM), "random" if filter_.startswith(RANDOM) else "kept"
+    verdicts = read_json(ablation.filter_file(run, fold, label)) or {}
+    if name not in verdicts:
+        raise SkinGanError(
+            f"the filter {name} was not applied to {label} in fold {fold}: see the log of its job "
+            "of the stage generate"
+        )
+    return np.array(verdicts[name][which], dtype=int)
+
+
+def stamps(a: AblateSettings) -> list[str]:
+    """Change when a file of the images that others made does; none where all images are made here."""
+    found = []
+    for name, place in sorted(ablation.foreign(a).items()):
+        stamp = ""
+        with contextlib.suppress(SkinGanError, OSError):  # gone: arms that need it say so
+            store = place / "store.json"
+            stamp = store.read_text() if store.exists() else signature(scan(place))
+        found.append(f"{name} {stamp}")
+    return found
+
+
+def check_sources(a: AblateSettings, data: Store, labels: list[str], size: int) -> list[str]:
+    """Remarks on the images that others made, to be told at launch.
+
+    SkinGanError where a source does not exist, no arm uses it, or arms could not use its images, naming the
+    setting. Of each class only the first image is opened: arms read the others.
+    """
+    remarks = []
+    for name, path in a.sources.items():
+        if not Path(path).exists():
+            raise SkinGanError(
+                f"ablate.sources.{name}={path} does not exist: give a sweep's folder, or images (a folder "
+                "per class, a zip, a store)"
+            )
+    if not a.classifiers:
+        return [f"left out: ablate.sources.{name}, since no classifier is trained" for name in a.sources]
+    used, others = ablation.sources(a), ablation.foreign(a)
+    for name, path in a.sources.items():
+        # `best` takes the best generators of all sweeps, named as arms or not
+        if name not in used and (name in others or ablation.BEST not in used):
+            raise SkinGanError(
+                f"ablate.sources.{name}={path}: no arm uses it: add {name} to the arms of a classifier, such "
+                f"as ablate.classifiers.{next(iter(a.classifiers))}.arms, or leave it out"
+            )
+        if name in used and name in others:
+            remarks += _look(f"ablate.sources.{name}={path}", name, a, data, labels, size)
+    return remarks
+
+
+def _look(setting: str, name: str, a: AblateSettings, data: Store, labels: list[str], size: int) -> list[str]:
+    try:
+        found = survey(ablation.foreign(a)[name], size)
+    except SkinGanError as e:
+        raise SkinGanError(f"{setting}: {e}") from e
+    if unknown := sorted(set(found) - set(data.classes)):
+        raise SkinGanError(
+            f"{setting} has images under {', '.join(unknown)}, which is no class: expected folders named "
+            f"like {', '.join(data.classes)}"
+        )
+    if not set(labels) & set(found):
+        raise SkinGanError(f"{setting} has no images of {', '.join(labels)}: expected a folder per class")
+    if any(name in ablation.arms(a, p) and p.by_lesion for p in a.classifiers.values()):
+        _check_folds(setting, found, a, data)
+    remarks = []
+    for label, one in found.items():
+        if one.verified and one.size != (size, size):
+            raise SkinGanError(
+                f"{setting}: images of {label} have {one.size[0]}x{one.size[1]} pixels, and this sweep's "
+                f"{size}x{size}: generate them at that size"
+            )
+        if min(one.size) * 2 < size:
+            raise SkinGanError(
+                f"{setting}: images of {label} have {one.size[0]}x{one.size[1]} pixels: expected {size}x"
+                f"{size}, or at least half of it to be scaled up"
+            )
+    other = sorted({f"{s.size[0]}x{s.size[1]}" for s in found.values() if s.size != (size, size)})
+    if other:
+        remarks.append(
+            f"{setting}: images of {', '.join(other)} pixels are cropped and scaled to {size}x{size}"
+        )
+    if absent := [label for label in labels if label not in found]:
+        remarks.append(f"{setting} has no images of {', '.join(absent)}: its arm adds none to these classes")
+    return remarks
+
+
+def _check_folds(setting: str, found: dict[str, Survey], a: AblateSettings, data: Store) -> None:
+    """SkinGanError unless the images may be used in every fold that is tested on."""
+    unknown = [label for label, one in found.items() if one.fold_fingerprint is None]
+    if unknown and not a.unverified:
+        raise SkinGanError(
+            f"{setting} does not say which photographs its images of {', '.join(unknown)} were made from (no "
+            "manifest.yaml with a fold_fingerprint): ablate.unverified=true uses them all the same, and the "
+            "report warns of them"
+        )
+    for fold in a.folds:
+        right = fold_fingerprint(data, fold)
+        if wrong := [label for label, one in found.items() if one.fold_fingerprint not in (None, right)]:
+            raise SkinGanError(
+                f"{setting}: the images of {', '.join(wrong)} were not made for fold {fold} of this data: "
+                "their generator may have seen its test images. Generate them from that fold's generators, "
+                f"or leave the fold out of ablate.folds={a.folds}"
+            )

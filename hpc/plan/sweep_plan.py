@@ -1,0 +1,270 @@
+"""From settings to stages, jobs, trials, cost and folders. Pure: nothing is written or started here."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hpc.plan.ablation import arm_tasks, combined_tasks, sample_tasks, without_whole
+from hpc.settings import compose
+from hpc.settings.ablation import check_balance
+from hpc.settings.compose import Experiment, SearchSettings
+from hpc.settings.space import draw, drawn
+from skin_gan.config import SCHEMA, TrialSpec, formerly
+from skin_gan.data.store import Store
+from skin_gan.errors import SkinGanError
+from skin_gan.folders import COMPLETED, DIVERGED, PRUNED, RunFolder, TrialFolder
+from skin_gan.identity import content_hash, differing
+from skin_gan.io import read_json
+
+PREPARE, SEARCH, SELECT, FINAL = "prepare", "search", "select", "final"
+FOLDS, GENERATE, ABLATE, COMBINE, REPORT = "folds", "generate", "ablate", "combine", "report"
+AFTER_SELECTION = (FOLDS, GENERATE, ABLATE, COMBINE, REPORT)
+STAGES = (PREPARE, SEARCH, SELECT, FINAL, *AFTER_SELECTION)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One unit of submission. Finds everything else on disk."""
+
+    stage: str
+    label: str = ""  # what it is about: of a search the lesion class
+    kimg: float = 0.0  # expected training, thousands of images
+    index: int | None = None  # the only trial of the job, where each has one of its own
+
+    @property
+    def name(self) -> str:
+        words = [self.stage, self.label, "" if self.index is None else f"{self.index:04d}"]
+        return "-".join(filter(None, words))
+
+
+def class_of(name: str) -> str:
+    """Of which class a job such as search-df-0001 or generate-df-fold-0 is; empty for one of no class."""
+    stage, _, rest = name.partition("-")
+    return re.sub(r"-(\d{4}|fold-\d+)$", "", rest) if stage in (SEARCH, FINAL, FOLDS, GENERATE) else ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Jobs that may run side by side; each stage starts when those in `after` have ended."""
+
+    name: str
+    jobs: tuple[Job, ...]
+    after: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole sweep: what will run, in which order, and where it is kept."""
+
+    experiment: Experiment
+    data: str  # fingerprint
+    run: RunFolder
+    stages: tuple[Stage, ...]
+    notes: tuple[str, ...] = ()  # what of the settings does not apply
+    known: dict[str, list[tuple[TrialSpec, TrialFolder]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )  # trials by class, once they were asked for
+
+    def trials(self, label: str) -> list[tuple[TrialSpec, TrialFolder]]:
+        """The class's trials in order, each with its folder."""
+        if label not in self.known:
+            schema = schema_of(self.run, self.experiment, self.data)
+            specs = trial_specs(self.experiment, self.data, label, schema)
+            self.known[label] = [(spec, self.run.trial(label, spec.index, spec.id)) for spec in specs]
+        return self.known[label]
+
+    def trials_of(self, job: Job) -> list[tuple[TrialSpec, TrialFolder]]:
+        """The trials that a job of the search brings to their end."""
+        trials = self.trials(job.label)
+        return trials if job.index is None else [trials[job.index]]
+
+    @cached_property
+    def stamps(self) -> list[str]:
+        """Change when images that others made do; looked at once, when it is first asked for."""
+        if not self.experiment.ablate.sources:
+            return []
+        from hpc.plan.sample_sources import stamps  # it opens images, and planning does not
+
+        return stamps(self.experiment.ablate)
+
+    @property
+    def kimg(self) -> float:
+        return sum(job.kimg for stage in self.stages for job in stage.jobs)
+
+
+def make_plan(e: Experiment, data: Store) -> Plan:
+    """The plan of experiment `e` on `data`. Raises SkinGanError for a class that the data does not have."""
+    unknown = [label for label in e.classes if label not in data.classes]
+    if unknown:
+        raise SkinGanError(f"unknown class {', '.join(unknown)}: {data.name} has {', '.join(data.classes)}")
+    labels = [label for label in data.classes if not e.classes or label in e.classes]
+    check_balance(e.ablate, labels)
+    a, notes = e.ablate, []
+    if a.sources:
+        from hpc.plan.sample_sources import check_sources
+
+        notes = check_sources(a, data, labels, e.trial.model.size)
+    if len(labels) < len(data.classes):
+        a, left_out = without_whole(e.ablate)
+        notes += [f"left out: the arm {arm}, which needs generators of all classes" for arm in left_out]
+    e = dataclasses.replace(e, classes=labels, ablate=a)
+    check_processes(e)
+    return Plan(e, data.fingerprint, run_folder(e, data), stages_of(e), tuple(notes))
+
+
+def stages_of(e: Experiment) -> tuple[Stage, ...]:
+    """The stages of an experiment whose classes are known, in the order in which they run."""
+    chain: list[tuple[str, list[Job]]] = [
+        (PREPARE, [Job(PREPARE)]),
+        (SEARCH, search_jobs(e)),
+        (SELECT, [Job(SELECT)]),
+    ]
+    if e.final.kimg:
+        chain.append((FINAL, [Job(FINAL, label, e.final.kimg) for label in e.classes]))
+    if e.ablate.classifiers:
+        chain += ablation_stages(e)
+    after = [(), *((name,) for name, _ in chain)]
+    return tuple(Stage(name, tuple(jobs), before) for (name, jobs), before in zip(chain, after, strict=False))
+
+
+def ablation_stages(e: Experiment) -> list[tuple[str, list[Job]]]:
+    """From the best generators to the report. Generators of other folds are trained only if there are any."""
+    a = e.ablate
+    others = [f for f in a.folds if f != e.fold]
+    kimg = e.search.rungs[-1] * len(others)
+    folds = [(FOLDS, [Job(FOLDS, label, kimg) for label in e.classes])] if others else []
+    return [
+        *folds,
+        (GENERATE, [Job(GENERATE, task.label) for task in sample_tasks(a, e.classes)]),
+        (ABLATE, [Job(ABLATE, task.label) for task in arm_tasks(a)]),
+        (COMBINE, [Job(COMBINE, task.label) for task in combined_tasks(a)]),
+        (REPORT, [Job(REPORT)]),
+    ]
+
+
+def search_jobs(e: Experiment) -> list[Job]:
+    """A job per class, or per trial."""
+    if e.backend == "ray":
+        return [Job(SEARCH, label, expected_kimg(e.search)) for label in e.classes]
+    kimg, trials = e.search.rungs[-1], range(e.search.trials)
+    return [Job(SEARCH, label, kimg, index) for label in e.classes for index in trials]
+
+
+def nodes_of(e: Experiment, stage: str) -> int:
+    """Nodes of one job of the stage."""
+    return e.profile.nodes if stage in (SEARCH, FINAL) else 1
+
+
+def processes(e: Experiment, stage: str) -> int:
+    """Processes per node that train together in a job of this stage: one per GPU, or per `threads` cores."""
+    p = e.profile
+    if stage != FINAL:
+        return p.devices_per_trial if stage == SEARCH and e.backend == "array" else 1
+    if p.gpus_per_node:
+        return p.gpus_per_node
+    return max(1, p.cpus_per_task // e.operations.threads) if p.kind == "slurm" else 1
+
+
+def check_processes(e: Experiment) -> None:
+    """SkinGanError if processes that train together cannot share batches equally, or have no core each."""
+    sizes = [e.trial.train.batch]
+    if batch := e.search.space.get("train", {}).get("batch"):
+        sizes += map(int, drawn(batch, int))
+    together = {"a trial": (e.profile.nodes if e.backend == "array" else 1, e.profile.devices_per_trial)}
+    if e.final.kimg:
+        together["a final training"] = e.profile.nodes, processes(e, FINAL)
+        cores = e.profile.cpus_per_task
+        if e.profile.kind == "slurm" and cores < processes(e, FINAL):
+            raise SkinGanError(
+                f"profile.cpus_per_task={cores}: a final training has {processes(e, FINAL)} processes on "
+                "each node, one per GPU; expected at least a core for each"
+            )
+    for what, (nodes, each) in together.items():
+        if math.gcd(*sizes) % (nodes * each):
+            raise SkinGanError(
+                f"{what} on {nodes} nodes with {each} processes each cannot share batches of "
+                f"{', '.join(map(str, sizes))} equally: change profile.nodes, devices_per_trial, "
+                "gpus_per_node or cpus_per_task"
+            )
+
+
+def reopen(run: RunFolder) -> Plan:
+    """The plan of a sweep that was launched before, from its folder alone."""
+    e = compose.load(run.settings)
+    match read_json(run.provenance):
+        case {"data": {"fingerprint": str(data)}}:
+            return Plan(e, data, run, stages_of(e))
+    raise SkinGanError(
+        f"{run.path} is not a sweep's folder: it has no {run.provenance.name} that names its data; launching "
+        "the sweep again writes one"
+    )
+
+
+def unfinished(state: dict[str, Any], last: float) -> bool:
+    """Whether a trial in this state has work left towards `last` kimg.
+
+    A failed trial is tried again; a diverged one would diverge again; a pruned one stays pruned.
+    """
+    if state["state"] == COMPLETED:
+        return state.get("kimg", 0.0) < last
+    return state["state"] not in (PRUNED, DIVERGED)
+
+
+def run_folder(e: Experiment, data: Store) -> RunFolder:
+    """Named by what decides the trials: not by how many there are, how long they train or where they run.
+
+    The folder of a sweep that was begun under the schema before is found again.
+    """
+    now, before = (
+        RunFolder(Path(e.results) / e.sweep / f"{data.name}-{run_identity(e, data.fingerprint, schema)}")
+        for schema in (SCHEMA, 1)
+    )
+    return before if before.settings.exists() and not now.settings.exists() else now
+
+
+def run_identity(e: Experiment, data: str, schema: int) -> str:
+    """Hash of what decides the trials of `e` on the data with this fingerprint."""
+    trial = differing(e.trial) if schema == SCHEMA else formerly(e.trial)
+    decisive = {
+        "schema": schema, "data": data, "trial": trial, "space": e.search.space,
+        "baseline": e.search.baseline, "seed": e.seed, "fold": e.fold,
+    }  # fmt: skip
+    return content_hash(decisive, length=8)
+
+
+def schema_of(run: RunFolder, e: Experiment, data: str) -> int:
+    """The schema under which a sweep's folder was begun: its trials keep their identities."""
+    begun = run.path.name.rpartition("-")[2]
+    return 1 if begun == run_identity(e, data, 1) else SCHEMA
+
+
+def trial_specs(e: Experiment, data: str, label: str, schema: int = SCHEMA) -> list[TrialSpec]:
+    """Trials 0 to n-1 of a class. Trial i follows from (seed, class, i), so raising n keeps the others."""
+    specs = []
+    for index in range(e.search.trials):
+        published = e.search.baseline and index == 0
+        settings = e.trial if published else draw(e.search.space, e.trial, e.seed, label, index)
+        seed = int(content_hash([e.seed, label, index], length=8), 16) % 2**31
+        specs.append(TrialSpec(label, index, seed, e.fold, data, settings, schema))
+    return specs
+
+
+def expected_kimg(s: SearchSettings) -> float:
+    """Training that one class is expected to take, thousands of images.
+
+    Successive halving keeps one trial in `factor` at each rung (Li 2020, ASHA); decisions made before all
+    results are in keep somewhat more, so this is a lower estimate.
+    """
+    if s.scheduler == "none":
+        return s.trials * s.rungs[-1]
+    total, alive, before = 0.0, float(s.trials), 0.0
+    for rung in s.rungs:
+        total += alive * (rung - before)
+        alive, before = max(1.0, alive * s.rungs[0] / s.rungs[1]) if len(s.rungs) > 1 else alive, rung
+    return total

@@ -1,0 +1,111 @@
+"""report/leakage.csv: do generated images repeat the photographs that classifiers are tested on?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from hpc.report.sample_sets import Sampled
+from hpc.report.tables import LEAKS, write_csv
+from skin_gan.ablation.leakage import Images, leakage
+from skin_gan.ablation.parts import labelled_part, lesion_split
+from skin_gan.ablation.samples import SampleSet
+from skin_gan.data.store import Part
+from skin_gan.errors import SkinGanError
+from skin_gan.metrics.cache import FeatureCache, one_thread
+
+TRAIN = 1000  # training images at most, from which is learnt what is near
+Seen = Callable[[int], Images]  # training images of a fold
+
+
+@dataclass(frozen=True)
+class LeakRow:
+    """One set of generated images against the test images of its class and fold."""
+
+    fold: int
+    source: str
+    label: str
+    images: int  # in the set, all looked through for identical ones
+    judged: int  # of these, by their features too
+    near: int  # judged near copies of test images
+    share: float | None  # of `judged`, 0..1; None where the set could not be judged
+    expected: float | None  # the share among training images, 0..1
+    identical: int  # to a test image, turned or mirrored
+    p: float | None
+    caught: bool
+    why: str
+
+
+def write_leaks(sampled: Sampled, folder: Path) -> list[LeakRow]:
+    """Judge every set of every source and fold, and write leakage.csv."""
+    seen = cache(partial(training_images, sampled))
+    found = (judge(sampled, fold, source, label, seen) for fold, source, label in sampled.sets())
+    rows = [row for row in found if row]
+    write_csv(folder / LEAKS, rows, LeakRow)
+    return rows
+
+
+def judge(sampled: Sampled, fold: int, source: str, label: str, seen: Seen) -> LeakRow | None:
+    """None where there is no such set; one that cannot be judged says why."""
+    found = sampled.read(fold, source, label)
+    if found is None:
+        return None
+    try:
+        if isinstance(found, SkinGanError):
+            raise found
+        return _judge(sampled, fold, source, label, found, seen)
+    except SkinGanError as error:
+        why = nameless(str(error), sampled.run.path, source, sampled.a.sources.get(source))
+        return LeakRow(fold, source, label, 0, 0, 0, None, None, 0, None, False, f"not judged: {why}")
+
+
+def nameless(message: str, run: Path, source: str, place: str | None) -> str:
+    """Without where on this machine the sweep and the source's images are: the table is published."""
+    message = message.replace(f"{run}/", "")
+    for path in (Path(place).resolve(), Path(place), place) if place else ():
+        message = message.replace(str(path), f"the source {source}")
+    return message
+
+
+def _judge(sampled: Sampled, fold: int, source: str, label: str, sample: SampleSet, seen: Seen) -> LeakRow:
+    rows, features = sampled.judged(sample)
+    with one_thread():
+        held_out, train = (real_images(sampled, fold, label, part) for part in ("test", "train"))
+        found = leakage(sample.images, features, held_out, train, seen(fold), rows)
+    return LeakRow(
+        fold, source, label, found.images, len(rows), int(found.near.sum()), found.share, found.expected,
+        found.identical, found.p, found.caught, found.why,
+    )  # fmt: skip
+
+
+def real_images(sampled: Sampled, fold: int, label: str, part: str) -> Images:
+    """The photographs of a class in one part of a fold, with their features from the cache."""
+    inputs = sampled.inputs
+    found = labelled_part(inputs.store, lesion_split(inputs.store, fold), part, sampled.size, label)
+    if len(found.labels) < 2:
+        raise SkinGanError(f"{label} has {len(found.labels)} {part} images in fold {fold}")
+    n = TRAIN if part == "train" else len(found.labels)
+    chosen = Part(found.images[:n], found.lesions[:n], found.image_ids[:n])
+    return Images(chosen.images, features_of(sampled).of_part(label, chosen), chosen.lesions)
+
+
+def training_images(sampled: Sampled, fold: int) -> Images:
+    """The photographs of all classes that a fold trains on."""
+    store = sampled.inputs.store
+    found = labelled_part(store, lesion_split(store, fold), "train", sampled.size)
+    features = np.empty((len(found.labels), sampled.inputs.extractor.dimensions), np.float32)
+    for k, label in enumerate(store.classes):
+        of_class = found.labels == k
+        part = Part(found.images[of_class], found.lesions[of_class], found.image_ids[of_class])
+        features[of_class] = features_of(sampled).of_part(label, part)
+    return Images(found.images, features, found.lesions)
+
+
+def features_of(sampled: Sampled) -> FeatureCache:
+    """The features of photographs that are kept with the sweep."""
+    inputs = sampled.inputs
+    return FeatureCache(inputs.store, sampled.size, inputs.cache, inputs.extractor)

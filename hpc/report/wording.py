@@ -1,0 +1,114 @@
+"""Names of arms and measures, and numbers, as people read them."""
+
+from __future__ import annotations
+
+import math
+
+from hpc.settings.ablation import COMBINED, STRONGEST
+from skin_gan.ablation.measures import REALISED, SENSITIVITY, SPECIFICITY
+from skin_gan.ablation.stats import FEWEST
+from skin_gan.ablation.verdict import ABOVE_CHANCE, FALL
+
+ARMS = {
+    "real": "real images only", "strong": "strong augmentation", "class_weights": "class weights",
+    "balanced": "balanced sampling", "focal": "focal loss", "duplicate": "real images repeated",
+    "synthetic_only": "generated only", "dcgan": "+ DCGAN", "aegan": "+ AEGAN", "best": "+ best generator",
+    "test_copies": "control: copies of test images", "shuffled_labels": "control: wrong labels",
+    "noise": "control: noise",
+    COMBINED: "+ best generator on top, as each fold chose",
+    STRONGEST: "strongest without generated images, as each fold chose",
+}  # fmt: skip
+MEASURES = {
+    "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_auc": "macro AUC",
+    "ece": "calibration error",
+    SENSITIVITY: "melanoma sensitivity", REALISED: "melanoma specificity",
+}  # fmt: skip
+# Classes of HAM10000 and the ISIC challenges (Tschandl 2018, doi:10.1038/sdata.2018.161)
+CLASSES = {
+    "akiec": "actinic keratosis, Bowen's disease", "ak": "actinic keratosis", "bcc": "basal cell carcinoma",
+    "bkl": "benign keratosis-like lesion", "df": "dermatofibroma", "mel": "melanoma",
+    "nv": "melanocytic nevus", "scc": "squamous cell carcinoma", "vasc": "vascular lesion",
+}  # fmt: skip
+
+
+CLASSIFIERS = {
+    "cnn": "a small network trained from scratch", "head": "a linear classifier on ImageNet features",
+    "resnet18": "a ResNet-18", "resnet50": "a ResNet-50", "dermamnist": "DermaMNIST's ResNet-18",
+}  # fmt: skip
+
+
+MINIMUM = (
+    "A trial's KID is the lowest of its evaluations, and a chosen generator's the lowest of all trials: such "
+    "a minimum is lower than a new measurement would be, and its interval does not know of the choice."
+)
+THRESHOLD = (
+    f"Melanoma's threshold is that of a specificity of {SPECIFICITY:g} on validation images, of each run by "
+    "itself; its sensitivity and its specificity are those that this threshold has on test images."
+)
+# How a verdict was come to, beside every table of them
+ADJUSTED = (
+    "The headline's comparison was fixed beforehand, on balanced accuracy, and is not adjusted. The "
+    "other arms are explored: their p values are Holm-adjusted for each base and measure, over as many "
+    "comparisons as gains.csv says, each run counted once under whatever names. Real images only stand "
+    "beside that, unadjusted, and random choices beside filters are controls without a verdict. What "
+    "could have been found is said at the level that a verdict used: 5%, or 5% over the number of "
+    f"comparisons. A class of fewer than {FEWEST} test lesions allows no verdict, and nor does a classifier "
+    f"whose balanced accuracy on real images only is not {100 * ABOVE_CHANCE:g} points above chance with its "
+    f"whole interval, or whose training loss has fallen by less than {100 * FALL:g}% of log K."
+)
+
+
+def arm_title(arm: str) -> str:
+    """`best@2+class_weights` as "+ best generator ×2, class weights"."""
+    first, _, treatment = arm.partition("+")
+    name, _, ratio = first.partition("@")
+    name, _, filtered = name.partition("/")
+    words = ARMS.get(name, f"+ {name}")
+    words += f" ×{ratio}" if ratio else ""
+    words += f" ({filtered})" if filtered else ""
+    return f"{words}, {ARMS.get(treatment, treatment)}" if treatment else words
+
+
+def classifier_title(name: str) -> str:
+    """`head` as "head, a linear classifier on ImageNet features"."""
+    return f"{name}, {CLASSIFIERS[name]}" if name in CLASSIFIERS else name
+
+
+def class_title(label: str) -> str:
+    """`df` as "df: dermatofibroma"."""
+    return f"{label}: {CLASSES[label]}" if label in CLASSES else label
+
+
+def measure_title(measure: str) -> str:
+    return MEASURES.get(measure) or measure.replace("recall_", "recall of ")
+
+
+def unit(measure: str) -> tuple[float, int, str]:
+    """Factor from a share to what is shown, digits after the point, and the name of a difference of 1."""
+    return (1.0, 3, "AUC") if measure == "macro_auc" else (100.0, 1, "points")
+
+
+def number(x: float, digits: int) -> str:
+    """With a minus sign, and none before a zero."""
+    shown = f"{x:.{digits}f}"
+    return shown.replace("-", "−") if float(shown) else shown.removeprefix("-")
+
+
+def value(share: float, measure: str = "accuracy") -> str:
+    factor, digits, _ = unit(measure)
+    return number(factor * share, digits)
+
+
+def gain(share: float, measure: str = "accuracy") -> str:
+    """A difference of shares with its sign."""
+    factor, digits, _ = unit(measure)
+    shown = f"{factor * share:+.{digits}f}"
+    return shown.replace("-", "−") if float(shown) else shown[1:]
+
+
+def span(low: float, high: float, measure: str = "accuracy", signed: bool = True) -> str:
+    """An interval of differences, or of shares; NaN where it is not known."""
+    if math.isnan(low):
+        return "[not known]"
+    show = gain if signed else value
+    return f"[{show(low, measure)}, {show(high, measure)}]"

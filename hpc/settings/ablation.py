@@ -1,0 +1,159 @@
+"""The ablation's settings, the arms that they name, and their validation before any job starts. No torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from skin_gan.ablation.arms import ARMS, CLASSIFIERS, CONTROLS, PUBLISHED, Arm, check
+from skin_gan.ablation.balance import images_to_add
+from skin_gan.data.splits import N_FOLDS
+from skin_gan.errors import SkinGanError
+
+BY_IMAGE = "by-image"
+COMBINED = "combined"  # the best generator on top of the strongest conventional arm, as chosen in each fold
+STRONGEST = "strongest"  # the strongest conventional arm of each fold, where folds have chosen differently
+PLAIN = "real"  # the arm that all others are compared with: real images, nothing else
+BEST = "best"  # the source that takes, class by class, the best generator of all sweeps
+FILTERS = ("confidence", "distance", "discriminator", "copies", "frame", "ruler")
+RANDOM = "random as "
+
+
+@dataclass
+class ClassifierPlan:
+    """What one classifier is trained on, how often."""
+
+    arms: list[str] = field(default_factory=list)  # of skin_gan.ablation.arms.ARMS, or a name in `sources`
+    seeds: int = 3  # trainings of each arm in each fold
+    steps: int = 0  # optimiser updates; 0: the classifier's own number
+    pretrained: str = ""  # a file of torchvision's weights for resnet18 or resnet50; "" trains from scratch
+    ratios: list[float] = field(default_factory=list)  # arms of `best` with so many images per real one
+    filters: list[str] = field(default_factory=list)  # arms of `best` filtered, each with a random control
+    by_lesion: bool = True  # tested on `folds`, which is what counts
+    by_image: bool = False  # also with a split by image, as is often published: it leaks, and shows how much
+
+
+@dataclass
+class AblateSettings:
+    """Do generated images help a classifier? With `ablate.classifiers={}` the chain ends with selection."""
+
+    classifiers: dict[str, ClassifierPlan] = field(default_factory=dict)  # the first is the headline
+    folds: list[int] = field(default_factory=lambda: [0])  # tested on; others than the search's cost training
+    balance: Any = "equalise"  # how many images generated arms add; see skin_gan.ablation.balance
+    # More generators, each to be named as an arm: another sweep's folder, or images of any origin (a folder
+    # or zip of folders named like the classes, a store)
+    sources: dict[str, str] = field(default_factory=dict)
+    unverified: bool = False  # allow images that do not say which fold their generator has seen
+
+
+def arms(a: AblateSettings, plan: ClassifierPlan) -> dict[str, Arm]:
+    """The arms of one classifier by name, in the order given."""
+    named = {name: ARMS.get(name) or Arm(name, synthetic="add", source=name) for name in plan.arms}
+    found = {name: arm if arm.balance != "equalise" else replace(arm, balance=a.balance)
+             for name, arm in named.items()}  # fmt: skip
+    added = replace(ARMS[BEST], balance=a.balance)
+    for ratio in plan.ratios:
+        found[f"{BEST}@{ratio:g}"] = replace(added, name=f"{BEST}@{ratio:g}", balance=ratio)
+    for name in plan.filters:
+        for filter_ in (name, RANDOM + name):
+            found[f"{BEST}/{filter_}"] = replace(added, name=f"{BEST}/{filter_}", filter=filter_)
+    return found
+
+
+def check_ablate(a: AblateSettings, family: str) -> None:
+    """SkinGanError that names each setting of the ablation that means nothing, with the valid choices."""
+    own = [*ARMS, *a.sources]
+    sweeps = {BEST, family, *a.sources, *CONTROLS}
+    for name, plan in a.classifiers.items():
+        if name not in CLASSIFIERS:
+            raise SkinGanError(f"unknown classifier {name!r}: choose one of {', '.join(CLASSIFIERS)}")
+        if plan.pretrained and (name in PUBLISHED or not CLASSIFIERS[name].network.startswith("resnet")):
+            raise SkinGanError(f"ablate.classifiers.{name}.pretrained: weights are for resnet18 and resnet50")
+        if plan.pretrained and not Path(plan.pretrained).exists():
+            raise SkinGanError(
+                f"ablate.classifiers.{name}.pretrained={plan.pretrained} does not exist: download the "
+                f"file that torchvision.models.get_model_weights('{CLASSIFIERS[name].network}').DEFAULT.url "
+                "names, or leave it out to train from scratch"
+            )
+        if unknown := [arm for arm in plan.arms if arm not in own]:
+            raise SkinGanError(f"unknown arm {', '.join(unknown)}: choose of {', '.join(own)}")
+        if unknown := [f for f in plan.filters if f not in FILTERS]:
+            raise SkinGanError(f"unknown filter {', '.join(unknown)}: choose of {', '.join(FILTERS)}")
+        if PLAIN not in plan.arms:
+            raise SkinGanError(
+                f"ablate.classifiers.{name}.arms={plan.arms}: expected {PLAIN} among them, which all others "
+                "are compared with"
+            )
+        if plan.seeds < 1 or plan.steps < 0:
+            raise SkinGanError(f"ablate.classifiers.{name}: seeds={plan.seeds}, steps={plan.steps}: expected "
+                               "at least 1 seed and 0 steps")  # fmt: skip
+        if not (plan.by_lesion or plan.by_image):
+            raise SkinGanError(
+                f"ablate.classifiers.{name}: by_lesion and by_image are false: expected one of them, or "
+                "leave the classifier out"
+            )
+        given = [arm.name for arm in arms(a, plan).values() if arm.synthetic != "none"]
+        if name in PUBLISHED and given:
+            raise SkinGanError(
+                f"ablate.classifiers.{name}: {', '.join(given)} need generated images, and {name} has images "
+                f"of {CLASSIFIERS[name].size} pixels, which no generator makes: leave these arms out"
+            )
+        missing = sorted({arm.source for arm in arms(a, plan).values()} - {""} - sweeps)
+        if missing:
+            raise SkinGanError(
+                f"the arm {missing[0]} needs generated images of {missing[0]}, and this sweep searches "
+                f"{family}: leave the arm out, or name a sweep's folder with "
+                f"ablate.sources.{missing[0]}=results/..."
+            )
+        for ratio in plan.ratios:
+            images_to_add({"any": 1}, ratio)
+    if not a.folds or len(set(a.folds)) < len(a.folds) or not all(0 <= f < N_FOLDS for f in a.folds):
+        raise SkinGanError(f"ablate.folds={a.folds}: expected different folds of 0 to {N_FOLDS - 1}")
+    if not isinstance(a.balance, dict):  # which classes there are to count is known with the data
+        images_to_add({"any": 1}, a.balance)
+
+
+def check_arms(a: AblateSettings) -> None:
+    """SkinGanError for an arm that is asked for twice, or whose parts mean nothing together.
+
+    Asked of what is launched, and not of what was: an earlier version may have allowed it.
+    """
+    for name, plan in a.classifiers.items():
+        for what, named in (("arms", plan.arms), ("ratios", plan.ratios), ("filters", plan.filters)):
+            if len({*named}) < len(named):  # type: ignore[arg-type]
+                raise SkinGanError(
+                    f"ablate.classifiers.{name}.{what}={named}: expected each once, since the second is the "
+                    "same run"
+                )
+        for arm in arms(a, plan).values():
+            check(replace(CLASSIFIERS[name], pretrained=plan.pretrained), arm)
+
+
+def check_name(source: str, family: str) -> None:
+    """SkinGanError for a source whose name means something else already: its images would be ignored."""
+    taken = {
+        BEST: "is the best of all generators",
+        **{name: "is an arm of its own" for name in (COMBINED, STRONGEST)},
+        family: "is what this sweep searches itself",
+        **{name: "is a control" for name in CONTROLS},
+    }
+    if source in ARMS and ARMS[source].source != source:
+        taken[source] = "is an arm of its own"
+    if not re.fullmatch(r"\w[\w-]*", source):
+        taken[source] = "is not made of letters, digits, - and _ alone"
+    if why := taken.get(source):
+        raise SkinGanError(f"ablate.sources.{source}: {source} {why}: choose another name, such as mine")
+
+
+def check_balance(a: AblateSettings, classes: Sequence[str]) -> None:
+    """SkinGanError for counts of classes that the sweep does not have, or that add nothing."""
+    if isinstance(a.balance, dict):
+        counts = images_to_add(dict.fromkeys(classes, 1), a.balance)
+        if not any(counts.values()):
+            raise SkinGanError(
+                f"ablate.balance={a.balance}: no image would be added: expected a count above 0 for one of "
+                f"{', '.join(classes)}"
+            )

@@ -1,0 +1,128 @@
+"""The classifier runs of the ablation, and what is chosen from them on validation images."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from hpc.plan import ablation
+from hpc.plan.ablation import ArmTask
+from hpc.plan.sweep_plan import Plan
+from hpc.settings.ablation import PLAIN, ClassifierPlan, arms
+from hpc.stages.current_runs import Current
+from hpc.stages.generate import SampleSets
+from hpc.stages.inputs import Inputs
+from skin_gan.ablation.arms import Arm
+from skin_gan.ablation.balance import images_to_add
+from skin_gan.ablation.classify import Task, run_arm
+from skin_gan.ablation.measures import measures
+from skin_gan.ablation.parts import Split, image_split, lesion_split
+from skin_gan.ablation.predictions import Predictions
+from skin_gan.ablation.samples import SampleSet
+from skin_gan.errors import SkinGanError
+from skin_gan.training.board import write_run
+from skin_gan.training.devices import choose_device
+
+Tell = Callable[..., None]
+
+
+class Arms:
+    """The arms of every classifier and fold."""
+
+    def __init__(self, plan: Plan, inputs: Inputs) -> None:
+        self.run, self.e, self.a, self.inputs = plan.run, plan.experiment, plan.experiment.ablate, inputs
+        self.size, self.samples, self.current = inputs.size, SampleSets(plan, inputs), Current(plan)
+
+    def train(self, task: ArmTask, tell: Tell) -> None:
+        """All seeds of one arm in one fold."""
+        plan = self.a.classifiers[task.classifier]
+        self.train_arm(task, plan, arms(self.a, plan)[task.arm], tell)
+
+    def train_arm(self, task: ArmTask, plan: ClassifierPlan, arm: Arm, tell: Tell) -> None:
+        store = self.inputs.store
+        shares = ablation.image_shares(task.classifier)
+        split = image_split(store, **shares) if task.fold is None else lesion_split(store, task.fold)
+        settings = ablation.classifier_settings(task.classifier, plan, self.size)
+        frozen = self.samples.frozen if settings.network == "head" else None
+        shared = Task(store, split, settings, frozen, choose_device(self.e.operations.device))
+        arm, made = self.with_images(arm, split, self.a.folds[0] if task.fold is None else task.fold)
+        total = plan.seeds * settings.steps
+        for seed in range(plan.seeds):
+            folder = ablation.arm_folder(self.run, task, seed)
+            parts = ("test",) if task.fold is None else ("val", "test")
+
+            def progress(step: int, before: int = seed * settings.steps) -> None:
+                tell(done=before + step, total=total)
+
+            family = folder.parents[2]
+            found = run_arm(shared, arm, seed, made, parts, self.a.unverified, folder, progress, family)
+            record_run(folder, task, seed, found)
+
+    def with_images(self, arm: Arm, split: Split, fold: int) -> tuple[Arm, Mapping[str, SampleSet] | None]:
+        """The arm with its number of images written out per class, and the generated images that it takes."""
+        if arm.synthetic == "none" and not arm.duplicate:
+            return arm, None
+        counts = self.samples.training_counts(split)
+        add = images_to_add(counts, arm.balance)
+        if arm.duplicate:
+            return replace(arm, balance={label: add[label] for label in self.e.classes}), None
+        made = {k: s for k, s in self.samples.read(arm.source, fold).items() if k in counts}
+        self.samples.require(arm, made, add)
+        if arm.filter:
+            made = self.samples.kept(made, arm.filter, fold)
+            add = {label: min(add[label], len(s.images)) for label, s in made.items()}
+        return replace(arm, balance={label: add[label] for label in made}), made
+
+    def combine(self, task: ArmTask, tell: Tell) -> None:
+        """Fix a fold's arm, ratio and filter on its validation images, and train the best on the strongest.
+
+        Another fold's validation lesions are this one's test lesions: they have no say here.
+        """
+        assert task.fold is not None
+        plan = self.a.classifiers[task.classifier]
+        validation, runs = self.validation(task, plan)
+        found = ablation.choose(validation, plan)
+        arm = ablation.combined(self.a, plan, found)
+        chosen = {**found, "combined": arm.name if arm else None, "runs": sorted(runs)}
+        ablation.write_choice(self.run, task.classifier, task.fold, chosen)
+        if arm:
+            self.train_arm(replace(task, arm=arm.name), plan, arm, tell)
+
+    def validation(self, task: ArmTask, plan: ClassifierPlan) -> tuple[dict[str, float], set[str]]:
+        """Balanced accuracy on the validation images of the task's fold, 0..1, mean over seeds, of each whole
+        arm; and the runs that this rests on, by their ids."""
+        found, runs = {}, set()
+        for name, arm in arms(self.a, plan).items():
+            mine = replace(task, arm=name)
+            try:
+                read = [self.current.read(mine, arm, seed, "val") for seed in range(plan.seeds)]
+            except SkinGanError as e:
+                print(f"{name} is not among what is chosen from: {e}", file=sys.stderr)
+                continue
+            found[name] = float(np.mean([measured(p)["balanced_accuracy"] for p in read]))
+            runs |= {p.record["id"] for p in read}
+        if PLAIN not in found:
+            raise SkinGanError(
+                f"the arm {PLAIN} of {task.classifier} has not finished in fold {task.fold}: see its job's "
+                "log, and launch again"
+            )
+        return found, runs
+
+
+def measured(p: Predictions) -> dict[str, float]:
+    """Every measure of one run, on its own images."""
+    whole = np.ones((1, len(p.labels)))
+    return {name: float(m(p.labels, p.probabilities, whole)[0]) for name, m in measures(p.classes).items()}
+
+
+def record_run(folder: Path, task: ArmTask, seed: int, found: Mapping[str, Predictions]) -> None:
+    """The run in TensorBoard: every measure on its validation and test images, and its loss curve."""
+    settings: dict[str, str | int | float] = {
+        "classifier": task.classifier, "arm": task.arm, "split": ablation.part(task.fold), "seed": seed,
+    }  # fmt: skip
+    metrics = {f"{part}/{name}": v for part, p in found.items() for name, v in measured(p).items()}
+    write_run(folder, settings, metrics, found["test"].record.get("loss", ()))

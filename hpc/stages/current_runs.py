@@ -1,0 +1,116 @@
+"""Which classifier runs on disk are of the settings and the generated images as they are now. No torch.
+
+A launch may change arms, steps or sources of the same sweep: runs of earlier settings stay on disk until
+their arm is trained again, and are never compared with the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from hpc.plan import ablation
+from hpc.plan.ablation import ArmTask
+from hpc.plan.sample_sources import read_source, rows_kept
+from hpc.plan.sweep_plan import ABLATE, COMBINE, Job, Plan
+from hpc.settings.ablation import COMBINED
+from hpc.state.completion import complete
+from skin_gan.ablation.arms import Arm, current
+from skin_gan.ablation.balance import images_to_add
+from skin_gan.ablation.predictions import Predictions, load
+from skin_gan.ablation.samples import SampleSet, subset
+from skin_gan.errors import SkinGanError
+
+EARLIER = "of earlier settings"
+
+
+class Current:
+    """Judges runs by their records; reads each set of generated images once, and only where it has to."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.run, self.e = plan, plan.run, plan.experiment
+        self.complete = cache(lambda job: complete(plan, job))
+        self.sets, self.fingerprint = cache(self._sets), cache(self._fingerprint)
+
+    def read(self, task: ArmTask, arm: Arm, seed: int, part: str) -> Predictions:
+        """The predictions of a run. SkinGanError where they are missing, damaged, or `EARLIER`."""
+        folder = ablation.arm_folder(self.run, task, seed)
+        if not folder.exists():
+            raise SkinGanError("not started")
+        if not (folder / f"{part}.npz").exists():
+            raise SkinGanError("not finished")
+        found = load(folder / f"{part}.npz")
+        changed = self.changed(task, arm, found.record) or self.other_images(task, arm, found.record)
+        if not changed and not current(found.record):
+            changed = ["an earlier version weighed generated images otherwise"]
+        if changed:
+            raise SkinGanError(f"{EARLIER} ({', '.join(changed)}): launch again")
+        return found
+
+    def changed(self, task: ArmTask, arm: Arm, record: Mapping[str, Any]) -> list[str]:
+        """The settings of a run that are others now."""
+        plan = self.e.ablate.classifiers[task.classifier]
+        settings = ablation.classifier_settings(task.classifier, plan, self.e.trial.model.size)
+        there = {**record["classifier"], **record["arm"]}
+        asked = {**asdict(settings), **asdict(arm), "balance": there["balance"], "name": there["name"]}
+        changed = [f"{key} is now {value}" for key, value in asked.items() if there.get(key) != value]
+        if isinstance(there["balance"], Mapping) and self.added(task, arm, record) != there["balance"]:
+            changed.append(f"balance is now {arm.balance}")
+        return changed
+
+    def added(self, task: ArmTask, arm: Arm, record: Mapping[str, Any]) -> dict[str, int]:
+        """The images per class that the arm adds now, of those classes that the run has added to."""
+        there: Mapping[str, int] = record["arm"]["balance"]
+        if arm.synthetic == "alone":
+            return dict(there)  # as many as there are photographs, which no setting changes
+        counts = {k: n - (there.get(k, 0) if arm.duplicate else 0) for k, n in record["real"].items()}
+        add = images_to_add(counts, arm.balance)
+        if arm.duplicate:
+            return {label: add[label] for label in self.e.classes}
+        labels = there if arm.source in ablation.foreign(self.e.ablate) else set(there) & set(self.e.classes)
+        if not arm.filter:
+            return {label: add[label] for label in labels}
+        fold = self.fold(task)
+        return {k: min(add[k], len(rows_kept(self.run, k, arm.filter, fold))) for k in labels}
+
+    def other_images(self, task: ArmTask, arm: Arm, record: Mapping[str, Any]) -> list[str]:
+        """The classes whose generated images are others now, or gone, or new.
+
+        A job that has ended well with all that is there now has seen to that; otherwise they are compared.
+        """
+        known = task.arm in ablation.arms(self.e.ablate, self.e.ablate.classifiers[task.classifier])
+        job = Job(ABLATE, task.label) if known else Job(COMBINE, replace(task, arm=COMBINED).label)
+        used, balance = record["samples"], record["arm"]["balance"]
+        if not used or self.complete(job):
+            return []
+        source = (arm.source, arm.filter, self.fold(task))
+        others = [k for k in used if self.fingerprint(*source, k, balance[k]) != used[k]]
+        if arm.synthetic == "add":
+            add = images_to_add(record["real"], arm.balance)
+            others += [
+                k for k in add if add[k] and k not in balance and self.sets(arm.source, self.fold(task), k)
+            ]
+        return [f"other images of {', '.join(others)}"] if others else []
+
+    def _fingerprint(self, source: str, filter_: str, fold: int, label: str, n: int) -> str | None:
+        """Of the first `n` images of a class that an arm would be given; None where there are none."""
+        sample = self.sets(source, fold, label)
+        if sample is None:
+            return None
+        if filter_:
+            sample = subset(sample, rows_kept(self.run, label, filter_, fold))
+        return subset(sample, np.arange(min(n, len(sample.images)))).fingerprint
+
+    def _sets(self, source: str, fold: int, label: str) -> SampleSet | None:
+        try:
+            return read_source(self.run, self.e, source, fold, [label]).get(label)
+        except SkinGanError:  # its own job says what is wrong with it
+            return None
+
+    def fold(self, task: ArmTask) -> int:
+        """The fold whose generated images the task is given."""
+        return self.e.ablate.folds[0] if task.fold is None else task.fold

@@ -1,0 +1,99 @@
+"""The generators that the ablation draws from: of this sweep, of others, retrained for other folds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from hpc.plan import ablation
+from hpc.plan.sweep_plan import Plan
+from hpc.settings import compose
+from hpc.settings.ablation import BEST
+from hpc.stages.inputs import Inputs
+from hpc.stages.leaderboard import best_row
+from hpc.stages.select import judgement
+from skin_gan.config import TrialSpec, spec_from
+from skin_gan.errors import SkinGanError
+from skin_gan.export import CARD, export, read_card, read_yaml
+from skin_gan.folders import COMPLETED, RunFolder, TrialFolder
+
+Tell = Callable[..., None]
+
+
+class Generators:
+    """The generators of every source, fold and class."""
+
+    def __init__(self, plan: Plan, inputs: Inputs) -> None:
+        self.run, self.e, self.a, self.inputs = plan.run, plan.experiment, plan.experiment.ablate, inputs
+
+    @cached_property
+    def sweeps(self) -> dict[str, RunFolder]:
+        """The sources that are sweeps, this one first; the others are images that somebody has made."""
+        others = {name: RunFolder(Path(path)) for name, path in self.a.sources.items()}
+        own = {self.e.trial.model.family: self.run}
+        return own | {name: run for name, run in others.items() if run.settings.exists()}
+
+    def home(self, source: str, fold: int) -> RunFolder:
+        """Where the generators of a source for a fold are."""
+        sweep = self.sweeps[source]
+        own_fold = compose.load(sweep.settings).fold
+        return sweep if own_fold == fold else ablation.fold_folder(self.run, fold, source)
+
+    def of(self, source: str, fold: int) -> dict[str, Path]:
+        """The folder of each class's generator. SkinGanError where one is missing."""
+        if source == BEST:
+            return {label: self.best_of(label, fold) for label in self.e.classes}
+        found = {label: self.home(source, fold).best(label) for label in self.e.classes}
+        if missing := [label for label, folder in found.items() if not (folder / CARD).exists()]:
+            raise SkinGanError(
+                f"{source} has no generator of {', '.join(missing)} for fold {fold} in "
+                f"{self.home(source, fold).path}: see the failed jobs of its search, or leave the class out"
+            )
+        return found
+
+    def best_of(self, label: str, fold: int) -> Path:
+        """The accepted generator with the lowest KID of all sweeps; if there is none, the least bad."""
+        folders = [self.of(source, fold)[label] for source in self.sweeps]
+        cards = {folder: read_card(folder / CARD) for folder in folders}
+        return min(folders, key=lambda f: (not cards[f]["accepted"], cards[f]["metrics"]["kid"]))
+
+    def retrain(self, label: str, tell: Tell) -> None:
+        """Train the settings chosen for a class again, from scratch, on the lesions of the other folds."""
+        todo = [(f, s) for f in self.a.folds for s in self.sweeps if self.home(s, f) != self.sweeps[s]]
+        for done, (fold, source) in enumerate(todo):
+            tell(done=done, total=len(todo))
+            self.retrain_one(label, fold, source)
+
+    def retrain_one(self, label: str, fold: int, source: str) -> None:
+        from skin_gan.training.session import Session
+
+        chosen = read_card(self.sweeps[source].best(label) / CARD)
+        searched = compose.load(self.sweeps[source].settings)
+        origin = self.sweeps[source].trial(label, chosen["index"], chosen["trial_id"])
+        spec: TrialSpec = replace(spec_from(read_yaml(origin.spec)), fold=fold)
+        folder = self.home(source, fold).trial(label, spec.index, spec.id)
+        rungs = searched.search.rungs
+        if folder.state()["state"] != COMPLETED or folder.state()["kimg"] < rungs[-1]:
+            split, judge = self.inputs.split(label, fold), self.inputs.judge(label, fold)
+            session = Session(spec, folder, split, self.e.operations, searched.evaluate)
+            try:
+                for kimg in rungs:
+                    session.advance(kimg, judge, target=rungs[-1])
+                session.finish(COMPLETED)
+            finally:
+                session.close()
+        row = best_row(folder)
+        if row is None:
+            raise SkinGanError(
+                f"{folder.path} was never measured: its KID is undefined, see its metrics.jsonl"
+            )
+        extra = {"sweep": searched.sweep, "trial": folder.path.name, **judgement(row, self.e.select)}
+        export(folder, self.home(source, fold).best(label), extra)
+
+    @staticmethod
+    def training(generator: Path) -> TrialFolder:
+        """The training that a generator's folder was exported from: RUN/best/CLASS came from RUN/trials."""
+        card = read_card(generator / CARD)
+        return RunFolder(generator.parents[1]).trial(card["label"], card["index"], card["trial_id"])

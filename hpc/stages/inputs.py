@@ -1,0 +1,71 @@
+"""The data that jobs share: the sweep's store, its cached features, the judge of each class."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hpc.plan.ablation import needs_all_features
+from hpc.plan.sweep_plan import Plan
+from hpc.stages.staging import STORE
+from skin_gan.data.resolve import resolve
+from skin_gan.data.store import ClassSplit, Store, class_split
+from skin_gan.errors import SkinGanError
+from skin_gan.metrics.evaluate import evaluate
+from skin_gan.metrics.features import Extractor, extractor
+from skin_gan.metrics.reference import Progress, Reference, reference, warm
+from skin_gan.training.devices import choose_device
+
+
+class Inputs:
+    """Opens each thing once per process, on first use."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.fold = plan, plan.experiment.fold
+        self.size = plan.experiment.trial.model.size
+        self.cache = Path(plan.experiment.results) / "cache"
+
+    @cached_property
+    def store(self) -> Store:
+        """The store the sweep was planned on; another one at the same place is an error."""
+        e = self.plan.experiment
+        store = resolve(os.environ.get(STORE, e.data), [self.size], Path(e.results))
+        if store.fingerprint != self.plan.data:
+            raise SkinGanError(
+                f"the data at {store.path} changed since this sweep was launched: its fingerprint was "
+                f"{self.plan.data} and is {store.fingerprint}; restore it, or launch a new sweep on it"
+            )
+        return store
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        operations = self.plan.experiment.operations
+        return extractor(choose_device(operations.device), operations.threads)
+
+    def split(self, label: str, fold: int | None = None) -> ClassSplit:
+        """The class's images for training and validation, by default in the fold of the search."""
+        return class_split(self.store, label, self.size, self.fold if fold is None else fold)
+
+    def warm(self, progress: Progress) -> None:
+        """Fill the feature cache with all that later stages read of it, so that none waits for another."""
+        e = self.plan.experiment
+        labels = None if needs_all_features(e.ablate) else e.classes
+        warm(self.store, self.size, self.cache, self.extractor, labels, progress)
+
+    def judge(self, label: str, fold: int | None = None) -> Judge:
+        """What measures generated images of the class, by default in the fold of the search."""
+        fold = self.fold if fold is None else fold
+        real = reference(self.store, label, self.size, fold, self.cache, self.extractor)
+        return Judge(real, self.extractor)
+
+
+class Judge:
+    """Measures generated images uint8 [N,3,H,W] of one class against its real ones."""
+
+    def __init__(self, real: Reference, network: Extractor) -> None:
+        self.real, self.network = real, network
+
+    def __call__(self, generated: Any) -> dict[str, Any]:
+        return evaluate(generated, self.real, self.network)

@@ -1,0 +1,146 @@
+"""What a sweep was made with: the code, as a frozen copy; commit, packages, machine, data. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hpc.plan.sweep_plan import Plan
+from hpc.settings import compose
+from hpc.settings.compose import ROOT
+from skin_gan.cores import cores
+from skin_gan.data.store import Store
+from skin_gan.folders import RunFolder
+from skin_gan.io import append_jsonl, unwritable, write_atomic, write_json
+
+PACKAGES = ("hpc", "skin_gan")
+TIMEOUT = 10.0  # seconds for git: checkouts on busy shared disks are slow
+CODE = "SKIN_GAN_CODE"  # environment variable of jobs: the copy they are to run from
+# Files beside the copy, and what git writes into them; options keep a user's own from changing the format.
+FROM_GIT = {
+    "changes.diff": ("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/",
+                     "--dst-prefix=b/", "HEAD"),
+    "untracked.txt": ("-c", "core.quotePath=false", "ls-files", "--others", "--exclude-standard"),
+}  # fmt: skip
+
+
+def record_launch(plan: Plan, store: Store, words: list[str]) -> Path:
+    """Save the resolved settings and where they came from, before work starts; returns the code's copy."""
+    plan.run.jobs.mkdir(parents=True, exist_ok=True)
+    before = compose.load(plan.run.settings) if plan.run.settings.exists() else None
+    if before != plan.experiment:
+        compose.save(plan.experiment, plan.run.settings)
+    code = freeze(plan.run)
+    write_json(plan.run.provenance, provenance(plan, store))
+    row = {"time": time.time(), "words": words, "code": code.name, **commit()}
+    append_jsonl(plan.run.path / "launches.jsonl", row)
+    return code
+
+
+def freeze(run: RunFolder) -> Path:
+    """Copy the packages into code/HASH/ of the sweep, where jobs run from: edits do not reach queued jobs.
+
+    Beside them: packages.txt, all that is installed; changes.diff, what differs from the git commit, for
+    `git apply`; untracked.txt, names of files that git neither knows nor ignores. The last two only from git.
+    """
+    code = frozen(run)
+    if not code.exists():
+        try:
+            code.parent.mkdir(exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=code.parent, prefix=".") as temporary:
+                _copy_code(Path(temporary, code.name))
+                os.replace(Path(temporary, code.name), code)
+        except OSError as e:
+            raise unwritable(code, e) from e
+    return code
+
+
+def frozen(run: RunFolder) -> Path:
+    """Where the copy of the code as it is now belongs."""
+    digest = hashlib.sha256()
+    for path in _files():
+        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return run.path / "code" / digest.hexdigest()[:12]
+
+
+def _files() -> list[Path]:
+    """Modules, presets, and the templates of pages."""
+    files = [path for name in PACKAGES for path in sorted((ROOT / name).rglob("*"))]
+    return [path for path in files if path.suffix in (".py", ".yaml", ".j2")]
+
+
+def _copy_code(folder: Path) -> None:
+    for path in _files():
+        copy = folder / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    installed = sorted({f"{d.metadata['Name']}=={d.version}" for d in metadata.distributions()})
+    write_atomic(folder / "packages.txt", "\n".join([*installed, ""]))
+    for name, words in FROM_GIT.items():
+        if (said := git(*words)) is not None:
+            write_atomic(folder / name, said)
+
+
+def job_environment(code: Path, now: Mapping[str, str]) -> dict[str, str]:
+    """Variables with which Python, and every Python started by it, takes the packages from the copy."""
+    paths = [str(code), *filter(None, [now.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", CODE: str(code)}
+
+
+def exports(code: Path) -> list[str]:
+    """The same as lines of a shell script."""
+    here = shlex.quote(str(code))
+    path = here + "${PYTHONPATH:+:$PYTHONPATH}"
+    return [f"export PYTHONPATH={path}", "export PYTHONSAFEPATH=1", f"export {CODE}={here}"]
+
+
+def provenance(plan: Plan, store: Store) -> dict[str, Any]:
+    packages = ("torch", "torchvision", "accelerate", "ray", "submitit", "timm", "numpy")
+    return {
+        "sweep": plan.run.path.name,
+        "data": {
+            "name": store.name, "kind": store.kind, "fingerprint": store.fingerprint, "unit": store.unit,
+            "partial": store.partial, "counts": store.counts, "notes": store.notes,
+        },
+        **commit(),
+        "machine": {"host": socket.gethostname(), "system": platform.platform(), "cores": cores()},
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in packages},
+    }  # fmt: skip
+
+
+def commit() -> dict[str, Any]:
+    """The checkout's git commit, and whether files differ from it, None where git does not say in time.
+
+    Outside git there is no commit.
+    """
+    if (head := git("rev-parse", "HEAD")) is None:
+        return {"commit": None}
+    changes = git("status", "--porcelain")
+    return {"commit": head.decode().strip(), "modified": None if changes is None else bool(changes)}
+
+
+def code_of(made: Mapping[str, Any]) -> str:
+    """What `commit` has found, in words."""
+    changed = {True: " with local changes", False: "", None: ", perhaps with local changes"}
+    return f"commit {made['commit']}{changed[made.get('modified', False)]}"
+
+
+def git(*words: str) -> bytes | None:
+    """What git says of the checkout, or None outside git, or if it takes too long."""
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, timeout=TIMEOUT)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
