@@ -23,8 +23,8 @@ from skin_gan.ablation.arms import (
     on_top,
 )
 from skin_gan.ablation.classify import Task, run_arm
+from skin_gan.ablation.fit import strong
 from skin_gan.ablation.frozen import VIEWS, Frozen
-from skin_gan.ablation.jitter import strong
 from skin_gan.ablation.parts import image_split, leak, lesion_split, seen_rows
 from skin_gan.ablation.predictions import load
 from skin_gan.ablation.weights import even, image_weights

@@ -8,7 +8,7 @@ from bench_samples import SIZE, make_store, new_images
 from gan_samples import judge, open_session
 
 from skin_gan.ablation import controls, filters
-from skin_gan.ablation.discriminator import discriminator_logits
+from skin_gan.ablation.filters import discriminator_logits
 from skin_gan.ablation.leakage import Images, leakage
 from skin_gan.ablation.parts import labelled_part, lesion_split
 from skin_gan.data.demo import draw

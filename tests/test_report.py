@@ -22,14 +22,11 @@ from hpc.cli.conclusion import conclude_ablation
 from hpc.plan.sweep_plan import reopen
 from hpc.report import plots
 from hpc.report.comparisons import GainRow
-from hpc.report.costs import Cost
-from hpc.report.evidence import data_uri
 from hpc.report.leakage import LeakRow, judge
-from hpc.report.page import write_report
-from hpc.report.quiz import write_quiz
+from hpc.report.page import data_uri, write_quiz, write_report
 from hpc.report.sample_sets import Sampled, used
 from hpc.report.statement import statement
-from hpc.report.tables import tables, write_csv, write_tables
+from hpc.report.tables import Cost, tables, write_csv, write_tables
 from hpc.report.wording import arm_title, gain
 from hpc.settings import compose
 from skin_gan.ablation.predictions import load

@@ -12,10 +12,9 @@ from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
 
 from hpc.plan.ablation import choices_file, filter_file, sample_folder
 from hpc.report import tables as module
-from hpc.report.costs import costs
 from hpc.report.page import write_report
 from hpc.report.statement import statement
-from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, read_csv, tables, write_tables
+from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, costs, read_csv, tables, write_tables
 from hpc.report.wording import gain, span
 from hpc.settings import compose
 from hpc.settings.ablation import arms

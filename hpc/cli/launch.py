@@ -311,8 +311,7 @@ def aggregate(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     plan = reopen(RunFolder(options.run.absolute()))
     from hpc.report.publish import publish
-    from hpc.stages.leaderboard import write_leaderboard
-    from hpc.stages.select import export_best
+    from hpc.stages.select import export_best, write_leaderboard
 
     export_best(plan, write_leaderboard(plan))
     if options.publish:

@@ -52,8 +52,7 @@ def columns(e: Experiment) -> tuple[dict[str, list[Any] | tuple[float, float]], 
 
 def select(plan: Plan, label: str, tell: Callable[..., None]) -> None:
     """Write the leaderboard and export the best generator of each class."""
-    from hpc.stages.leaderboard import write_leaderboard
-    from hpc.stages.select import export_best
+    from hpc.stages.select import export_best, write_leaderboard
 
     rows = write_leaderboard(plan)
     if not any(row["kid"] is not None for row in rows):

@@ -20,7 +20,7 @@ from hpc.search.rendezvous import Meeting
 from hpc.search.runner import Runner
 from hpc.search.supervisor import STOPPED, Driver
 from hpc.stages.final import train_final
-from hpc.stages.staging import stage_data
+from hpc.stages.inputs import stage_data
 from hpc.state import submissions
 from hpc.state.completion import inputs, target
 from hpc.state.logs import last_words, tail

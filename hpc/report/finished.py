@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from hpc.plan.ablation import (
     combined,
     combined_tasks,
     part,
+    slug,
 )
 from hpc.settings.ablation import COMBINED, arms
 from hpc.settings.compose import Experiment
 from hpc.stages.current_runs import EARLIER, Current
 from skin_gan.ablation.arms import Arm
-from skin_gan.ablation.predictions import Predictions
+from skin_gan.ablation.measures import MELANOMA, cutoff
+from skin_gan.ablation.predictions import Predictions, load
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
 
@@ -135,3 +137,38 @@ def _check_choice(current: Current, classifier: str, fold: int, found: Finished)
 def _relative(error: SkinGanError, run: RunFolder) -> str:
     """The message without where on this machine the sweep is."""
     return str(error).replace(f"{run.path}/", "")
+
+
+VALIDATION = "val.npz"  # beside test.npz
+Runs = Mapping[str, Mapping[str, Mapping[int, Predictions]]]  # by arm, split and seed
+
+
+def with_alarms(run: RunFolder, classifier: str, runs: Runs) -> tuple[Runs, list[str]]:
+    """`runs` with their alarms, and what is damaged; none where validation images were not predicted."""
+    problems = []
+
+    def marked(split: str, seed: int, p: Predictions) -> Predictions:
+        file = (
+            run.path
+            / "ablation"
+            / classifier
+            / slug(p.record["arm"]["name"])
+            / split
+            / f"seed-{seed}"
+            / VALIDATION
+        )
+        if MELANOMA not in p.classes or not file.exists():
+            return p
+        try:
+            val = load(file)
+            if val.record.get("id") != p.record.get("id"):
+                raise SkinGanError(f"{file} is of another run than {file.with_name('test.npz').name}")
+        except SkinGanError as error:
+            problems.append(str(error).replace(f"{run.path}/", ""))
+            return p
+        mel = p.classes.index(MELANOMA)
+        return replace(p, alarms=p.probabilities[:, mel] > cutoff(val.labels, val.probabilities, mel))
+
+    found = {arm: {split: {seed: marked(split, seed, p) for seed, p in of_split.items()}
+                   for split, of_split in by.items()} for arm, by in runs.items()}  # fmt: skip
+    return found, problems

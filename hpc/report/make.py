@@ -8,13 +8,10 @@ from pathlib import Path
 import torch
 
 from hpc.plan.sweep_plan import Plan
-from hpc.report.costs import Cost, costs
 from hpc.report.leakage import write_leaks
-from hpc.report.page import SPLIT, write_report
-from hpc.report.quiz import write_quiz
-from hpc.report.sample_sets import Sampled
-from hpc.report.sheets import write_sheets
-from hpc.report.tables import tables, write_csv, write_tables
+from hpc.report.page import SPLIT, write_quiz, write_report
+from hpc.report.sample_sets import Sampled, write_sheets
+from hpc.report.tables import Cost, costs, tables, write_csv, write_tables
 from skin_gan.ablation.parts import image_split, leak
 from skin_gan.ablation.samples import SampleSet
 from skin_gan.io import write_json

@@ -6,19 +6,25 @@ metrics, provenance.json. What is not there is left out, and said.
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import io
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
 
-from hpc.report import evidence, plots
+from hpc.report import plots
 from hpc.report.comparisons import ArmRow, GainRow
-from hpc.report.costs import Cost
 from hpc.report.publish import SOURCES
 from hpc.report.statement import Statement, controls, limits, statement
-from hpc.report.tables import BY_IMAGE, HEADLINE, LEAKS, PLAIN, Tables, read_csv
+from hpc.report.tables import BY_IMAGE, HEADLINE, LEAKS, PLAIN, Cost, Tables, read_csv
 from hpc.report.wording import (
     ADJUSTED,
     MINIMUM,
@@ -33,10 +39,15 @@ from hpc.report.wording import (
 )
 from hpc.settings import compose
 from hpc.settings.ablation import BEST
+from hpc.settings.compose import Experiment
+from hpc.stages.select import word_of
+from hpc.state.provenance import code_of
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
-from skin_gan.export import NOTICE
+from skin_gan.errors import SkinGanError
+from skin_gan.export import CARD, NOTICE, read_card
 from skin_gan.folders import RunFolder
-from skin_gan.io import read_json, write_atomic, write_json
+from skin_gan.identity import content_hash
+from skin_gan.io import read_json, read_jsonl, write_atomic, write_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 SPLIT = "split.json"  # how much a split by image leaks: skin_gan.ablation.parts.Leak
@@ -83,14 +94,14 @@ def context(
         "panels": [panel(found, c, i) for i, c in enumerate(found.classifiers)], "missing": gaps(found),
         "leaks": leaks, "usual": usual(found), "published": published(found),
         "leak": read_json(folder / SPLIT), "photographs": photographs,
-        "sheets": evidence.sheets(folder, photographs), "curves": evidence.training(run, e),
-        "best": evidence.chosen(run, e), "trials": trials, "cost": cost,
+        "sheets": sheets(folder, photographs), "curves": training(run, e),
+        "best": chosen(run, e), "trials": trials, "cost": cost,
         "searched": [name for name in next(iter(trials), {}) if "." in name],
         "quiz": (folder / "quiz.html").exists(),
         "adjusted": ADJUSTED, "threshold": THRESHOLD, "minimum": MINIMUM,
         "hours": sum(c.device_hours for c in cost),
-        "provenance": evidence.provenance(run, e, made),
-        "settings": evidence.settings(e, data),
+        "provenance": provenance(run, e, made),
+        "settings": settings(e, data),
         "limits": limits(found, data),
     }  # fmt: skip
 
@@ -271,3 +282,119 @@ def gaps(found: Tables) -> list[tuple[str, str, str, str]]:
     same = groupby(found.missing, key=lambda g: (g.classifier, g.arm, g.split, g.why))
     return [(c, arm, f"{split}, seed {', '.join(str(g.seed) for g in of)}", why)
             for (c, arm, split, why), of in same]  # fmt: skip
+
+
+SHEETS = "sheets.json"
+
+
+def data_uri(path: Path) -> str:
+    """A PNG as text that a page can hold."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def sheets(folder: Path, photographs: bool) -> list[dict[str, Any]]:
+    """Each class's sheet of generated images, and with `photographs` that of their nearest ones."""
+    found: list[dict[str, Any]] = []
+    for entry in (read_json(folder / SHEETS) or {"sheets": []})["sheets"]:
+        shown = {"generated": data_uri(folder / entry["generated"]), "nearest": ""}
+        if photographs:
+            shown["nearest"] = data_uri(folder / entry["nearest"])
+        found.append({**entry, **shown, "copies": sum(pair["copy"] for pair in entry["pairs"])})
+    return found
+
+
+def cards(run: RunFolder, e: Experiment) -> dict[str, dict[str, Any]]:
+    """The card of each class's chosen generator, of those there are."""
+    found = {}
+    for label in e.classes:
+        try:
+            found[label] = read_card(run.best(label) / CARD)
+        except SkinGanError:  # not chosen yet: the page shows the trials all the same
+            continue
+    return found
+
+
+def chosen(run: RunFolder, e: Experiment) -> list[dict[str, Any]]:
+    """A row per class: the generator that the selection took."""
+    return [
+        {"class": label, "trial": c["trial"][:4], "kimg": c["kimg"], "selection": word_of(c),
+         "reasons": "; ".join(c["reasons"]), **c["metrics"]}
+        for label, c in cards(run, e).items()
+    ]  # fmt: skip
+
+
+def training(run: RunFolder, e: Experiment) -> list[str]:
+    """A figure per class: KID over the training of its trials."""
+    best = {label: card["trial"] for label, card in cards(run, e).items()}
+    figures = []
+    for label in e.classes:
+        trials = []
+        for folder in sorted((run.trials / label).glob("[0-9]*")):
+            rows = [row for row in read_jsonl(folder / "metrics.jsonl") if row.get("kid") is not None]
+            if rows:
+                trials.append((folder.name, [r["kimg"] for r in rows], [r["kid"] for r in rows]))
+        if trials:
+            figures.append(plots.inline(plots.curves(label, trials, best.get(label, "")), f"curve-{label}"))
+    return figures
+
+
+def provenance(run: RunFolder, e: Experiment, made: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was run on what; no name or path of a machine."""
+    data = made.get("data")
+    if not data:
+        return [("sweep", run.path.name), ("missing", "provenance.json")]
+    launches = read_jsonl(run.path / "launches.jsonl")
+    settings = content_hash([dataclasses.asdict(e.trial), dataclasses.asdict(e.search)])
+    return [
+        ("sweep", f"{e.sweep}, {run.path.name}"),
+        ("data", f"{data['name']}{', a partial copy of the release' if data['partial'] else ''}: "
+                 f"{sum(data['counts'].values())} images, fingerprint {data['fingerprint']}"),
+        ("split", f"by {data['unit']}; settings searched on fold {e.fold}"),
+        ("settings", f"hash {settings}, seed {e.seed}, budget {e.budget}"),
+        ("code", f"{code_of(made)}; frozen as "
+                 f"{', '.join(dict.fromkeys(row['code'] for row in launches)) or 'unknown'}"),
+        ("packages", ", ".join(f"{name} {version}" for name, version in made["packages"].items())),
+        ("machine", f"{made['machine']['cores']} cores, {made['machine']['system']}"),
+        ("Python", made["python"]),
+    ]  # fmt: skip
+
+
+def settings(e: Experiment, data: Mapping[str, Any]) -> str:
+    """The resolved settings as YAML, without the folders and the profile of this machine."""
+    values = dataclasses.asdict(e)
+    for name in ("results", "profile", "dry_run"):
+        del values[name]
+    values["data"] = data.get("name", "")
+    values["ablate"]["sources"] = {name: Path(path).name for name, path in e.ablate.sources.items()}
+    return yaml.safe_dump(values, sort_keys=False, width=100)
+
+
+EACH = 10  # images of each kind and class at most
+
+
+def write_quiz(
+    path: Path,
+    images: Mapping[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    name: str,
+    seed: int = 0,
+    each: int = EACH,
+) -> None:
+    """`images`: real and generated ones of each class, uint8 [N,3,S,S]; as many of each kind are shown."""
+    rng = np.random.default_rng(seed)
+    cards: list[dict[str, Any]] = []
+    for label, (real, generated) in images.items():
+        n = min(each, len(real), len(generated))
+        for kind, of_kind in (("real", real), ("generated", generated)):
+            chosen = of_kind[rng.permutation(len(of_kind))[:n]]
+            cards += [{"class": label, "real": kind == "real", "image": png(x)} for x in chosen]
+    order = rng.permutation(len(cards))
+    shuffled = [cards[i] for i in order]
+    classes = [label for label in images if any(c["class"] == label for c in cards)]
+    write_atomic(path, render("quiz.html.j2", {"cards": shuffled, "classes": classes, "name": name}))
+
+
+def png(image: NDArray[np.uint8]) -> str:
+    """uint8 [3,S,S] as the text of a PNG, without anything that tells where it came from."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()

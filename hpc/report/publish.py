@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hpc.plan.sweep_plan import Plan
 from hpc.settings import compose
 from hpc.settings.yaml_tree import read_yaml
-from hpc.stages.leaderboard import write_leaderboard
-from hpc.stages.select import word_of
+from hpc.stages.select import word_of, write_leaderboard
 from hpc.state.provenance import code_of
 from skin_gan.identity import content_hash
 from skin_gan.io import read_json, read_jsonl, write_atomic

@@ -2,8 +2,8 @@
 
     report/arms.csv    a row per classifier, arm, scope and measure: `hpc.report.comparisons.ArmRow`
     report/gains.csv   a row per classifier, scope, arm, base and measure: `hpc.report.comparisons.GainRow`
-    report/images.csv  a row per classifier, arm, split and class: `hpc.report.given.GivenRow`
-    report/published.csv   a row per classifier and measure with published numbers: `hpc.report.published`
+    report/images.csv  a row per classifier, arm, split and class: `GivenRow`
+    report/published.csv   a row per classifier and measure beside its published number: `PublishedRow`
 
 A scope is which images were tested on: `pooled` over several folds; `fold F`, the only fold, or beside others
 the search's own; `by image`, the split that leaks. Bases are the plain arm, and the arm that was strongest on
@@ -20,20 +20,29 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from hpc.plan.ablation import part, sample_folder
-from hpc.plan.sweep_plan import reopen
-from hpc.report.comparisons import ArmRow, GainRow, Scope, arm_rows, gain_rows, measure, scope
-from hpc.report.finished import Finished, Gap, classifiers, earlier, finished
-from hpc.report.given import GivenRow, given_rows
-from hpc.report.published import PublishedRow, published_rows
-from hpc.report.thresholds import Runs, with_alarms
-from hpc.settings.ablation import BEST, COMBINED, STRONGEST
+from hpc.plan.ablation import filter_file, part, sample_folder
+from hpc.plan.sweep_plan import ABLATE, FOLDS, GENERATE, PREPARE, SEARCH, SELECT, reopen
+from hpc.report.comparisons import (
+    ArmRow,
+    GainRow,
+    PublishedRow,
+    Scope,
+    arm_rows,
+    gain_rows,
+    measure,
+    published_rows,
+    scope,
+)
+from hpc.report.finished import Finished, Gap, Runs, classifiers, earlier, finished, with_alarms
+from hpc.settings.ablation import BEST, COMBINED, RANDOM, STRONGEST
 from hpc.settings.yaml_tree import read_yaml
 from hpc.stages.current_runs import Current
 from hpc.stages.select import word_of
+from skin_gan.ablation.predictions import Predictions
 from skin_gan.ablation.stats import RESAMPLES
+from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
-from skin_gan.io import write_atomic
+from skin_gan.io import read_json, read_jsonl, write_atomic
 from skin_gan.words import ACCEPTED, LEAKAGE, POOR, REJECTED
 
 PLAIN, HEADLINE = "real", "balanced_accuracy"
@@ -255,3 +264,87 @@ def write_csv(path: Path, rows: Sequence[Any], kind: type) -> None:
         values = asdict(row)
         writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()})
     write_atomic(path, text.getvalue())
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Hours of one device: a GPU, or the CPU threads of one training."""
+
+    stage: str
+    part: str  # a lesion class, a classifier; empty for the whole stage
+    trainings: int
+    device_hours: float
+
+
+def costs(run: RunFolder, classifiers: Mapping[str, Sequence[float]]) -> list[Cost]:
+    """`classifiers`: seconds of each of their trainings."""
+    found = [_by_job(run, PREPARE), *_trials(SEARCH, run.trials), _by_job(run, SELECT)]
+    for folder in sorted(run.path.glob("folds/*/*/trials")):
+        found += _trials(FOLDS, folder)
+    found.append(_by_job(run, GENERATE))
+    found += [Cost(ABLATE, name, len(spent), sum(spent) / 3600) for name, spent in classifiers.items()]
+    return _summed([c for c in found if c.device_hours > 0])
+
+
+def _trials(stage: str, folder: Path) -> list[Cost]:
+    found = []
+    for label in sorted(path for path in folder.glob("*") if path.is_dir()):
+        last = [rows[-1] for path in label.glob("*/metrics.jsonl") if (rows := read_jsonl(path))]
+        found.append(Cost(stage, label.name, len(last), sum(row["seconds"] for row in last) / 3600))
+    return found
+
+
+def _by_job(run: RunFolder, stage: str) -> Cost:
+    records = [read_json(path) or {} for path in sorted(run.jobs.glob(f"{stage}*.json"))]
+    seconds = sum(r["ended"] - r["started"] for r in records if {"started", "ended"} <= r.keys())
+    return Cost(stage, "", 0, seconds / 3600)
+
+
+def _summed(found: list[Cost]) -> list[Cost]:
+    """Folds and sources of one class together."""
+    sums: dict[tuple[str, str], Cost] = {}
+    for c in found:
+        before = sums.get((c.stage, c.part), Cost(c.stage, c.part, 0, 0.0))
+        sums[c.stage, c.part] = Cost(
+            c.stage, c.part, before.trainings + c.trainings, before.device_hours + c.device_hours
+        )
+    return list(sums.values())
+
+
+@dataclass(frozen=True)
+class GivenRow:
+    """Images of one class that one arm was trained on, in one split."""
+
+    classifier: str
+    arm: str
+    split: str  # fold-0, ..., by-image
+    label: str
+    real: int  # repeats counted
+    generated: int
+    kept: float | None  # share 0..1 of the class's generated images that the filter keeps; None: no filter
+
+
+def given_rows(
+    run: RunFolder, classifier: str, runs: Mapping[str, Mapping[str, Mapping[int, Predictions]]]
+) -> list[GivenRow]:
+    """By the records of each arm's first seed: the seeds are given the same images."""
+    rows = []
+    for arm, by in runs.items():
+        for split, of_split in by.items():
+            record = next(iter(of_split.values())).record
+            filter_ = record["arm"]["filter"].removeprefix(RANDOM)
+            for label, real in record["real"].items():
+                kept = _share(run, split, label, filter_) if filter_ else None
+                rows.append(GivenRow(classifier, arm, split, label, real, record["synthetic"][label], kept))
+    return rows
+
+
+def _share(run: RunFolder, split: str, label: str, filter_: str) -> float | None:
+    if split == part(None):
+        return None  # its images are those of a fold, which is not recorded
+    try:
+        found = read_json(filter_file(run, int(split.removeprefix("fold-")), label)) or {}
+    except SkinGanError:
+        return None
+    share = found.get(filter_, {}).get("share")
+    return None if share is None else float(share)

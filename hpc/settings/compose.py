@@ -29,7 +29,7 @@ from skin_gan.errors import SkinGanError
 from skin_gan.io import write_atomic
 from skin_gan.presets import PRESETS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 KEY = re.compile(r"\w+(\.\w[\w-]*)*")  # a dotted name
 NO_TEXT = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]"

@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from hpc.plan.sweep_plan import Plan
-from hpc.stages.leaderboard import best_row
-from hpc.stages.select import judgement
+from hpc.stages.select import best_row, judgement
 from hpc.state.generators import chosen, final_run, read_card
 from skin_gan.config import TrialSpec
 from skin_gan.errors import SkinGanError

@@ -12,8 +12,7 @@ from hpc.plan.sweep_plan import Plan
 from hpc.settings import compose
 from hpc.settings.ablation import BEST
 from hpc.stages.inputs import Inputs
-from hpc.stages.leaderboard import best_row
-from hpc.stages.select import judgement
+from hpc.stages.select import best_row, judgement
 from skin_gan.config import TrialSpec, spec_from
 from skin_gan.errors import SkinGanError
 from skin_gan.export import CARD, export, read_card, read_yaml

@@ -20,7 +20,7 @@ from hpc.stages.folds import Generators
 from hpc.stages.inputs import Inputs
 from skin_gan.ablation import controls, filters
 from skin_gan.ablation.arms import CONTROLS, Arm
-from skin_gan.ablation.discriminator import discriminator_logits
+from skin_gan.ablation.filters import discriminator_logits
 from skin_gan.ablation.frozen import Frozen
 from skin_gan.ablation.parts import Split, image_split, lesion_split
 from skin_gan.ablation.samples import SampleSet, subset

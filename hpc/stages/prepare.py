@@ -13,7 +13,7 @@ from pathlib import Path
 from hpc.plan.sweep_plan import Plan
 from hpc.settings.compose import ROOT
 from hpc.slurm import client
-from hpc.stages.staging import check_scratch
+from hpc.stages.inputs import check_scratch
 from hpc.state.provenance import CODE
 from skin_gan.errors import SkinGanError
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from skin_gan.ablation.jitter import strong
+from skin_gan.ablation.fit import strong
 from skin_gan.ablation.samples import SampleSet
 from skin_gan.data.store import Store
 from skin_gan.io import lock, write_atomic
