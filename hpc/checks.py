@@ -26,6 +26,11 @@ NO_FILES = ("proc", "sysfs", "cgroup", "cgroup2", "devpts")  # file systems that
 def check_launch(plan: Plan, store: Store) -> None:
     """SkinGanError for what would stop the sweep later: where it writes, its images, classes and devices."""
     check_results(str(plan.run.path))
+    if odd := [label for label in plan.experiment.classes if set("/%\\") & set(label)]:
+        raise SkinGanError(
+            f"class {odd[0]!r}: expected a name without /, % and \\, since jobs' folders are named by it: "
+            "ingest the data with another name for it, or leave it out (classes=)"
+        )
     check_writable(plan)
     for size in sizes(plan.experiment.ablate, plan.experiment.trial.model.size):
         if size in store.sizes or store.kind != "demo":  # sizes of the built-in data are drawn where missing

@@ -227,7 +227,7 @@ def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1
     more = {"mem": mem, "reservation": p.reservation, "dependency": after and "afterany:" + ":".join(after)}
     return {
         **{name: value for name, value in chosen.items() if value},
-        "job_name": f"{e.sweep}-{stage}",
+        "job_name": f"{stage}-{e.sweep}",  # of which squeue shows eight letters
         "comment": str(plan.run.path),
         "time": p.minutes,
         "nodes": nodes_of(e, stage),

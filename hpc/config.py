@@ -182,13 +182,15 @@ def compose(words: list[str]) -> Experiment:
     for source in e.ablate.sources:
         check_name(source, e.trial.model.family)
     # Asked after from another folder, too.
-    e.ablate.sources = {name: absolute(path) for name, path in e.ablate.sources.items()}
+    e.ablate.sources = {k: absolute(path, f"ablate.sources.{k}") for k, path in e.ablate.sources.items()}
     check_arms(e.ablate)
     return e
 
 
-def absolute(path: str) -> str:
-    """Without variables, `~` or a current folder."""
+def absolute(path: str, key: str) -> str:
+    """The path without variables, `~` or a current folder. SkinGanError naming `key` if it is empty."""
+    if not path.strip():
+        raise SkinGanError(f"{key}={path}: expected a path")
     return str(Path(os.path.expandvars(path)).expanduser().absolute())
 
 
@@ -281,7 +283,7 @@ def checked(e: Experiment) -> Experiment:
             )
     check_ablate(e.ablate, e.trial.model.family)
     check_backend(e)
-    e.results = absolute(e.results)
+    e.results = absolute(e.results, "results")
     return e
 
 

@@ -102,7 +102,11 @@ def describe(run: RunFolder, options: argparse.Namespace) -> tuple[list[Renderab
         active, ended = s.launcher, s.stage == "done" and not s.launcher
         where = "a launch is running" if s.launcher else "no launch is running here"
         mark_stopped(s, [c for c in s.experiment.classes if s.launcher or job_is_running(run, c)])
-    head = Text(f"{s.experiment.sweep}: {run.path} (stage {s.stage}; {where})", style="bold")
+    e = s.experiment
+    which = (
+        f"seed {e.seed}, fold {e.fold}, {e.trial.model.size} pixels"  # the folder's name is a hash of these
+    )
+    head = Text(f"{e.sweep}: {run.path} (stage {s.stage}; {where}; {which})", style="bold")
     if active and s.stage not in (SEARCH, "done"):  # what each of its jobs is at, or waits for
         parts.insert(0, Text(" ".join(progress.stage_line(s))))
     parts = [head, *parts, progress.table(s)]

@@ -38,7 +38,7 @@ class Queued:
     left: str  # until its time limit
     restarts: int
     nodes: str
-    name: str  # SWEEP-STAGE, or the profile's own
+    name: str  # STAGE-SWEEP, or the profile's own
     comment: str  # the folder of its sweep, or the profile's own; a site may remove it
 
     def of(self, run: Path) -> bool:
@@ -46,7 +46,9 @@ class Queued:
         if self.comment.startswith("/"):  # hosts may mount the results in different places
             there = Path(self.comment)
             return there.parts[-2:] == run.parts[-2:] or there.resolve() == run.resolve()
-        return self.comment not in ("", "(null)", "N/A") or self.name.startswith(f"{run.parent.name}-")
+        sweep = run.parent.name
+        named = self.name.endswith(f"-{sweep}") or self.name.startswith(f"{sweep}-")  # an earlier version's
+        return self.comment not in ("", "(null)", "N/A") or named
 
 
 # What a user's shell may choose for all jobs, who pays and where they run, and the profile's words for it.

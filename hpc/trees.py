@@ -23,8 +23,10 @@ INTEGER = re.compile(r"[-+]?\d+(_\d+)*|0x[\da-fA-F]+|0o[0-7]+")
 FLOAT = re.compile(r"[-+]?(\d+(_\d+)*\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?\.?(inf|Inf|INF)|\.?(nan|NaN|NAN)")
 TRUE, FALSE = ("true", "yes", "on", "y", "1"), ("false", "no", "off", "n", "0")
 NULL = ("", "~", "null", "Null", "NULL")
+LONG = 80  # characters of a value that an error shows
 WRITTEN = {list: "a list such as [a, b]", dict: "keys and values such as {a: b}"}
-REFERENCE = "${"  # what OmegaConf replaces, such as ${oc.env:HOME}
+# Words of OmegaConf's own: what it replaces, such as ${oc.env:HOME}, and a value that is still to be given.
+REFERENCE, MISSING = "${", "???"
 
 
 class Plain(str):
@@ -169,6 +171,8 @@ def _scalar_of(text: Any, hint: Any, where: str, key: str) -> Any:
     """A scalar as text, number, truth value, or one of some words."""
     if not isinstance(text, str):  # by an explicit tag, such as !!int
         return text
+    if text == MISSING:
+        raise SkinGanError(f"{key} {where}: expected {_expected(hint)}, got '{MISSING}', which is no value")
     if hint is str or REFERENCE in text:
         return str(text)
     found: Any = None
@@ -183,7 +187,7 @@ def _scalar_of(text: Any, hint: Any, where: str, key: str) -> Any:
     elif hint is float:
         found = _float(text)
     if found is None:
-        raise SkinGanError(f"{key} {where}: expected {_expected(hint)}, got {str(text)!r}")
+        raise SkinGanError(f"{key} {where}: expected {_expected(hint)}, got {shown(text)}")
     return found
 
 
@@ -224,8 +228,9 @@ def _float(text: str) -> float | None:
 
 
 def shown(tree: Any) -> str:
-    """A tree as it would be written."""
-    return str(tree) if isinstance(tree, (list, dict)) else repr(str(tree))
+    """A tree as it would be written, its beginning where it is long."""
+    text = str(tree) if isinstance(tree, (list, dict)) else repr(str(tree))
+    return text if len(text) <= LONG else f"{text[:LONG]}..."
 
 
 def first_line(e: Exception) -> str:

@@ -184,11 +184,10 @@ def lock(path: Path, wait: float = 0.0, what: str = "") -> Iterator[IO[bytes] | 
 
 def _say_holder(file: IO[bytes]) -> None:
     """Write into a lock's file who has it; a disk that is full takes nothing from the lock."""
+    me = f"process {os.getpid()} on {socket.gethostname()}"
     with contextlib.suppress(OSError):
-        file.truncate(0)
-        me = f"process {os.getpid()} on {socket.gethostname()}"
-        file.write(f"{holder.get()} ({me})".encode() if holder.get() else me.encode())
-        file.flush()
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), (f"{holder.get()} ({me})" if holder.get() else me).encode())
 
 
 def _holder_of(path: Path) -> str:

@@ -12,7 +12,6 @@ NOT_JUDGED = "not judged"  # the classifier has not learnt enough to judge by
 LEAKAGE = "leakage"  # the arm's images repeat photographs that it is tested on
 NOTHING = "nothing was added"  # no generated image was left to train with
 CONTROL = "control"  # as many images chosen at random as a filter keeps
-LABELS = (HELPS, HARMS, RULED_OUT, UNRESOLVED, NOT_JUDGED, LEAKAGE, NOTHING, CONTROL)
 
 # Of a generator
 ACCEPTED = "accepted"

@@ -56,6 +56,7 @@ class Style:
     remark: bool = False  # a column with letters beyond ASCII
     order: int = 1  # 1 or -1
     sep_line: bool = False
+    padded: bool = False  # blanks around every value
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,11 @@ class Recipe:
     again: str = ""  # what is there twice: rows, table, files, smaller
     outside: bool = False  # an own table that does not lie in the source
     scramble: tuple[int, int] = (0, 0)  # place and value of a byte
+    flags: bool = False  # further columns of 0 and 1 beside those of classes
+    columns: int = 0  # seed of the columns' order
+    capitals: bool = False  # ids in capitals, unlike the files
+    spelled: bool = False  # every second class of an own table in capitals
+    unit_word: str = "NA"  # for a lesion or patient that is not known
 
     @property
     def unknown(self) -> str:
@@ -118,7 +124,7 @@ UNITS = {
     "bcn": ("lesion",), "pad": ("patient", "lesion"),
 }  # fmt: skip
 PARTLY = {"ham", "onehot", "archive", "bcn", "own"}  # whose units may be unknown here
-UNLABELLED = {"ham", "archive", "bcn", "own"}  # whose classes may be
+UNLABELLED = {"ham", "onehot", "archive", "bcn", "own"}  # whose classes may be
 FOLDERS = {
     "ham": ["HAM10000_images_part_1", "HAM10000_images_part1"], "pad": ["images/imgs_part_1"],
     "onehot": ["ISIC_2019_Training_Input", "images"], "isic2020": ["train", "jpeg/train"],
@@ -128,42 +134,54 @@ FOLDERS = {
 def header_and_rows(r: Recipe) -> tuple[list[str], list[list[str]]]:
     """The label table as the layout's makers write it."""
     known = lambda value: value or r.unknown  # noqa: E731
+    unit = lambda value: value or r.unit_word  # noqa: E731
+    flags = ["sex_male", "biopsed"] if r.flags else []
+    marks = [r.truths[0], r.truths[1]] * 9
     if r.layout == "ham":
         head = ["lesion_id", "image_id", "dx", "age"]
-        return head, [[known(s.lesion), name(r, s), known(s.dx), "50"] for s in r.shots]
-    if r.layout == "onehot":
-        head = ["image", *CLASSES["onehot"], "UNK"]
-        return head, [[name(r, s), *(r.truths[c != s.dx] for c in head[1:])] for s in r.shots]
-    if r.layout == "isic2017":
-        head = ["image_id", "melanoma", "seborrheic_keratosis"]
-        return head, [[name(r, s), *(r.truths[c != s.dx] for c in head[1:])] for s in r.shots]
+        return head, [[unit(s.lesion), name(r, s), known(s.dx), "50"] for s in r.shots]
+    if r.layout in ("onehot", "isic2017"):
+        classes = [*CLASSES["onehot"], "UNK"] if r.layout == "onehot" else CLASSES["isic2017"][:2]
+        head = ["image" if r.layout == "onehot" else "image_id", *classes, *flags]
+        rows = []
+        for i, s in enumerate(r.shots):
+            ones = [r.truths[c != s.dx] if s.dx else r.unknown for c in classes]
+            rows.append([name(r, s), *ones, *marks[i % 2 :][: len(flags)]])
+        return head, rows
     if r.layout == "isic2016":
         return [], [[name(r, s), s.dx] for s in r.shots]
     if r.layout == "isic2020":
         head = ["image_name", "patient_id", "sex", "diagnosis", "benign_malignant", "target"]
         return head, [
-            [name(r, s), known(s.patient), "male", "unknown", s.dx, str(int(s.dx == "malignant"))]
+            [name(r, s), unit(s.patient), "male", "unknown", s.dx, str(int(s.dx == "malignant"))]
             for s in r.shots
         ]
     if r.layout == "archive":
         head = ["isic_id", "attribution", "diagnosis_1", "diagnosis_3", "lesion_id", "patient_id"]
         return head, [
-            [name(r, s), "MSK", "Benign", known(s.dx), known(s.lesion), known(s.patient)] for s in r.shots
+            [name(r, s), "MSK", "Benign", known(s.dx), unit(s.lesion), unit(s.patient)] for s in r.shots
         ]
     if r.layout == "bcn":
         head = ["bcn_filename", "age_approx", "diagnosis", "lesion_id"]
-        return head, [[name(r, s), "60.0", known(s.dx), known(s.lesion)] for s in r.shots]
+        return head, [[name(r, s), "60.0", known(s.dx), unit(s.lesion)] for s in r.shots]
     if r.layout == "pad":
         head = ["patient_id", "lesion_id", "smoke", "biopsed", "diagnostic", "img_id"]
         return head, [[s.patient, s.lesion, "True", "False", s.dx, name(r, s)] for s in r.shots]
     head = ["Bild", "Diagnose", "Läsion", "patient"]
-    return head, [[name(r, s), known(s.dx), known(s.lesion), known(s.patient)] for s in r.shots]
+    return head, [[name(r, s), known(spelling(r, s)), unit(s.lesion), unit(s.patient)] for s in r.shots]
 
 
 def name(r: Recipe, shot: Shot) -> str:
     """How the table calls the image."""
     file = shot.stem + r.suffix
-    return {"stem": shot.stem, "file": file, "path": f"{r.folder}/{file}"}[r.ids]
+    called = {"stem": shot.stem, "file": file, "path": f"{r.folder}/{file}"}[r.ids]
+    return called.upper() if r.capitals else called
+
+
+def spelling(r: Recipe, shot: Shot) -> str:
+    """How an own table writes the image's class."""
+    capitals = r.spelled and int(shot.stem[-3:]) % 2 == 1
+    return shot.dx.upper() if capitals else shot.dx
 
 
 def break_table(r: Recipe, head: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
@@ -191,7 +209,7 @@ def break_table(r: Recipe, head: list[str], rows: list[list[str]]) -> tuple[list
     elif r.fault == "two ones":
         rows[0][1:3] = [r.truths[0]] * 2
     elif r.fault == "no one":
-        rows[0][1:] = [r.truths[1]] * (len(head) - 1)
+        rows[0][1 : len(head) - 2 * r.flags] = [r.truths[1]] * (len(head) - 1 - 2 * r.flags)
     elif r.fault == "unknown word":
         rows[0][2] = "wart"
     elif r.fault == "no class column":
@@ -200,7 +218,12 @@ def break_table(r: Recipe, head: list[str], rows: list[list[str]]) -> tuple[list
         head = [f"{h}{i}" if h == "foo" else h for i, h in enumerate(head)]
     elif r.fault == "column twice":
         head, rows = [*head, head[0]], [[*row, row[0]] for row in rows]
-    return head, rows
+    order = (
+        np.random.default_rng(r.columns).permutation(len(rows[0]))
+        if r.columns and head
+        else range(len(rows[0]))
+    )
+    return [head[i] for i in order] if head else [], [[row[i] for i in order] for row in rows]
 
 
 def text(style: Style, head: list[str], rows: list[list[str]], fault: str = "") -> bytes:
@@ -213,6 +236,8 @@ def text(style: Style, head: list[str], rows: list[list[str]], fault: str = "") 
         head, rows = ["", *head], [[str(i), *row] for i, row in enumerate(rows)]
     blank = [""] * style.empty_columns
     lines = [[*row, *blank] for row in ([head, *rows] if head else rows)]
+    if style.padded:
+        lines = [[f" {value} " for value in line] for line in lines]
     if style.empty_rows:
         lines = [line for row in lines for line in (row, [""] * len(row))]
     out = io.StringIO()
@@ -243,7 +268,9 @@ def write(r: Recipe, root: Path) -> tuple[Path, list[str]]:
         place = f"{shot.dx}" if r.layout == "folders" else r.folder
         if shot.state != "missing":
             files[f"{place}/{shot.stem}{r.suffix}"] = content(shot)
-        if r.masks.startswith("_"):
+        if r.masks == "same":  # beside the photograph, told only by its extension
+            files[f"{place}/{shot.stem}.png"] = MASKS[shot.picture]
+        elif r.masks.startswith("_"):
             files[f"{place}/{shot.stem}{r.masks}.png"] = MASKS[shot.picture]
         elif r.masks:
             files[f"{r.masks}/{shot.stem}.png"] = MASKS[shot.picture]
@@ -279,6 +306,15 @@ def write(r: Recipe, root: Path) -> tuple[Path, list[str]]:
             files[NAMES[r.layout].replace("Training", "Test")] = text(r.lesion_style, head, rows[half:])
         if r.again == "table":
             files["copies/" + NAMES[r.layout]] = data
+        if r.again == "contradiction":
+            wrong = Recipe(**{**vars(r), "fault": "two classes"})
+            head, rows = break_table(wrong, *header_and_rows(wrong))
+            files["copies/" + NAMES[r.layout]] = text(r.style, head, rows[-1:])
+    if r.again == "clash":
+        for shot in r.shots:
+            files[f"zz/{shot.stem}.jpg"] = PICTURES[20 + shot.picture]
+    if r.fault == "table of labels":
+        files["labels.csv"] = text(r.style, ["image", "dx"], [[s.stem, s.dx] for s in r.shots])
     if r.again in ("files", "smaller"):
         for shot in r.shots:
             if shot.state == "whole":
@@ -287,7 +323,7 @@ def write(r: Recipe, root: Path) -> tuple[Path, list[str]]:
     if r.layout == "medmnist":
         return arrays(r, root), []
     if r.layout == "onehot":
-        rows = [[name(r, s), "55", s.lesion or r.unknown] for s in r.shots]
+        rows = [[name(r, s), "55", s.lesion or r.unit_word] for s in r.shots]
         rows = [[f"x{row[0]}", *row[1:]] for row in rows] if r.fault == "lesions of others" else rows
         broken = "open quote" if r.fault == "lesions unreadable" else ""
         head = ["image", "age_approx", "lesion_id"]
@@ -301,7 +337,7 @@ def write(r: Recipe, root: Path) -> tuple[Path, list[str]]:
             words[1] = str(root / "tables" / NAMES["own"])
             Path(words[1]).write_bytes(files.pop(NAMES["own"]))
     if r.layout == "folders" and r.groups != ("lesion",):  # folders give classes, a table the patients
-        rows = [[f"{s.dx}/{s.stem}{r.suffix}", s.patient or r.unknown] for s in r.shots]
+        rows = [[f"{s.dx}/{s.stem}{r.suffix}", s.patient or r.unit_word] for s in r.shots]
         files["who.csv"] = text(r.style, ["file", "patient"], rows)
         words = ["--table", "who.csv", "--id", "file", "--group", "patient"]
     if "features" in r.others:
@@ -378,6 +414,17 @@ def expected(r: Recipe) -> Expected:
         return Expected(
             error=["dermamnist_64.npz", {"no array": "val_labels", "cut": "no readable .npz"}[r.fault]]
         )
+    if r.fault in ("table of labels", "download"):
+        return Expected(error=["labels.csv" if r.fault == "table of labels" else "images", "--folders"])
+    two = r.again in ("table", "contradiction") and r.container == "wrapped" and not r.outside
+    if r.layout == "own" and two:  # the end of a path fits both
+        return Expected(error=["is both", NAMES["own"]])
+    if r.again == "contradiction" and r.layout not in ("ham", "own"):
+        return Expected(
+            error=[NAMES[r.layout], "lists", r.shots[0].stem.upper() if r.capitals else r.shots[0].stem]
+        )
+    if r.again == "clash" and r.layout != "ham" and r.ids != "path" and any(s.dx for s in r.shots):
+        return Expected(error=["show different pictures", "zz/", f"{r.folder.split('/')[0]}"])
     if r.fault in ERRORS:
         return Expected(error=[NAMES[r.layout], ERRORS[r.fault]])
     unreadable = {"spreadsheet": "cases.xlsx", "cut": "more.csv", "binary": "blob.csv"}
@@ -410,6 +457,9 @@ def expected(r: Recipe) -> Expected:
 
 def class_name(r: Recipe, dx: str) -> str:
     """A class is called as the table's column is, where it has one of its own."""
+    if r.layout == "own":
+        forms = [spelling(r, s) for s in r.shots if s.dx == dx]
+        return min(forms, key=lambda form: (-forms.count(form), form))
     return cased(r.style, dx) if r.layout in ("onehot", "isic2017") and dx != "nevus" else dx
 
 
@@ -452,7 +502,8 @@ def image_id(r: Recipe, shot: Shot) -> str:
     if r.layout == "folders":
         packed = ".zip" if r.container == "packed" and shot.dx == r.shots[0].dx else ""
         return f"{shot.dx}{packed}/{shot.stem}{r.suffix}"
-    return f"{r.folder}/{shot.stem}" if r.ids == "path" else shot.stem
+    called = f"{r.folder}/{shot.stem}" if r.ids == "path" else shot.stem
+    return called.upper() if r.capitals else called
 
 
 styles = st.builds(
@@ -468,6 +519,7 @@ styles = st.builds(
     remark=st.booleans(),
     order=st.sampled_from([1, -1]),
     sep_line=st.sampled_from([False, False, False, True]),
+    padded=st.sampled_from([False, False, True]),
 )
 GROUPS = [("lesion",), ("patient",), ("lesion", "patient")]
 TABLE_FAULTS = ["ids of others", "no id", "two classes", "cut", "open quote"]
@@ -482,7 +534,7 @@ FAULTS = {
     "bcn": [*TABLE_FAULTS, "two lesions", "no class column", "column twice"],
     "pad": [*TABLE_FAULTS, "two lesions", "no class column", "column twice"],
     "own": [*TABLE_FAULTS, "two lesions", "no class column", "column twice"],
-    "folders": [""],
+    "folders": ["table of labels", "download"],
     "medmnist": ["no array", "cut"],
 }  # fmt: skip
 
@@ -518,12 +570,18 @@ def shots_of(draw: st.DrawFn, layout: str, fault: str) -> list[Shot]:
         )
     if layout == "medmnist":  # equal images are one shot less to tell apart by position
         shots = [Shot(**{**vars(s), "patient": str(i), "state": "whole"}) for i, s in enumerate(shots)]
+    if fault == "two ones":
+        shots[0] = Shot(**{**vars(shots[0]), "dx": classes[lesions[0]]})
     if fault in ("two classes", "two lesions"):
         shots[0] = Shot(**{**vars(shots[0]), "dx": classes[lesions[0]], "lesion": "L-first"})
     if fault == "unknown word":
         shots[0] = Shot(**{**vars(shots[0]), "dx": "nv"})
+    if (fault or layout == "archive") and not any(s.dx for s in shots):  # one fault at a time
+        shots[0] = Shot(**{**vars(shots[0]), "dx": classes[lesions[0]]})
+    if fault == "download":
+        shots[-1] = Shot(**{**vars(shots[-1]), "dx": "images"})
     if layout == "folders":
-        shots = [s for s in shots if s.state != "missing"] or [Shot("x", "a")]
+        shots = [s for s in shots if s.state != "missing"] or [Shot("x000", "a")]
     return shots
 
 
@@ -543,14 +601,20 @@ def recipes(draw: st.DrawFn) -> Recipe:
     missing = any(s.state == "missing" for s in shots)
     masks = st.sampled_from(["", "", "", "Masks", "annotations", "ISIC2018_Task1_GroundTruth",
                              "_mask", "_segmentation", "_superpixels",
-                             *([] if missing else ["aa_bw", "zz_bw"])])  # fmt: skip
+                             *([] if missing else ["aa_bw", "zz_bw", "same"])])  # fmt: skip
     others = st.lists(
         st.sampled_from(["features", "spreadsheet", "cut", "binary", "unrelated"]), max_size=2, unique=True
     )
     drawn_masks = draw(masks)
-    twice = ["", "", "rows", "table", "files", "smaller"] if layout in NAMES and not fault else [""]
+    twice = (
+        ["", "", "rows", "table", "files", "smaller", "contradiction", "clash"]
+        if layout in NAMES and not fault
+        else [""]
+    )
     if missing or any(s.state != "whole" for s in shots):
         twice = [""]  # a second file would stand in for the first
+    if not shots[0].dx:  # another class would be no contradiction
+        twice = [""]
     again = draw(st.sampled_from(twice))
     if layout == "folders" and drawn_masks.endswith("_bw"):
         drawn_masks = ""
@@ -573,7 +637,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
         leftovers=draw(st.booleans()),
         copies=draw(st.sampled_from([False, False, False, True])),
         extra=draw(st.booleans()),
-        others=tuple(draw(others)) if draw(st.booleans()) else (),
+        others=tuple(draw(others)) if draw(st.booleans()) and not (fault and layout == "folders") else (),
         fault=fault,
         lesion_style=Style(**{**vars(draw(styles)), "case": style.case})
         if fault != "lesions unreadable"
@@ -581,6 +645,13 @@ def recipes(draw: st.DrawFn) -> Recipe:
         split=layout in ("onehot", "isic2016") and not fault and draw(st.booleans()),
         again=again,
         outside=layout == "own" and draw(st.booleans()),
+        flags=draw(st.booleans()),
+        columns=draw(st.integers(0, 3)),
+        capitals=layout not in ("folders", "medmnist") and draw(st.sampled_from([False, False, True])),
+        spelled=draw(st.booleans()),
+        unit_word=draw(st.sampled_from([*UNKNOWN, "unknown", "Unknown"])),
         scramble=(draw(st.integers(0, 5000)), draw(st.integers(0, 255))),
-        groups=("lesion",) if fault == "two lesions" else draw(st.sampled_from(GROUPS)),
+        groups=("lesion",)
+        if fault in ("two lesions", "table of labels", "download")
+        else draw(st.sampled_from(GROUPS)),
     )

@@ -60,7 +60,7 @@ def agrees(want: Expected, store: Path, said: str) -> None:
         assert note in said and note in report, note
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=RELAXED)
+@settings(max_examples=100, deadline=None, suppress_health_check=RELAXED)
 @given(recipes())
 def test_some_sources(recipe: Recipe) -> None:
     check(recipe)

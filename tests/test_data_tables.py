@@ -207,6 +207,15 @@ class TestLayouts:
         store = make(unpack(tmp_path / "in", files), tmp_path / "out", strict=True)
         assert dict(zip(store.manifest["image_id"], store.manifest["dx"], strict=True)) == words
 
+    @pytest.mark.parametrize("head", ["image,MEL,NV,male,biopsed", "image,diagnosis,male,biopsed"])
+    def test_columns_of_yes_and_no_are_no_classes(self, tmp_path: Path, head: str) -> None:
+        """Beside classes whose values are all unknown, and where a table called GroundTruth has no other."""
+        flags = [{x: str(i % 2) for i, x in enumerate(IDS)}, {x: str(1 - i % 2) for i, x in enumerate(IDS)}]
+        unknown = [dict.fromkeys(IDS, "NA")] * (head.count(",") - 2)
+        source = unpack(tmp_path / "in", photographs() | {"GroundTruth.csv": lines(head, *unknown, *flags)})
+        with pytest.raises(SkinGanError, match=r"GroundTruth.csv"):
+            make(source, tmp_path / "out")
+
     def test_elsewhere_a_row_without_a_class_is_an_error(self, tmp_path: Path) -> None:
         text = TRUTH.replace("ISIC_0000003,0.0,1.0", "ISIC_0000003,0.0,0.0")
         source = unpack(tmp_path / "in", photographs() | {"GroundTruth.csv": text.encode()})
@@ -374,6 +383,23 @@ class TestPhotographs:
         files |= {"GroundTruth.csv": TRUTH.encode()} if layout == "table" else {}
         assert self.pictures(make(unpack(tmp_path / "in", files), tmp_path / "out", strict=True))
 
+    @pytest.mark.parametrize("layout", ["table", "folders"])
+    def test_masks_that_only_the_extension_tells(self, tmp_path: Path, layout: str) -> None:
+        files = photographs("nv") | masks("nv", ".png")
+        files |= {"GroundTruth.csv": TRUTH.encode()} if layout == "table" else {}
+        store = make(unpack(tmp_path / "in", files), tmp_path / "out")
+        assert self.pictures(store) and len(findings(store.path)["duplicate"]) == 12
+
+    def test_a_picture_in_two_formats_is_one_and_two_pictures_are_two(self, tmp_path: Path) -> None:
+        files = {
+            "nv/1.jpg": jpeg(1),
+            "nv/1.png": encode(picture(1), "PNG"),
+            "nv/2.jpg": jpeg(2),
+            "nv/2.png": encode(picture(3), "PNG"),
+        }
+        store = make(unpack(tmp_path / "in", files), tmp_path / "out")
+        assert store.counts == {"nv": 3} and sizes_of_groups(store) == [1, 1, 1]
+
     def test_where_there_are_only_masks_nothing_is_stored(self, tmp_path: Path) -> None:
         source = unpack(tmp_path / "in", masks("Masks") | {"GroundTruth.csv": TRUTH.encode()})
         with pytest.raises(SkinGanError, match=r"none of the images that GroundTruth.csv names is there"):
@@ -415,6 +441,7 @@ class TestPhotographs:
         "copy",
         ["{} (Anna's conflicted copy 2024-01-02)",
          "{}.sync-conflict-20240102-101010-ABCDEF", "{} (1)", "{} - Copy",
+         "{} - Kopie (2)", "Copy of {}", "{}-DESKTOP-4F2K1",
          "{} copy"],
     )  # fmt: skip
     def test_copies_that_cloud_drives_make_are_passed_over(self, tmp_path: Path, copy: str) -> None:
@@ -486,7 +513,7 @@ class TestOwnTable:
         with pytest.raises(SkinGanError, match=r"visit1/0.jpg and visit2/0.jpg"):
             make(self.source(tmp_path / "two", stems.encode(), images), tmp_path / "no", columns=columns)
 
-    def test_a_table_from_elsewhere(self, tmp_path: Path) -> None:
+    def test_a_table_from_elsewhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         source = unpack(tmp_path / "in", photographs())
         (tmp_path / "cases.csv").write_bytes(lines("file,diagnosis", CLASS))
         words = ["--table", tmp_path / "cases.csv", "--id", "file", "--label", "diagnosis"]
@@ -494,6 +521,11 @@ class TestOwnTable:
         assert first.returncode == 0, first.stderr
         again = cli("ingest", source, "--size", "8", "--out", tmp_path / "out", *words)
         assert "nothing to do" in again.stdout
+        monkeypatch.chdir(tmp_path)
+        words[1] = "cases.csv"  # from here the same file
+        assert (
+            "nothing to do" in cli("ingest", source, "--size", "8", "--out", tmp_path / "out", *words).stdout
+        )
         (tmp_path / "cases.csv").write_bytes(lines("file,diagnosis", dict.fromkeys(IDS, "MEL")))
         assert (
             "another source" in cli("ingest", source, "--size", "8", "--out", tmp_path / "out", *words).stderr
@@ -549,6 +581,17 @@ class TestOwnTable:
         text = lines("file,diagnosis,lesion,patient", CLASS, LESION, PATIENT).decode().replace(old, new)
         with pytest.raises(SkinGanError, match=said):
             make(self.source(tmp_path / "in", text.encode()), tmp_path / "out", columns=self.COLUMNS)
+
+    def test_classes_in_columns_of_their_own(self, tmp_path: Path) -> None:
+        acne = {x: str(int(CLASS[x] == "MEL")) for x in IDS}
+        wart = {x: str(int(CLASS[x] == "NV")) for x in IDS}
+        text = lines("file,acne,male,wart", acne, dict.fromkeys(IDS, "1"), wart)
+        columns = Columns("cases.csv", "file", "acne,wart")
+        store = make(self.source(tmp_path / "in", text), tmp_path / "out", columns=columns)
+        assert store.counts == {"acne": 6, "wart": 6}
+        words = lines("file,acne,wart", dict.fromkeys(IDS, "mild"), wart)
+        with pytest.raises(SkinGanError, match=r"cases\.csv has 'mild' in acne"):
+            make(self.source(tmp_path / "words", words), tmp_path / "no", columns=columns)
 
     def test_spellings_of_one_class_are_one(self, tmp_path: Path) -> None:
         label = {x: ("Nevus", "nevus", "Nevus ")[i % 3] if i < 9 else "unknown" for i, x in enumerate(IDS)}

@@ -70,6 +70,14 @@ def test_classes_that_are_not_searched_are_judged_too(tmp_path):
     check(store, tmp_path, "classes=[nv]", ALONE)
 
 
+@pytest.mark.parametrize("label", ["50%j", "a/b", "a\\b"])
+def test_a_class_whose_name_cannot_name_a_folder_is_refused(tmp_path, label):
+    store = store_of(tmp_path / "mine", {"nv": 100, label: 40, "no: 1, ä#": 40})
+    with pytest.raises(SkinGanError, match="expected a name without /, % and"):
+        check(store, tmp_path)
+    check(store, tmp_path, "classes=['no: 1, ä#']")
+
+
 @pytest.mark.parametrize(
     ("lesions", "images", "says"),
     [

@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import io
 import json
 import re
 import shutil
@@ -14,9 +15,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from report_samples import CLASSES, COMBINED, damage, folder_of, make_run, origin, write_choices
+from rich.console import Console
 from test_browser import FLAGS
 
 from hpc import config
+from hpc.conclusion import conclude_ablation
 from hpc.plan import reopen
 from hpc.report import plots
 from hpc.report.compared import GainRow
@@ -33,9 +36,12 @@ from skin_gan.ablation.predictions import load
 from skin_gan.ablation.samples import read_samples
 from skin_gan.export import CARD
 from skin_gan.export import FORMAT as CARD_FORMAT
+from skin_gan.folders import RunFolder
 from skin_gan.io import append_jsonl, write_atomic, write_json
 from skin_gan.training import grids
-from skin_gan.words import HARMS, HELPS, LABELS, NOT_JUDGED, NOTHING, RULED_OUT, UNRESOLVED
+from skin_gan.words import CONTROL, HARMS, HELPS, LEAKAGE, NOT_JUDGED, NOTHING, RULED_OUT, UNRESOLVED
+
+LABELS = {HELPS, HARMS, RULED_OUT, UNRESOLVED, NOT_JUDGED, LEAKAGE, NOTHING, CONTROL}
 
 SECTIONS = ("What each arm is worth", "Gains", "Recall of each class", "Training of the classifier",
             "Do generated images repeat test photographs?", "The generators", "Leaderboard", "Training",
@@ -300,7 +306,7 @@ def test_every_verdict_has_its_sentence(report, monkeypatch, verdict, sentence):
 
 def test_every_label_has_a_mark_and_no_two_sentences_begin_alike(report, monkeypatch):
     """Above all not those of a gain that is ruled out and of one that is not resolved."""
-    assert set(plots.MARKS) == set(plots.VERDICTS) == set(LABELS)
+    assert set(plots.MARKS) == set(plots.VERDICTS) == LABELS
     assert len({*plots.MARKS.values()}) == len(LABELS)
     _, found = report
     row = found.headline
@@ -330,6 +336,9 @@ def test_what_belongs_to_the_verdict_stands_in_it_on_the_page_and_in_the_termina
     )
     kept = json.loads((folder / "verdict.json").read_text())
     assert kept == {"verdict": HELPS, "sentences": said[:2]}
+    terminal = Console(record=True, width=300, file=io.StringIO())
+    conclude_ablation(terminal, SimpleNamespace(run=RunFolder(folder.parent)))
+    assert [line.strip() for line in terminal.export_text().splitlines()][:2] == said[:2]
 
 
 def test_the_quiz_has_as_many_real_images_as_generated_ones_and_is_shuffled(tmp_path):

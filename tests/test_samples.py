@@ -12,7 +12,7 @@ from PIL import Image
 from skin_gan.ablation import controls
 from skin_gan.ablation.arms import Arm
 from skin_gan.ablation.balance import images_to_add
-from skin_gan.ablation.parts import image_split, labelled_part, leak, lesion_split, test_part
+from skin_gan.ablation.parts import image_split, labelled_part, leak, lesion_split
 from skin_gan.ablation.samples import SampleSet, Survey, check_fold, read_samples, subset, survey
 from skin_gan.ablation.trainingset import training_set
 from skin_gan.data.store import Store, class_split, fold_fingerprint
@@ -157,17 +157,17 @@ class TestFolds:
             training_set(store, lesion_split(store, 1), SIZE, arm, samples, unverified=unverified)
 
     def test_test_images_are_those_of_the_fold_and_of_no_training(self, store: Store) -> None:
-        part = test_part(store, None, SIZE, 0)
+        part = labelled_part(store, lesion_split(store, 0), "test", SIZE)
         assert set(part.rows.tolist()) == set(np.flatnonzero(store.folds == 0).tolist())
         split = class_split(store, "mel", SIZE, 0)
-        mel = test_part(store, "mel", SIZE, 0)
+        mel = labelled_part(store, lesion_split(store, 0), "test", SIZE, "mel")
         trained = {*split.train.lesions.tolist(), *split.val.lesions.tolist()}
         assert len(mel.lesions) and not trained & set(mel.lesions.tolist())
         with pytest.raises(SkinGanError, match="choose parts of train, val, test"):
             labelled_part(store, lesion_split(store, 0), "tset", SIZE)
 
     def test_images_labels_and_ids_belong_together(self, store: Store) -> None:
-        part = test_part(store, None, SIZE, 2)
+        part = labelled_part(store, lesion_split(store, 2), "test", SIZE)
         for image, label, name in zip(part.images, part.labels, part.image_ids, strict=True):
             row = store.manifest["image_id"].tolist().index(name)
             np.testing.assert_array_equal(image.transpose(1, 2, 0), store.images(SIZE)[row])
@@ -268,7 +268,7 @@ class TestControls:
     def test_copies_are_of_test_images_and_claim_the_right_fold(self, store: Store) -> None:
         split = lesion_split(store, 0)
         made = controls.test_copies(store, split, SIZE, 10)["mel"]
-        real = {x.tobytes() for x in test_part(store, "mel", SIZE, 0).images}
+        real = {x.tobytes() for x in labelled_part(store, lesion_split(store, 0), "test", SIZE, "mel").images}
         assert all(any(np.rot90(x, k, (1, 2)).tobytes() in real for k in range(4)) for x in made.images)
         check_fold(made, split.fingerprint)
 

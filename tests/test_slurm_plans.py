@@ -281,11 +281,11 @@ def test_a_job_of_the_queue_is_this_sweeps_only_if_it_says_so(tmp_path, monkeypa
     rows = [  # id, name, comment
         ("1", "aegan_lr-search", run), ("2", "aegan_lr-search", "/results/aegan_lr/demo-2"),
         ("3", "another", "(null)"), ("4", "mine", "a word of the profile's"), ("5", "aegan_lr-select", ""),
-        ("6", "aegan_lr-search", "/nfs/other-host/aegan_lr/demo-1"),
+        ("6", "aegan_lr-search", "/nfs/other-host/aegan_lr/demo-1"), ("7", "search-aegan_lr", ""),
     ]  # fmt: skip
     text = "".join(f"{i}|RUNNING|None|UNLIMITED|N/A|n1|{name}|{comment}|\n" for i, name, comment in rows)
     monkeypatch.setattr(slurm, "client", lambda *words: "a greeting\n\n" + text)
-    assert list(slurm.queue(run)) == ["1", "4", "5", "6"]
+    assert list(slurm.queue(run)) == ["1", "4", "5", "6", "7"]
     assert "1" in slurm.queue(tmp_path / "link")
 
 

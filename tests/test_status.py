@@ -58,7 +58,8 @@ def test_a_sweep_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypa
     assert status([]) == 2
     said = capsys.readouterr().out
     assert f"{damaged.path}: error: {damaged.jobs / 'prepare.json'} is not valid JSON" in said
-    assert f"{whole.path} (stage prepare" in said
+    (head,) = [line for line in said.splitlines() if f"{whole.path} (stage prepare" in line]
+    assert "seed 2, fold 0, 32 pixels" in head
     assert status([str(whole.path)]) == 0
     with pytest.raises(SkinGanError, match=r"prepare\.json is not valid JSON"):
         status([str(damaged.path)])

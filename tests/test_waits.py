@@ -150,3 +150,13 @@ def test_every_stage_shows_how_much_is_done_and_how_long_the_rest_takes(tmp_path
             clock[0] += 10.0
         said = line(snapshot(plan.run), None)
     assert "features of real images 300/1000 (left about 1 min 10 s)" in said
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_takes_no_lock_away(tmp_path, monkeypatch):
+    full = os.open("/dev/full", os.O_WRONLY)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda _, content: write(full, content))  # "No space left on device"
+    with lock(tmp_path / "lock", what="features") as held:
+        assert held is not None
+    os.close(full)

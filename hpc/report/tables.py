@@ -7,7 +7,8 @@
 
 A scope is which images were tested on: `pooled` over several folds; `fold F`, the only fold, or beside others
 the search's own; `by image`, the split that leaks. Bases are the plain arm, and the arm that was strongest on
-validation images of those without generated images.
+validation images of those without generated images. Each fold chooses by its own validation images: where
+folds have chosen differently, the arms `combined` and `strongest` of a pooled scope are each fold's choice.
 """
 
 from __future__ import annotations

@@ -126,11 +126,3 @@ def labelled_part(
         image_ids=text["image_id"].to_numpy(dtype=str),
         rows=rows,
     )
-
-
-def test_part(store: Store, label: str | None, size: int, fold: int) -> LabelledPart:
-    """The test images of a fold, of one class or (None) of all. For final measurements only."""
-    return labelled_part(store, lesion_split(store, fold), "test", size, label)
-
-
-test_part.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test

@@ -56,11 +56,6 @@ class Draws:
         """Classes that the measure rests on and that have too few lesions, with their number."""
         return {c: self.sizes[c] for c in self.rests_on if 0 < self.sizes[c] < FEWEST}
 
-    @property
-    def estimate(self) -> float:
-        """Mean over seeds."""
-        return float(self.values[:, 0].mean())
-
 
 @dataclass(frozen=True)
 class Interval:

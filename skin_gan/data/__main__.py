@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         "--label",
         default="",
         metavar="COLUMN",
-        help="its column of classes (else folders are the classes)",
+        help="its column of classes, or several of 0 and 1 with commas; else folders are the classes",
     )
     own.add_argument(
         "--group",

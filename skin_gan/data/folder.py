@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from skin_gan.data.files import File
 from skin_gan.data.listing import Findings, Listing, Record, only
-from skin_gan.data.photographs import copy_line
+from skin_gan.data.photographs import copy_line, of_one_name
 from skin_gan.data.source import Source
 from skin_gan.data.words import SPLITS, is_download
 from skin_gan.errors import SkinGanError
@@ -19,12 +19,13 @@ def read(source: Source, any_name: bool = False) -> Listing | None:
 
     Folders that a download brings ("images", "part_1") are no classes, and an error, unless `any_name`.
     """
-    images = source.images.files
+    copies = [copy_line(*pair) for pair in source.images.copies]
+    images = of_one_name(source.images.files, copies)
     root = _root(images)
     below = [f for f in images if _label(f.path, root)]
     if not below:
         return None
-    findings, notes = Findings(duplicate=[copy_line(*pair) for pair in source.images.copies]), []
+    findings, notes = Findings(duplicate=copies), []
     top = {_label(f.path, root) for f in below}
     depth = 1
     if len(top) > 1 and {t.lower() for t in top} <= SPLITS:

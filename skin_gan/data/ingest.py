@@ -72,7 +72,7 @@ def ingest(source: Path, out: Path, options: Options) -> tuple[Store, str]:
     A folder that holds anything else, or a store of another source, is a SkinGanError and stays as it is.
     """
     source = source.expanduser()
-    files, table = _files(source, options)
+    files, table, options = _files(source, options)
     origin = {"path": str(source.resolve()), "signature": signature(files), "recipe": options.recipe()}
     with explained(out):
         there = out.exists() and not (out.is_dir() and not any(out.iterdir()))
@@ -94,13 +94,18 @@ def ingest(source: Path, out: Path, options: Options) -> tuple[Store, str]:
     return open_store(out), f"stored {len(run.rows)} images at {_sizes(options.sizes)}"
 
 
-def _files(source: Path, options: Options) -> tuple[list[File], File | None]:
-    """All files of SOURCE, and the table that the user names; one from elsewhere is among the files."""
+def _files(source: Path, options: Options) -> tuple[list[File], File | None, Options]:
+    """All files of SOURCE and the table that the user names, which may lie elsewhere.
+
+    In the options that come back its path is the same whatever the current folder is.
+    """
     files = scan(source)
     if not options.columns.table:
-        return files, None
+        return files, None, options
     table, inside = own.table_file(options.columns, source, files)
-    return files if inside else [*files, table], table
+    path = str(table.path if inside or table.disk is None else table.disk.resolve())
+    columns = replace(options.columns, table=path)
+    return files if inside else [*files, table], table, replace(options, columns=columns)
 
 
 def read_layout(source: Path, files: Sequence[File], table: File | None, options: Options) -> Listing:
@@ -197,7 +202,7 @@ class Run:
                 continue
             self.rows.append(_row(record, decoded))
             self.units.append(record.unit)
-            self.masks += looks_like_mask(decoded.images[max(decoded.images)])
+            self.masks += looks_like_mask(decoded.images[min(decoded.images)])
             self._content.append(decoded.content)
             self.transparent += decoded.transparent
             self.smallest = min(self.smallest, decoded.side)

@@ -8,15 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from skin_gan.data.files import File
-from skin_gan.data.listing import (
-    Findings,
-    Key,
-    Listing,
-    Row,
-    merged_spellings,
-    non_images,
-    unique,
-)
+from skin_gan.data.listing import Findings, Key, Listing, Row, merged_spellings, non_images, unique
 from skin_gan.data.matching import in_part, match
 from skin_gan.data.photographs import split_id
 from skin_gan.data.source import Source, naming_column, nested_hint
@@ -56,7 +48,7 @@ class Layout:
     parts: re.Pattern[str] | None = None  # folders of images, where others beside them are something else
     columns: tuple[str, ...] = ()  # all that the release has, where unknown ones are worth a note
     release: Mapping[str, int] = field(default_factory=dict)  # images per class of the whole release
-    warning: str = ""
+    hot: tuple[str, ...] = ()  # the class columns of a one-hot table, where the user names them
     groups: tuple[str, ...] = ()  # the columns that name units, where not the usual ones do
     consistent: bool = False  # whether a lesion of two classes, or of two patients, is an error
 
@@ -124,12 +116,14 @@ class Layout:
 
         Two columns that are called as classes are, or all columns beside the image, of 0 and 1.
         """
+        if self.hot:
+            return list(self.hot)
         others = {self.image_column(table, source), *key_columns(table, self.groups)}
         columns = [c for c in table.columns if c not in others and "weight" not in c]
         binary = []
         for column in columns:
             values = [v for v in set(table.column(column)) if not is_missing(v)]
-            if values and None not in map(truth, values):
+            if None not in map(truth, values) and (values or column in CLASS_COLUMNS):
                 binary.append(column)
         usual = [c for c in binary if c in CLASS_COLUMNS]
         if len(usual) >= 2:
@@ -137,7 +131,7 @@ class Layout:
         places = [table.columns.index(c) for c in binary]
         single = all(sum(truth(line[i]) is True for i in places) == 1 for line in table.lines)
         truthful = bool(self.named and self.named.fullmatch(table.file.path.name))
-        return binary if len(binary) >= 2 and (truthful or (single and binary == columns)) else []
+        return binary if len(binary) >= 2 and binary == columns and (single or truthful) else []
 
     def find(self, source: Source) -> Listing | None:
         """The listing of SOURCE in this layout, or None if it is laid out otherwise."""
@@ -145,34 +139,38 @@ class Layout:
         if not tables:
             return None
         label = self.label_column(tables)
-        findings = Findings()
-        notes: list[str] = []
-        claims: list[Row] = []
-        for table in tables:
-            claims += self._claims(table, source, label, notes)
-        rows = unique(claims, findings)
-        if len(rows) < len(claims):
-            notes.append(
-                f"{', '.join(t.name for t in tables)} has {len(claims)} rows for {len(rows)} images, "
-                "each used once"
-                + (f"; the release has {sum(self.release.values()):,}" if self.release else "")
-            )
-        self._check_words(rows, tables[0])
-        joined = [t for t in source.tables.read if t.file not in [u.file for u in tables]]
-        rows, used = _with_units(self, rows, joined, source, notes)
-        _name_unused(source, [t.file for t in tables] + used, self.title)
-        rows = grouped(merged_spellings(rows, notes))
-        if self.consistent:
-            _require_consistent_lesions(rows)
+        findings, notes = Findings(), [f"layout: {self.title}"]
+        rows = self._rows(tables, source, label, findings, notes)
         pool = self._pool(source, tables[0], notes)
         records = match(rows, source, pool, findings)
         if not records:
             raise _none_found(rows, tables[0], source, findings)
         findings.non_image += non_images(source.files, [t.file for t in tables])
-        notes += [self.warning] if self.warning else []
         release = {c: n for c, n in self.release.items() if not source.classes or c in source.classes}
         _say_unknown(rows, tables[0], label, notes)
-        return Listing(self.kind, self.kind, records, findings, [f"layout: {self.title}", *notes], release)
+        return Listing(self.kind, self.kind, records, findings, notes, release)
+
+    def _rows(
+        self, tables: Sequence[Table], source: Source, label: str, findings: Findings, notes: list[str]
+    ) -> list[Row]:
+        """What all tables together say of each image: class, unit of the split, further columns."""
+        claims = [row for table in tables for row in self._claims(table, source, label, notes)]
+        rows = unique(claims, findings)
+        if len(rows) < len(claims):
+            whole = f"; the release has {sum(self.release.values()):,}" if self.release else ""
+            notes.append(
+                f"{', '.join(t.name for t in tables)}: {len(claims)} rows for {len(rows)} images, "
+                f"each used once{whole}"
+            )
+        self._check_words(rows, tables[0])
+        label_files = [t.file for t in tables]
+        others = [t for t in source.tables.read if t.file not in label_files]
+        rows, used = _with_units(self, rows, others, source, notes)
+        _name_unused(source, label_files + used, self.title)
+        rows = grouped(merged_spellings(rows, notes))
+        if self.consistent:
+            _require_consistent_lesions(rows)
+        return rows
 
     def _claims(self, table: Table, source: Source, label: str, notes: list[str]) -> list[Row]:
         """What the table says of each image, and a note on the columns that say it."""
@@ -346,9 +344,9 @@ def _require_consistent_lesions(rows: Sequence[Row]) -> None:
             )
         if whose != patient:
             raise SkinGanError(
-                f"{row.origin}: lesion {row.lesion_id} is of patient {whose} ({owner.image_id}) and of patient "
-                f"{patient} ({row.image_id}): if lesions are numbered within each patient, give the patient "
-                "alone as --group"
+                f"{row.origin}: lesion {row.lesion_id} is of patient {whose} ({owner.image_id}) "
+                f"and of patient {patient} ({row.image_id}): if lesions are numbered within each patient, "
+                "give the patient alone as --group"
             )
 
 

@@ -9,17 +9,10 @@ from functools import cache
 from pathlib import PurePosixPath
 
 from skin_gan.data.files import File
-from skin_gan.data.listing import (
-    Findings,
-    Record,
-    Row,
-    only,
-)
+from skin_gan.data.listing import Findings, Record, Row, only
 from skin_gan.data.photographs import Photographs, choose, copy_line
 from skin_gan.data.source import Source
-from skin_gan.data.words import (
-    is_derived,
-)
+from skin_gan.data.words import is_derived
 
 
 def match(rows: Sequence[Row], source: Source, pool: Sequence[File], findings: Findings) -> list[Record]:

@@ -19,7 +19,7 @@ from skin_gan.data.listing import Listing, Record, Row
 from skin_gan.data.source import Source
 from skin_gan.data.tables import Table, Tables, read_table
 from skin_gan.data.units import grouped
-from skin_gan.data.words import column_key
+from skin_gan.data.words import column_key, is_missing, truth
 from skin_gan.errors import SkinGanError
 
 
@@ -29,7 +29,7 @@ class Columns:
 
     table: str = ""  # a path, or a path inside SOURCE; "" where nothing is said
     id: str = ""
-    label: str = ""  # "" means that folders give the classes
+    label: str = ""  # a column, or several of 0 and 1 with commas; "" means that folders give the classes
     group: tuple[str, ...] = ()
 
     def words(self) -> list[str]:
@@ -119,7 +119,7 @@ def add_units(listing: Listing, source: Source, columns: Columns, file: File) ->
 def _read(columns: Columns, file: File) -> tuple[Table, Layout]:
     table = read_table(file)
     image = _column(table, "--id", columns.id)
-    label = _column(table, "--label", columns.label) if columns.label else ""
+    labels = _label_columns(table, columns.label)
     groups = tuple(_column(table, "--group", group) for group in columns.group)
     if not table.lines:
         raise SkinGanError(f"{table.name} has no rows: give the table that names the images")
@@ -127,12 +127,28 @@ def _read(columns: Columns, file: File) -> tuple[Table, Layout]:
         kind="table",
         title="own table",
         image=(image,),
-        label=(label,) if label else (),
-        tells=((image,), (label,)) if label else ((image,),),
+        label=labels if len(labels) == 1 else (),
+        tells=((image,), *((label,) for label in labels)),
+        one_hot=len(labels) > 1,
+        hot=labels if len(labels) > 1 else (),
         groups=groups,
         consistent=True,
     )
     return table, layout
+
+
+def _label_columns(table: Table, said: str) -> tuple[str, ...]:
+    """The column that --label names, or several of 0 and 1, one per class."""
+    whole = [said] if column_key(said) in table.columns else [w.strip() for w in said.split(",") if w.strip()]
+    labels = tuple(_column(table, "--label", word) for word in whole)
+    for label in labels if len(labels) > 1 else ():
+        wrong = next((v for v in table.column(label) if not is_missing(v) and truth(v) is None), None)
+        if wrong is not None:
+            raise SkinGanError(
+                f"--label {said}: {table.name} has {wrong!r} in {table.written(label)}; several columns "
+                "are one per class, of 0 and 1"
+            )
+    return labels
 
 
 def _column(table: Table, option: str, name: str) -> str:

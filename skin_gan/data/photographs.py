@@ -94,7 +94,8 @@ def photographs(files: Sequence[File], by_folder: bool = True) -> Photographs:
 def _original(file: File, places: dict[tuple[PurePosixPath, str], File]) -> File | None:
     """What the file is a copy of, by its name: "a (1).jpg" only where the content is that of "a.jpg"."""
     named = CONFLICT.fullmatch(file.path.stem)
-    original = places.get((file.path.parent, named["base"].lower())) if named else None
+    base = (named["base"] or named["original"]).lower() if named else ""
+    original = places.get((file.path.parent, base)) if base else None
     numbered = file.path.stem.endswith(")") and "conflict" not in file.path.stem.lower()
     return None if original is None or (numbered and not file.same_content(original)) else original
 
@@ -133,6 +134,26 @@ def choose(image_id: str, files: Sequence[File]) -> Choice:
         )
     choice.file = left[0]
     return choice
+
+
+def of_one_name(files: Sequence[File], findings: list[str]) -> list[File]:
+    """The files without masks, smaller versions and the like that bear the name of another in their folder.
+
+    Two different pictures both stay: where no table names images, their extensions tell them apart.
+    """
+    named: dict[tuple[PurePosixPath, str], list[File]] = {}
+    for file in files:
+        named.setdefault((file.path.parent, file.path.stem.lower()), []).append(file)
+    passed: set[int] = set()
+    for same in named.values():
+        different = {f.path.suffix.lower() for f in same}
+        if len(different) < len(same) or len(same) == 1:
+            continue  # one path twice in an archive is another matter
+        choice = Choice(same[0])
+        left = _photograph(same, choice)
+        passed |= {id(f) for f in same if f not in left}
+        findings += [f"{f.path} is passed over ({why}), {left[0].path} is used" for f, why in choice.others]
+    return [f for f in files if id(f) not in passed]
 
 
 def _photograph(files: list[File], choice: Choice) -> list[File]:
@@ -174,12 +195,14 @@ def _look(file: File) -> _Look:
 
 def looks_like_mask(image: NDArray[np.uint8]) -> bool:
     """Whether an image [H,W,3] has no colour and only two tones, as a mask of a lesion has."""
-    values = image.astype(int)
-    grey = values.mean(-1)
+    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    if np.count_nonzero(spread > 8) > 0.01 * spread.size:
+        return False  # nearly every photograph ends here, which is quick
+    grey = image.mean(-1)
     low, high = grey.min(), grey.max()
-    colourless = np.quantile(values.max(-1) - values.min(-1), 0.99) <= 8
     tones = (np.abs(grey - low) <= 24) | (np.abs(grey - high) <= 24)
-    return bool(colourless and tones.mean() > 0.9 and (high - low > 100 or high == low))
+    return bool(tones.mean() > 0.9 and (high - low > 100 or high == low))
 
 
 def _is_mask(look: _Look) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,9 +63,9 @@ def _choose(data: str, sizes: Sequence[int], results: Path) -> Path | None:
         return None
     if data != AUTO:
         path = Path(data).expanduser()
-        if not (path / "store.json").exists():
+        if not os.path.exists(path / "store.json"):  # False, too, where we may not look
             raise SkinGanError(
-                f"data={data}: expected a store's folder, `{DEMO}` or `{AUTO}`; {not_a_store(path)}, "
+                f"data={data}: expected a store's folder, `{DEMO}` or `{AUTO}`; {not_a_store(path, sizes)}, "
                 "and give "
                 "that as data="
             )

@@ -162,16 +162,21 @@ def open_store(path: Path | str) -> Store:
         raise _unreadable(path, f"store.json: {e}") from e
 
 
-def not_a_store(path: Path) -> str:
+def not_a_store(path: Path, sizes: Sequence[int] = ()) -> str:
     """What to do about a path that leads to no store: it may lead to the images of one."""
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+    place, wanted = shlex.quote(str(path)), " ".join(map(str, sizes)) or "32"
+    try:
+        something = path.is_file() or any(path.iterdir())
+    except OSError:
+        something = False
+    if something:
         return (
             f"{path} is not a store (it has no store.json): if it holds images, make a store of them with "
-            f"`python -m skin_gan.data ingest {shlex.quote(str(path))} --size 32`, which says where that is"
+            f"`python -m skin_gan.data ingest {place} --size {wanted}`, which says where that is"
         )
     return (
         f"{path} is not a store, there is no such folder or nothing in it: make one with "
-        f"`python -m skin_gan.data ingest SOURCE --size 32 --out {shlex.quote(str(path))}`"
+        f"`python -m skin_gan.data ingest SOURCE --size {wanted} --out {place}`"
     )
 
 

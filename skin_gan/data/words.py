@@ -42,7 +42,7 @@ DERIVED = {
     "mask", "masks", "segmentation", "segmentations", "seg", "segs", "superpixel", "superpixels",
     "annotation", "annotations", "groundtruth", "gt", "contour", "contours", "outline", "outlines", "heatmap",
     "heatmaps", "overlay", "overlays", "attributes", "saliency", "thumbnail", "thumbnails", "thumb", "thumbs",
-    "preview", "previews",
+    "preview", "previews", "label", "labels", "border", "borders", "boundary", "boundaries",
 }  # fmt: skip
 DERIVED_SUFFIX = re.compile(
     r"[ _.-]+(?:mask|masks|segmentation|segmented|seg|superpixels?|contour|heatmap|overlay|thumb|thumbnail|"
@@ -72,10 +72,11 @@ LEFTOVERS = {
 LEFTOVER = re.compile(
     r"\.(?!\.$).*|SYNO(?:PHOTO|INDEX|FILE|VIDEO)_.*|~\$.*|.*:(?:Zone\.Identifier|encryptable)", re.I
 )
-# Dropbox, Syncthing, Nextcloud; then Windows and macOS; then browsers and Google Drive
+# Dropbox, Nextcloud, Syncthing, OneDrive; then Windows, macOS, Google Drive and browsers
 CONFLICT = re.compile(
-    r"(?P<base>.+?)(?: \([^)]*conflicted copy[^)]*\)|\.sync-conflict-[\w-]+| \(conflicted copy[^)]*\)|"
-    r" - copy(?: \(\d+\))?| copy(?: \d+)?| ?\(\d+\))",
+    r"(?P<base>.+?)(?: \([^)]*conflicted copy[^)]*\)|\.sync-conflict-[\w-]+|-(?:DESKTOP|LAPTOP)-\w+|"
+    r" - (?:copy|kopie|copie|copia)(?: \(\d+\))?| (?:copy|kopie)(?: \d+)?| ?\(\d+\))|"
+    r"(?:copy of|kopie von|copie de|copia de) (?P<original>.+)",
     re.IGNORECASE,
 )
 
