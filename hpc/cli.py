@@ -27,8 +27,9 @@ from hpc.plan import Plan, make_plan, reopen
 from hpc.provenance import code_of, commit, record_launch
 from hpc.submissions import Submission
 from skin_gan.errors import SkinGanError
+from skin_gan.folders import RunFolder
+from skin_gan.io import lock, locked
 from skin_gan.presets import PRESETS
-from skin_gan.run import RunFolder, lock, locked
 
 MANY = 20  # elements of an array: of more only the number is told
 EXAMPLES = """\

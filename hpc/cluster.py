@@ -44,7 +44,7 @@ from hpc.records import error_of
 from hpc.submissions import Submission
 from skin_gan.cores import cores
 from skin_gan.errors import SkinGanError
-from skin_gan.run import locked, read_json
+from skin_gan.io import locked, read_json
 
 # Submitit's local jobs must have a time limit; this machine has none.
 A_YEAR = 365 * 24 * 60

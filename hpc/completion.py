@@ -25,7 +25,9 @@ from hpc.plan import (
     unfinished,
 )
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, content_hash, read_json
+from skin_gan.folders import RunFolder
+from skin_gan.identity import content_hash
+from skin_gan.io import read_json
 
 # What tells one run of a job from another, and what of a trial's state its training decides.
 RUN = ("state", "started", "host", "pid", "attempt")

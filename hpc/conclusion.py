@@ -9,7 +9,7 @@ from rich.table import Table
 
 from hpc.plan import Plan
 from hpc.selection import read_card, word_of
-from skin_gan.run import read_json
+from skin_gan.io import read_json
 
 
 def conclude(console: Console, plan: Plan) -> None:

@@ -27,8 +27,8 @@ from hpc.space import check_space, leaves
 from hpc.trees import first_line, read_text, read_words, typed
 from skin_gan.config import EvalSettings, Operations, TrialSettings, check
 from skin_gan.errors import SkinGanError
+from skin_gan.io import write_atomic
 from skin_gan.presets import PRESETS
-from skin_gan.run import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = re.compile(r"\w+(\.\w[\w-]*)*")  # a dotted name

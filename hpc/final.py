@@ -14,7 +14,7 @@ from hpc.plan import Plan
 from hpc.selection import judgement, read_card
 from skin_gan.config import TrialSpec
 from skin_gan.errors import SkinGanError
-from skin_gan.run import COMPLETED, RunFolder, TrialFolder
+from skin_gan.folders import COMPLETED, RunFolder, TrialFolder
 
 
 def final_run(plan: Plan) -> RunFolder:
@@ -44,9 +44,9 @@ def train_final(plan: Plan, label: str) -> None:
     Each process of the job calls it. A job that was killed goes on from the last checkpoint.
     """
     from hpc.inputs import Inputs
-    from skin_gan.devices import end_processes
     from skin_gan.generate import export
-    from skin_gan.train import Session
+    from skin_gan.training.devices import end_processes
+    from skin_gan.training.session import Session
 
     e, inputs = plan.experiment, Inputs(plan)
     spec, folder = taken(plan, label)

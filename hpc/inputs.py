@@ -12,11 +12,11 @@ from hpc.plan import Plan
 from hpc.staging import STORE
 from skin_gan.data.resolve import resolve
 from skin_gan.data.store import ClassSplit, Store, class_split
-from skin_gan.devices import choose_device
 from skin_gan.errors import SkinGanError
 from skin_gan.metrics.evaluate import evaluate
 from skin_gan.metrics.features import Extractor, extractor
 from skin_gan.metrics.reference import Progress, Reference, reference, warm
+from skin_gan.training.devices import choose_device
 
 
 class Inputs:

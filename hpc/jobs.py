@@ -34,7 +34,8 @@ from hpc.staging import stage_data
 from hpc.trials import Runner
 from hpc.work import WORK
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, lock, locked, read_json
+from skin_gan.folders import RunFolder
+from skin_gan.io import lock, locked, read_json
 
 # How often a search that was killed, by hand or for its memory, is started again within its job.
 DRIVER_RESTARTS = 2

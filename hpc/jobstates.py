@@ -15,7 +15,8 @@ from hpc.profiles import ProfileSettings
 from hpc.records import KILLED, error_of
 from hpc.submissions import Submission
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, read_json
+from skin_gan.folders import RunFolder
+from skin_gan.io import read_json
 
 DONE, FAILED, LOST, CANCELLED, UNKNOWN = "done", "failed", "lost", "cancelled", "unknown"
 # What a job died of, by Slurm's final state; of other states by their own words.

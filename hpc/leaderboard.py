@@ -8,7 +8,8 @@ from typing import Any
 
 from hpc.plan import Plan
 from hpc.space import searched, value_at
-from skin_gan.run import TrialFolder, read_jsonl, write_atomic
+from skin_gan.folders import TrialFolder
+from skin_gan.io import read_jsonl, write_atomic
 
 METRICS = (
     "kid", "kid_low", "kid_high", "kid_floor", "fd", "fd_floor", "precision", "precision_floor", "recall",

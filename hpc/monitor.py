@@ -20,7 +20,8 @@ from hpc.config import ROOT
 from hpc.jobstates import JobState, job_states
 from hpc.plan import SEARCH, class_of
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, locked
+from skin_gan.folders import RunFolder
+from skin_gan.io import locked
 
 STOPPED = "stopped"  # a trial that goes on when its class's job does
 MANY = 40  # jobs: more are counted instead of listed

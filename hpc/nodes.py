@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, read_json, unwritable
+from skin_gan.folders import RunFolder
+from skin_gan.io import read_json, unwritable
 
 PEER = "SKIN_GAN_PEER"  # environment variable of a job of several tasks: the name of its last node
 

@@ -18,8 +18,9 @@ from hpc.space import draw, drawn
 from skin_gan.config import SCHEMA, TrialSpec, formerly
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
-from skin_gan.identity import differing
-from skin_gan.run import COMPLETED, DIVERGED, PRUNED, RunFolder, TrialFolder, content_hash, read_json
+from skin_gan.folders import COMPLETED, DIVERGED, PRUNED, RunFolder, TrialFolder
+from skin_gan.identity import content_hash, differing
+from skin_gan.io import read_json
 
 PREPARE, SEARCH, SELECT, FINAL = "prepare", "search", "select", "final"
 FOLDS, GENERATE, ABLATE, COMBINE, REPORT = "folds", "generate", "ablate", "combine", "report"

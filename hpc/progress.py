@@ -17,18 +17,8 @@ from hpc import config
 from hpc.config import Experiment
 from hpc.plan import PREPARE, SEARCH, Job, Stage, expected_kimg, stages_of
 from skin_gan.errors import SkinGanError
-from skin_gan.run import (
-    COMPLETED,
-    DIVERGED,
-    FAILED,
-    PENDING,
-    PRUNED,
-    RUNNING,
-    RunFolder,
-    TrialFolder,
-    locked,
-    read_json,
-)
+from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PENDING, PRUNED, RUNNING, RunFolder, TrialFolder
+from skin_gan.io import locked, read_json
 
 ENDED = (COMPLETED, PRUNED, DIVERGED, FAILED)
 STYLES = {RUNNING: "cyan", COMPLETED: "green", PRUNED: "yellow", DIVERGED: "red", FAILED: "bold red"}

@@ -21,7 +21,8 @@ from hpc.config import ROOT
 from hpc.plan import Plan
 from skin_gan.cores import cores
 from skin_gan.data.store import Store
-from skin_gan.run import RunFolder, append_jsonl, unwritable, write_atomic, write_json
+from skin_gan.folders import RunFolder
+from skin_gan.io import append_jsonl, unwritable, write_atomic, write_json
 
 PACKAGES = ("hpc", "skin_gan")
 TIMEOUT = 10.0  # seconds for git: checkouts on busy shared disks are slow

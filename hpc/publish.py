@@ -17,7 +17,8 @@ from hpc.plan import Plan
 from hpc.provenance import code_of
 from hpc.selection import word_of
 from hpc.trees import read_yaml
-from skin_gan.run import content_hash, read_json, read_jsonl, write_atomic
+from skin_gan.identity import content_hash
+from skin_gan.io import read_json, read_jsonl, write_atomic
 
 if TYPE_CHECKING:
     from hpc.report.tables import Tables

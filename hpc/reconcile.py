@@ -12,7 +12,7 @@ from hpc.jobstates import job_states
 from hpc.plan import FINAL, PREPARE, SEARCH, Job, Plan
 from hpc.submissions import Submission
 from skin_gan.errors import SkinGanError
-from skin_gan.run import read_json
+from skin_gan.io import read_json
 
 SETTLING = 60.0  # seconds: Slurm leaves a job KillWait, 30 s by default, and its node's epilog takes some
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from skin_gan.errors import cause
-from skin_gan.run import RunFolder, holder, read_json, waiting, write_json
+from skin_gan.folders import RunFolder
+from skin_gan.io import holder, read_json, waiting, write_json
 
 PROGRESS_SECONDS = 2.0  # how often progress (`done` of `total`) is written at most
 # One of a job's processes was killed, as srun says it, or as gloo and NCCL say it to the others.

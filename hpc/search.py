@@ -35,17 +35,8 @@ from hpc.nodes import Head, Meeting, own_address
 from hpc.plan import Plan, reopen, unfinished
 from hpc.trials import WORST, Runner
 from skin_gan.errors import SkinGanError, cause
-from skin_gan.run import (
-    COMPLETED,
-    DIVERGED,
-    FAILED,
-    PRUNED,
-    RunFolder,
-    TrialFolder,
-    append_jsonl,
-    locked,
-    read_jsonl,
-)
+from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED, RunFolder, TrialFolder
+from skin_gan.io import append_jsonl, locked, read_jsonl
 
 # ASHA ignores the controller that Tune passes to its methods.
 NO_CONTROLLER: Any = None

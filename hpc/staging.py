@@ -11,7 +11,7 @@ from hpc.plan import Plan
 from skin_gan.data.resolve import resolve
 from skin_gan.data.store import Store, image_file
 from skin_gan.errors import SkinGanError
-from skin_gan.run import lock, unwritable
+from skin_gan.io import lock, unwritable
 
 STORE = "SKIN_GAN_STORE"  # environment variable of a search: the store's copy on its node
 

@@ -16,7 +16,8 @@ from hpc.plan import SEARCH, STAGES, Plan, class_of, reopen
 from hpc.progress import Snapshot, snapshot
 from hpc.provenance import freeze
 from skin_gan.errors import SkinGanError
-from skin_gan.run import DIVERGED, FAILED, RunFolder, locked
+from skin_gan.folders import DIVERGED, FAILED, RunFolder
+from skin_gan.io import locked
 
 MANY = 40  # jobs: of more only the number is told
 ACTIONS: dict[str, tuple[str, Callable[[Iterable[str]], None]]] = {

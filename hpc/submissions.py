@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from skin_gan.run import RunFolder, append_jsonl, read_jsonl
+from skin_gan.folders import RunFolder
+from skin_gan.io import append_jsonl, read_jsonl
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from typing import Any
 
 from hpc.plan import Plan, reopen
 from skin_gan.errors import cause
-from skin_gan.run import COMPLETED, DIVERGED, FAILED, RunFolder, waiting
+from skin_gan.folders import COMPLETED, DIVERGED, FAILED, RunFolder
+from skin_gan.io import waiting
 
 # A metric that cannot be computed ranks last and stops its trial.
 WORST = float("inf")
@@ -53,7 +54,7 @@ class Runner:
 
     @cached_property
     def session(self) -> Any:
-        from skin_gan.train import Session
+        from skin_gan.training.session import Session
 
         e = self.plan.experiment
         return Session(self.spec, self.folder, self.split, e.operations, e.evaluate)
@@ -61,7 +62,7 @@ class Runner:
     def run(self, index: int) -> dict[str, Any]:
         """A whole trial; the result of its last rung."""
         self.open(index)
-        from skin_gan.devices import end_processes
+        from skin_gan.training.devices import end_processes
 
         while not (result := self.step())["ended"]:
             pass
@@ -71,7 +72,7 @@ class Runner:
 
     def step(self) -> dict[str, Any]:
         """Train to the next rung and measure there. What goes wrong is recorded in the trial's folder."""
-        from skin_gan.train import Diverged
+        from skin_gan.training.session import Diverged
 
         rungs = self.plan.experiment.search.rungs
         kimg = rungs[self.rung]

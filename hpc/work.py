@@ -31,7 +31,7 @@ def prepare(plan: Plan, label: str, tell: Callable[..., None]) -> None:
     import torch
 
     from hpc.inputs import Inputs
-    from skin_gan.board import name_columns
+    from skin_gan.training.board import name_columns
 
     torch.set_num_threads(1)
     name_columns(plan.run.path, *columns(plan.experiment))

@@ -7,14 +7,13 @@ trains, how often it is evaluated and where it runs are not part of that, so tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, make_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from skin_gan.errors import SkinGanError
-from skin_gan.identity import differing, identity
+from skin_gan.identity import content_hash, differing, identity
 from skin_gan.ranges import check_ranges, setting
-from skin_gan.run import content_hash
-from skin_gan.variants import AUGMENTATIONS, FAMILIES, LOSSES, names
+from skin_gan.variants import AUGMENTATIONS, FAMILIES, LOSSES, PENALTIES, about, names
 
 # Part of every trial's identity. Raise it when the same settings would no longer give the same result, or
 # when a default changes. 1 hashed every field, so that a new one changed all identities: see `formerly`.
@@ -48,8 +47,8 @@ class ModelSettings:
 
 
 @dataclass
-class LossSettings:
-    """Adversarial loss, penalties on the discriminator, and the weights of AEGAN's terms (Lazarou 2020)."""
+class Losses:
+    """The adversarial loss, and the weights of AEGAN's terms (Lazarou 2020)."""
 
     name: Loss = setting("bce", "adversarial loss: a file in skin_gan/objectives/losses")
     real_label: float = setting(
@@ -59,11 +58,6 @@ class LossSettings:
     zero_outputs: float = setting(
         0.0, "probability of zeroing each discriminator output (logit) while it trains", least=0, below=1
     )
-    # A penalty's weight has the name of its file in skin_gan/objectives/penalties.
-    r1: float = setting(0.0, "gamma of R1: half the squared gradient at real images; 0: off", least=0)
-    r2: float = setting(0.0, "gamma of R2: the same at generated ones; 0: off", least=0)
-    gp: float = setting(0.0, "weight of WGAN-GP's gradient penalty, 10 in its paper; 0: off", least=0)
-    lecam: float = setting(0.0, "weight of LeCam regularisation; 0: off", least=0)
     lazy: int = setting(
         1,
         "penalties on gradients at every n-th discriminator update only, n times as strong",
@@ -77,6 +71,22 @@ class LossSettings:
     input_noise: float = setting(
         0.0, "standard deviation of Gaussian noise on the image discriminator's input", least=0
     )
+
+
+if TYPE_CHECKING:
+
+    class LossSettings(Losses):
+        """Those, and a weight for each penalty on the discriminator, by the name of its file."""
+else:
+    LossSettings = make_dataclass(
+        "LossSettings",
+        [
+            (name, float, setting(0.0, f"weight of {about(PENALTIES, name)} 0: off", least=0))
+            for name in names(PENALTIES)
+        ],
+        bases=(Losses,),
+    )
+    LossSettings.__module__ = __name__
 
 
 @dataclass

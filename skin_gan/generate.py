@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from skin_gan.errors import SkinGanError
-from skin_gan.portable import BATCH, NOTICE, export, latents, load_generator, read_yaml
-from skin_gan.run import unwritable
+from skin_gan.export import BATCH, NOTICE, export, latents, load_generator, read_yaml
+from skin_gan.io import unwritable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,10 +6,16 @@ default that changes is another matter: the schema number, which the hash contai
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
-from skin_gan.run import content_hash
+
+def content_hash(value: Any, length: int = 10) -> str:
+    """Hex digest of a JSON-able value: equal values, equal names, on any machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 def identity(schema: int, chosen: Any, length: int = 10) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 from skin_gan.errors import SkinGanError
 
@@ -47,8 +47,9 @@ class Setting:
             return f"{self.least:g} to {self.most:g}"
         words = {"above": self.above, "at least": self.least, "below": self.below, "at most": self.most}
         bounds = [f"{word} {bound:g}" for word, bound in words.items() if bound is not None]
-        multiple = [f"a multiple of {self.multiple}"] if self.multiple else []
-        return ", ".join([*multiple, *bounds]) or "a finite number"
+        kind = f"a multiple of {self.multiple}" if self.multiple else "a finite number"
+        bounded = self.below is not None or self.most is not None
+        return ", ".join(bounds if bounded else [kind, *bounds])
 
 
 def setting(default: Any, meaning: str, **rest: Any) -> Any:
@@ -56,22 +57,40 @@ def setting(default: Any, meaning: str, **rest: Any) -> Any:
     return field(default=default, metadata={"setting": Setting(meaning, **rest)})
 
 
-def described(record: Any, prefix: str = "") -> Iterator[tuple[str, Any, Setting]]:
-    """Each described setting of a record and its groups: dotted name, value, description."""
+@dataclass(frozen=True)
+class Described:
+    """A setting of a record: what it is called, has and may have."""
+
+    name: str  # dotted
+    value: Any
+    kind: Any  # int, float, str, or a Literal of names
+    setting: Setting
+
+    @property
+    def expected(self) -> str:
+        """The valid values in words."""
+        options = getattr(self.kind, "__args__", ())
+        return f"one of {', '.join(options)}" if options else self.setting.expected
+
+    @property
+    def valid(self) -> bool:
+        options = getattr(self.kind, "__args__", ())
+        return self.value in options if options else self.setting.allows(self.value)
+
+
+def described(record: Any, prefix: str = "") -> Iterator[Described]:
+    """Each described setting of a record and its groups."""
+    kinds = get_type_hints(type(record))
     for f in fields(record):
         value = getattr(record, f.name)
         if is_dataclass(value):
             yield from described(value, f"{prefix}{f.name}.")
         elif "setting" in f.metadata:
-            yield f"{prefix}{f.name}", value, f.metadata["setting"]
+            yield Described(f"{prefix}{f.name}", value, kinds[f.name], f.metadata["setting"])
 
 
 def check_ranges(record: Any, prefix: str = "") -> None:
     """Raise one SkinGanError that names each setting out of its range."""
-    wrong = [
-        f"{name}={value}: expected {s.expected}"
-        for name, value, s in described(record, prefix)
-        if not s.allows(value)
-    ]
+    wrong = [f"{d.name}={d.value}: expected {d.expected}" for d in described(record, prefix) if not d.valid]
     if wrong:
         raise SkinGanError("settings out of range: " + "; ".join(wrong))

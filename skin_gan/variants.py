@@ -2,12 +2,13 @@
 
 families/NAME.py                    build(m), step(c)
 objectives/losses/NAME.py           PAIRED, d_loss(real, fakes, s), g_loss(fake, real, s)
-objectives/penalties/NAME.py        SECOND_ORDER, penalty(judged); its weight is the setting loss.NAME
-objectives/augmentations/NAME.py    of_real(images, rng), of_both(images, rng)
+objectives/penalties/NAME.py        SECOND_ORDER, penalty(judged); its weight is a setting, loss.NAME
+objectives/augmentations/NAME.py    ADAPTIVE, of_real(images, rng, state), of_both(images, rng, state)
 """
 
 from __future__ import annotations
 
+import ast
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +26,12 @@ def names(folder: str) -> tuple[str, ...]:
     """Names of the variants in a folder of this package."""
     files = (Path(__file__).parent / folder).glob("*.py")
     return tuple(sorted(path.stem for path in files if path.stem not in SHARED))
+
+
+def about(folder: str, name: str) -> str:
+    """The first line of a variant's docstring."""
+    text = (Path(__file__).parent / folder / f"{name}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(text)) or name).splitlines()[0]
 
 
 @cache

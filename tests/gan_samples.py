@@ -20,8 +20,8 @@ from skin_gan.config import (
     TrialSpec,
 )
 from skin_gan.data.store import ClassSplit, Part
-from skin_gan.run import TrialFolder
-from skin_gan.train import Session
+from skin_gan.folders import TrialFolder
+from skin_gan.training.session import Session
 
 SIZE, BATCH = 16, 8
 EVALUATION = EvalSettings(images=16, grid=9)

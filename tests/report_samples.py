@@ -14,7 +14,8 @@ from hpc import config
 from hpc.ablation import ArmTask, arm_folder, choices_file
 from skin_gan.ablation.arms import ARMS, CLASSIFIERS, Arm, ArmRun, on_top
 from skin_gan.ablation.predictions import Predictions, predictions
-from skin_gan.run import RunFolder, write_json
+from skin_gan.folders import RunFolder
+from skin_gan.io import write_json
 
 CLASSES = ("df", "mel", "nv")
 LESIONS = {"df": 60, "mel": 80, "nv": 120}  # in each fold, two photographs of every second one

@@ -13,7 +13,7 @@ import pytest
 from slurm_testbed import Testbed
 from test_launch import ours_alive, rows_of
 
-from skin_gan.run import read_jsonl
+from skin_gan.io import read_jsonl
 
 ROOT = Path(__file__).resolve().parents[1]
 SWEEP = ("sweep=aegan_lr", "data=demo", "budget=micro", "classes=[df]")

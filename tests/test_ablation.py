@@ -38,9 +38,10 @@ from skin_gan.ablation.trainingset import training_set
 from skin_gan.data.resolve import resolve
 from skin_gan.data.store import fold_fingerprint
 from skin_gan.errors import SkinGanError
-from skin_gan.portable import read_card
-from skin_gan.run import COMPLETED, write_json
-from skin_gan.train import Session
+from skin_gan.export import read_card
+from skin_gan.folders import COMPLETED
+from skin_gan.io import write_json
+from skin_gan.training.session import Session
 
 CLASSES = ["df", "vasc"]
 WORDS = [

@@ -8,8 +8,8 @@ from gan_samples import BATCH, judge, open_session, spec
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard_server import Server
 
-from skin_gan.board import Board, name_columns, write_run
-from skin_gan.run import COMPLETED, DIVERGED, FAILED, PRUNED, RunFolder
+from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED, RunFolder
+from skin_gan.training.board import Board, name_columns, write_run
 
 MEASURED = ("test/balanced_accuracy", "val/balanced_accuracy")
 SUCCESS, FAILURE, UNKNOWN = "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_UNKNOWN"

@@ -9,8 +9,8 @@ import pytest
 from gan_samples import judge, open_session, spec
 from tensorboard_server import Server
 
-from skin_gan.board import write_run
-from skin_gan.run import COMPLETED, RunFolder
+from skin_gan.folders import COMPLETED, RunFolder
+from skin_gan.training.board import write_run
 
 pytestmark = pytest.mark.browser
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",

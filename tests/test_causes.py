@@ -20,7 +20,8 @@ from hpc.plan import PREPARE, SEARCH
 from hpc.records import record
 from hpc.submissions import Submission
 from skin_gan.errors import SkinGanError, cause
-from skin_gan.run import RunFolder, read_json, write_json
+from skin_gan.folders import RunFolder
+from skin_gan.io import read_json, write_json
 
 ENDED = """\
 srun: error: node1: task 0: Exited with exit code 1

@@ -15,10 +15,10 @@ from gan_samples import same
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skin_gan import checkpoint
-from skin_gan.ema import Ema, decay
 from skin_gan.errors import SkinGanError
-from skin_gan.run import write_atomic
+from skin_gan.io import write_atomic
+from skin_gan.training import checkpoint
+from skin_gan.training.ema import Ema, decay
 
 STATE = {"nets": OrderedDict(w=torch.randn(40, 40)), "best": None, "rng": torch.Generator().get_state()}
 

@@ -9,7 +9,6 @@ import torch
 import torchvision
 from bench_samples import make_store
 
-from skin_gan import checkpoint
 from skin_gan.ablation import controls, fit, measures
 from skin_gan.ablation.arms import (
     ARMS,
@@ -31,8 +30,9 @@ from skin_gan.ablation.predictions import load
 from skin_gan.ablation.weights import even, image_weights
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
+from skin_gan.identity import content_hash
 from skin_gan.models import classifier
-from skin_gan.run import content_hash
+from skin_gan.training import checkpoint
 
 SIZE = 16
 QUICK = ClassifierSettings(size=SIZE, steps=24, batch=16, dropout=0.1)

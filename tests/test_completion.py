@@ -14,7 +14,8 @@ from hpc import cli, cluster
 from hpc.completion import complete, inputs, of_earlier_version, target
 from hpc.plan import FOLDS, PREPARE, SELECT, Job, Plan
 from hpc.records import record
-from skin_gan.run import COMPLETED, RunFolder, read_json, write_json
+from skin_gan.folders import COMPLETED, RunFolder
+from skin_gan.io import read_json, write_json
 
 HEAD = "ablate.classifiers.head={arms: [real, best], seeds: 1, steps: 10}"
 

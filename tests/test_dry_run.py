@@ -23,7 +23,7 @@ from skin_gan.data.resolve import describe
 from skin_gan.data.splits import assign_folds, split_parts
 from skin_gan.data.store import FORMAT, Store, class_split, describe_rows, open_store, store_json
 from skin_gan.errors import SkinGanError
-from skin_gan.run import lock
+from skin_gan.io import lock
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = ("sweep=aegan_lr", "budget=demo", "cluster=local")

@@ -14,9 +14,9 @@ from skin_gan.ablation.parts import labelled_part, lesion_split
 from skin_gan.data.demo import draw
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
+from skin_gan.folders import TrialFolder
 from skin_gan.metrics.copies import Training, thresholds
 from skin_gan.metrics.reference import RealSet, Reference
-from skin_gan.run import TrialFolder
 
 
 def features(images: np.ndarray) -> np.ndarray:

@@ -12,11 +12,12 @@ import yaml
 from gan_samples import SIZE, judge, open_session, spec
 from PIL import Image
 
-from skin_gan import checkpoint, generate, grids
+from skin_gan import generate
 from skin_gan.errors import SkinGanError
 from skin_gan.families.steps import sample
+from skin_gan.folders import TrialFolder
 from skin_gan.generate import export, load_generator, main
-from skin_gan.run import TrialFolder
+from skin_gan.training import checkpoint, grids
 
 ACCEPTED = {"accepted": True, "reasons": [], "trial": "0000-test"}
 

@@ -18,7 +18,8 @@ from rich.console import Console
 
 from hpc.cli import attach
 from hpc.config import compose, save
-from skin_gan.run import RunFolder, lock, locked, read_jsonl
+from skin_gan.folders import RunFolder
+from skin_gan.io import lock, locked, read_jsonl
 
 ROOT = Path(__file__).resolve().parents[1]
 MICRO = ("sweep=aegan_lr", "data=demo", "budget=micro", "cluster=local")
@@ -28,7 +29,7 @@ def command(results: Path, *words: str) -> list[str]:
     return [sys.executable, str(ROOT / "hpc" / "launch.py"), *MICRO, f"results={results}", *words]
 
 
-def launch(results: Path, *words: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def launch(results: Path, *words: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command(results, *words), capture_output=True, text=True, timeout=timeout, cwd="/")
     print(done.stdout, done.stderr)
     return done

@@ -4,7 +4,8 @@ from test_launch import launch, rows_of, run_of
 
 from hpc.progress import snapshot
 from hpc.selection import read_card
-from skin_gan.run import RunFolder, read_jsonl
+from skin_gan.folders import RunFolder
+from skin_gan.io import read_jsonl
 
 GRID = ("classes=[df]", "search.scheduler=none", "final.kimg=0.256")
 

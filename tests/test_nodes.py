@@ -10,7 +10,7 @@ from hpc.jobs import Task
 from hpc.nodes import PEER, Head, Meeting, own_address
 from hpc.records import attempt, ended, record
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder
+from skin_gan.folders import RunFolder
 
 HEAD = Head("10.0.0.1:6379", "secret")
 

@@ -15,7 +15,7 @@ from hpc.preflight import preflight
 from hpc.staging import stage_data
 from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
-from skin_gan.run import lock
+from skin_gan.io import lock
 
 WORDS = ("sweep=aegan_lr", "data=demo", "budget=micro", "classes=[df]", "cluster=cpu")
 

@@ -10,7 +10,8 @@ from hpc.config import compose, save
 from hpc.plan import expected_kimg, make_plan, reopen, run_folder, trial_specs
 from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, write_json
+from skin_gan.folders import RunFolder
+from skin_gan.io import write_json
 
 SEARCH_ALONE = "ablate.classifiers={}"
 

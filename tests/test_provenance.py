@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hpc import provenance
-from skin_gan.run import RunFolder
+from skin_gan.folders import RunFolder
 
 
 def git(folder: Path, *words: str) -> None:

@@ -32,12 +32,13 @@ from hpc.report.sampled import Sampled, used
 from hpc.report.tables import tables, write_csv, write_tables
 from hpc.report.verdicts import statement
 from hpc.report.words import arm_title, gain
-from skin_gan import grids
 from skin_gan.ablation.predictions import load
 from skin_gan.ablation.samples import read_samples
-from skin_gan.portable import CARD
-from skin_gan.portable import FORMAT as CARD_FORMAT
-from skin_gan.run import RunFolder, append_jsonl, write_atomic, write_json
+from skin_gan.export import CARD
+from skin_gan.export import FORMAT as CARD_FORMAT
+from skin_gan.folders import RunFolder
+from skin_gan.io import append_jsonl, write_atomic, write_json
+from skin_gan.training import grids
 from skin_gan.words import CONTROL, HARMS, HELPS, LEAKAGE, NOT_JUDGED, NOTHING, RULED_OUT, UNRESOLVED
 
 LABELS = {HELPS, HARMS, RULED_OUT, UNRESOLVED, NOT_JUDGED, LEAKAGE, NOTHING, CONTROL}

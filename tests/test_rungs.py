@@ -8,7 +8,8 @@ import pytest
 
 from hpc.config import SearchSettings
 from hpc.search import Rungs, rung_at
-from skin_gan.run import PRUNED, TrialFolder, read_jsonl
+from skin_gan.folders import PRUNED, TrialFolder
+from skin_gan.io import read_jsonl
 
 FIRST = (0.1, 0.3, 0.7, 1.0, 1.1, 2.3, 4.0, 12.0)
 FACTORS = (1.5, 2.0, 2.5, 3.0, 4.0)

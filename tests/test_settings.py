@@ -16,11 +16,12 @@ from hpc.config import CHOICES, Choice, Experiment, compose, load, overridden, s
 from hpc.plan import trial_specs
 from hpc.space import check_space, domains, draw, searched, value_at
 from skin_gan.ablation.arms import ClassifierSettings
-from skin_gan.board import name_columns
 from skin_gan.config import SCHEMA, TrialSettings, TrialSpec, check, spec_from
 from skin_gan.errors import SkinGanError
 from skin_gan.identity import differing
 from skin_gan.presets import PRESETS
+from skin_gan.ranges import described
+from skin_gan.training.board import name_columns
 
 AEGAN = "sweep=aegan_lr"
 
@@ -312,6 +313,39 @@ def test_a_new_field_with_a_default_and_another_order_leave_every_id(name):
     assert later.id == spec.id
     later.settings.train.new = 0.5
     assert later.id != spec.id
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ("model.base=6", "a multiple of 4, at least 4"),
+        ("optim.d_steps=17", "1 to 16"),
+        ("loss.r1=-0.5", "a finite number, at least 0"),
+        ("loss.gp=.inf", "a finite number, at least 0"),
+        ("loss.zero_outputs=1", "at least 0, below 1"),
+        ("train.batch=1", "2 to 4096"),
+    ],
+)
+def test_a_range_is_named_as_it_stands_beside_the_field(wrong, expected):
+    with pytest.raises(SkinGanError) as e:
+        compose([AEGAN, f"trial.{wrong}"])
+    assert wrong.partition("=")[0] in str(e.value) and f"expected {expected}" in str(e.value)
+
+
+def test_every_setting_of_a_trial_is_described_and_its_default_valid():
+    described_ones = {d.name: d for d in described(TrialSettings())}
+    assert list(described_ones) == list(searched_everything(TrialSettings()))
+    assert all(d.valid and d.setting.meaning and d.expected for d in described_ones.values())
+    assert described_ones["loss.name"].expected == "one of bce, hinge, relativistic, wgan"
+    assert described_ones["train.ema_kimg"].setting.unit == "kimg"
+
+
+@pytest.mark.parametrize("family", ["vae", ""])
+def test_names_in_a_file_are_checked_as_those_on_a_command_line(family):
+    written = dataclasses.asdict(TrialSpec("df", 3, 7, 0, "data", TrialSettings()))
+    written["settings"]["model"]["family"] = family
+    with pytest.raises(SkinGanError, match=f"model.family={family}: expected one of aegan, dcgan"):
+        spec_from(written)
 
 
 def test_each_records_the_fields_that_were_chosen():

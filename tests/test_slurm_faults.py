@@ -13,7 +13,7 @@ from slurm_sweeps import GRID, SLOW, SWEEP, drivers, hpc, measured
 from test_launch import rows_of, trainers
 
 from hpc.plan import reopen
-from skin_gan.run import DIVERGED, RunFolder
+from skin_gan.folders import DIVERGED, RunFolder
 
 if TYPE_CHECKING:
     from slurm_testbed import Testbed

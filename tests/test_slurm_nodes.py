@@ -13,7 +13,7 @@ from slurm_sweeps import SLOW, Sweep, drivers, processes
 from test_launch import rows_of
 
 from hpc.plan import reopen
-from skin_gan.run import RunFolder
+from skin_gan.folders import RunFolder
 
 if TYPE_CHECKING:
     from slurm_testbed import Testbed

@@ -24,7 +24,8 @@ from hpc.steering import chooser
 from hpc.submissions import Submission
 from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, read_json, write_json
+from skin_gan.folders import RunFolder
+from skin_gan.io import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 STEP = "slurmstepd: error: *** STEP 103.0 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***"

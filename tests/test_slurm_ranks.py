@@ -17,10 +17,11 @@ from hpc.final import chosen, final_run
 from hpc.inputs import Inputs
 from hpc.plan import Plan, reopen
 from hpc.selection import read_card
-from skin_gan import checkpoint
 from skin_gan.config import TrialSpec
-from skin_gan.run import RunFolder, TrialFolder, read_jsonl
-from skin_gan.train import Session
+from skin_gan.folders import RunFolder, TrialFolder
+from skin_gan.io import read_jsonl
+from skin_gan.training import checkpoint
+from skin_gan.training.session import Session
 
 if TYPE_CHECKING:
     from slurm_testbed import Testbed

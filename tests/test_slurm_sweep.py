@@ -9,7 +9,7 @@ import pytest
 from slurm_sweeps import GRID, SLOW, SWEEP, drivers, hpc, measured, processes, run_of
 from test_launch import rows_of
 
-from skin_gan.run import read_jsonl
+from skin_gan.io import read_jsonl
 
 if TYPE_CHECKING:
     from slurm_testbed import Testbed

@@ -15,7 +15,8 @@ from hpc.steering import steer
 from hpc.submissions import Submission
 from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, lock, read_json, read_jsonl, write_json
+from skin_gan.folders import RunFolder
+from skin_gan.io import lock, read_json, read_jsonl, write_json
 
 WORDS = ("sweep=aegan_lr", "data=demo", "budget=micro", "classes=[df]", "search.trials=2", "cluster=one_gpu")
 

@@ -8,7 +8,7 @@ from hpc.config import CHOICES, compose
 from hpc.inputs import Inputs
 from hpc.plan import make_plan
 from skin_gan.data.resolve import resolve
-from skin_gan.train import Session
+from skin_gan.training.session import Session
 
 SMALL = ("trial.model.base=8", "trial.train.batch=8", "search.trials=4", "budget=short", "data=demo")
 

@@ -22,7 +22,8 @@ from skin_gan.ablation.arms import CLASSIFIERS, identity
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
 from skin_gan.ablation.predictions import Predictions, load
 from skin_gan.ablation.verdict import holm
-from skin_gan.run import append_jsonl, content_hash, write_json
+from skin_gan.identity import content_hash
+from skin_gan.io import append_jsonl, write_json
 from skin_gan.words import CONTROL, NOT_JUDGED, NOTHING, RULED_OUT
 
 QUICK = 300  # resamples

@@ -15,10 +15,11 @@ import pytest
 import torch
 from gan_samples import BATCH, EVALUATION, OPS, judge, open_session, same, spec, split
 
-from skin_gan import checkpoint, meter
 from skin_gan.errors import SkinGanError
-from skin_gan.run import COMPLETED, DIVERGED, RUNNING, TrialFolder, read_jsonl
-from skin_gan.train import Diverged, Session
+from skin_gan.folders import COMPLETED, DIVERGED, RUNNING, TrialFolder
+from skin_gan.io import read_jsonl
+from skin_gan.training import checkpoint, meter
+from skin_gan.training.session import Diverged, Session
 
 FAMILIES = ["dcgan", "aegan"]
 

@@ -12,9 +12,9 @@ from gan_samples import BATCH, judge, open_session, same, spec
 from two_ranks import RUNGS, trial
 
 from skin_gan.errors import SkinGanError
-from skin_gan.learner import Learner
-from skin_gan.meter import Clock
-from skin_gan.run import read_jsonl
+from skin_gan.io import read_jsonl
+from skin_gan.training.learner import Learner
+from skin_gan.training.meter import Clock
 
 SCRIPT = Path(__file__).with_name("two_ranks.py")
 

@@ -21,8 +21,8 @@ from hpc.records import Pace, record
 from hpc.submissions import Submission
 from hpc.trials import Runner
 from skin_gan.data.resolve import resolve
+from skin_gan.io import holder, lock, read_json
 from skin_gan.metrics.cache import FeatureCache, cached_record
-from skin_gan.run import holder, lock, read_json
 
 HEAD = "ablate.classifiers.head={arms: [real], seeds: 1, steps: 10}"
 CONFIDENCE = "ablate.classifiers.cnn={arms: [real, best], seeds: 1, steps: 10, filters: [confidence]}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from gan_samples import judge, open_session, spec
 
-from skin_gan.devices import end_processes
+from skin_gan.training.devices import end_processes
 
 CASES = {
     "dcgan": ("dcgan", "group"), "aegan": ("aegan", "group"), "batch": ("dcgan", "batch"),

@@ -27,7 +27,8 @@ from skin_gan.ablation.arms import (
 )
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, lock, read_json, write_json
+from skin_gan.folders import RunFolder
+from skin_gan.io import lock, read_json, write_json
 
 BY_IMAGE = "by-image"
 COMBINED = "combined"  # the best generator on top of the strongest conventional arm, as chosen in each fold

@@ -15,8 +15,8 @@ from hpc.plan import Plan
 from hpc.selection import judgement
 from skin_gan.config import TrialSpec, spec_from
 from skin_gan.errors import SkinGanError
-from skin_gan.portable import CARD, export, read_card, read_yaml
-from skin_gan.run import COMPLETED, RunFolder, TrialFolder
+from skin_gan.export import CARD, export, read_card, read_yaml
+from skin_gan.folders import COMPLETED, RunFolder, TrialFolder
 
 Tell = Callable[..., None]
 
@@ -66,7 +66,7 @@ class Generators:
             self.retrain_one(label, fold, source)
 
     def retrain_one(self, label: str, fold: int, source: str) -> None:
-        from skin_gan.train import Session
+        from skin_gan.training.session import Session
 
         chosen = read_card(self.sweeps[source].best(label) / CARD)
         searched = config.load(self.sweeps[source].settings)

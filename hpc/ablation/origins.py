@@ -18,7 +18,8 @@ from skin_gan.ablation.samples import SampleSet, Survey, read_samples, survey
 from skin_gan.data.files import scan, signature
 from skin_gan.data.store import Store, fold_fingerprint
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, read_json
+from skin_gan.folders import RunFolder
+from skin_gan.io import read_json
 
 if TYPE_CHECKING:
     from hpc.config import Experiment

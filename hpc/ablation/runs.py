@@ -22,9 +22,9 @@ from skin_gan.ablation.measures import measures
 from skin_gan.ablation.parts import Split, image_split, lesion_split
 from skin_gan.ablation.predictions import Predictions
 from skin_gan.ablation.samples import SampleSet
-from skin_gan.board import write_run
-from skin_gan.devices import choose_device
 from skin_gan.errors import SkinGanError
+from skin_gan.training.board import write_run
+from skin_gan.training.devices import choose_device
 
 Tell = Callable[..., None]
 

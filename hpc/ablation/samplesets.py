@@ -24,9 +24,9 @@ from skin_gan.ablation.frozen import Frozen
 from skin_gan.ablation.parts import Split, image_split, lesion_split
 from skin_gan.ablation.samples import SampleSet, subset
 from skin_gan.errors import SkinGanError
+from skin_gan.export import CARD, read_card, read_yaml
 from skin_gan.generate import generate, manifest, write_set
-from skin_gan.portable import CARD, read_card, read_yaml
-from skin_gan.run import write_json
+from skin_gan.io import write_json
 
 Tell = Callable[..., None]
 SEED = 0  # of sample sets: more images of one set are a longer beginning of the same sequence

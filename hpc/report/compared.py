@@ -24,7 +24,7 @@ from skin_gan.ablation.predictions import Predictions, pooled
 from skin_gan.ablation.stats import Draws, compare, draws_of, interval, test_images
 from skin_gan.ablation.verdict import holm, not_learnt, verdict
 from skin_gan.errors import SkinGanError
-from skin_gan.run import content_hash
+from skin_gan.identity import content_hash
 from skin_gan.words import CONTROL, NOTHING
 
 

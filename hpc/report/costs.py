@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpc.plan import ABLATE, FOLDS, GENERATE, PREPARE, SEARCH, SELECT
-from skin_gan.run import RunFolder, read_json, read_jsonl
+from skin_gan.folders import RunFolder
+from skin_gan.io import read_json, read_jsonl
 
 
 @dataclass(frozen=True)

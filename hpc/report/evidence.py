@@ -15,8 +15,10 @@ from hpc.provenance import code_of
 from hpc.report import plots
 from hpc.selection import word_of
 from skin_gan.errors import SkinGanError
-from skin_gan.portable import CARD, read_card
-from skin_gan.run import RunFolder, content_hash, read_json, read_jsonl
+from skin_gan.export import CARD, read_card
+from skin_gan.folders import RunFolder
+from skin_gan.identity import content_hash
+from skin_gan.io import read_json, read_jsonl
 
 SHEETS = "sheets.json"
 

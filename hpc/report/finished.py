@@ -24,7 +24,7 @@ from hpc.config import Experiment
 from skin_gan.ablation.arms import Arm
 from skin_gan.ablation.predictions import Predictions
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder
+from skin_gan.folders import RunFolder
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from hpc.ablation import RANDOM, filter_file, part
 from skin_gan.ablation.predictions import Predictions
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder, read_json
+from skin_gan.folders import RunFolder
+from skin_gan.io import read_json
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from hpc.report.sheets import write_sheets
 from hpc.report.tables import tables, write_csv, write_tables
 from skin_gan.ablation.parts import image_split, leak
 from skin_gan.ablation.samples import SampleSet
-from skin_gan.run import write_json
+from skin_gan.io import write_json
 
 
 def make_report(plan: Plan, photographs: bool = True) -> Path:

@@ -34,8 +34,9 @@ from hpc.report.words import (
     value,
 )
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
-from skin_gan.portable import NOTICE
-from skin_gan.run import RunFolder, read_json, write_atomic, write_json
+from skin_gan.export import NOTICE
+from skin_gan.folders import RunFolder
+from skin_gan.io import read_json, write_atomic, write_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 SPLIT = "split.json"  # how much a split by image leaks: skin_gan.ablation.parts.Leak

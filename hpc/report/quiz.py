@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hpc.report.page import render
-from skin_gan.run import write_atomic
+from skin_gan.io import write_atomic
 
 EACH = 10  # images of each kind and class at most
 

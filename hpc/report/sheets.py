@@ -12,12 +12,12 @@ import numpy as np
 
 from hpc.report.evidence import SHEETS
 from hpc.report.sampled import Sampled
-from skin_gan import grids
 from skin_gan.ablation.samples import SampleSet
+from skin_gan.io import write_json
 from skin_gan.metrics import copies
 from skin_gan.metrics.cache import one_thread
 from skin_gan.metrics.scores import distances
-from skin_gan.run import write_json
+from skin_gan.training import grids
 
 COLUMNS, ROWS = 8, 4  # of the sheet of generated images
 PAIRS = 16  # nearest neighbours shown, COLUMNS to a row

@@ -31,7 +31,8 @@ from hpc.report.thresholds import Runs, with_alarms
 from hpc.selection import word_of
 from hpc.trees import read_yaml
 from skin_gan.ablation.stats import RESAMPLES
-from skin_gan.run import RunFolder, write_atomic
+from skin_gan.folders import RunFolder
+from skin_gan.io import write_atomic
 from skin_gan.words import ACCEPTED, LEAKAGE, POOR, REJECTED
 
 PLAIN, HEADLINE = "real", "balanced_accuracy"

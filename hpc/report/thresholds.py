@@ -9,7 +9,7 @@ from hpc.ablation import slug
 from skin_gan.ablation.measures import MELANOMA, cutoff
 from skin_gan.ablation.predictions import Predictions, load
 from skin_gan.errors import SkinGanError
-from skin_gan.run import RunFolder
+from skin_gan.folders import RunFolder
 
 VALIDATION = "val.npz"  # beside test.npz
 Runs = Mapping[str, Mapping[str, Mapping[int, Predictions]]]  # by arm, split and seed

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from skin_gan.ablation.weights import even
 from skin_gan.errors import SkinGanError
-from skin_gan.run import content_hash
+from skin_gan.identity import content_hash
 from skin_gan.words import HARMS, LEAKAGE, RULED_OUT
 
 # Raise it when equal settings would no longer give equal predictions; 2: see `ArmRun.schema`.

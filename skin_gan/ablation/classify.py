@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skin_gan import checkpoint
 from skin_gan.ablation.arms import Arm, ArmRun, ClassifierSettings, check, content, current
 from skin_gan.ablation.fit import Progress, fit, loss_curve, prepare
 from skin_gan.ablation.frozen import Frozen
@@ -29,7 +28,8 @@ from skin_gan.ablation.samples import SampleSet
 from skin_gan.ablation.trainingset import TrainingSet, training_set
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
-from skin_gan.run import lock
+from skin_gan.io import lock
+from skin_gan.training import checkpoint
 
 CHUNK = 256  # images predicted at a time
 CONSTANT = 0.01  # of the median standard deviation of features: below that one is not scaled

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from skin_gan import checkpoint
 from skin_gan.config import ModelSettings
 from skin_gan.errors import SkinGanError
+from skin_gan.export import read_yaml
 from skin_gan.families import build
-from skin_gan.portable import read_yaml
-from skin_gan.run import TrialFolder
+from skin_gan.folders import TrialFolder
+from skin_gan.training import checkpoint
 
 CHUNK = 64  # images judged at a time
 

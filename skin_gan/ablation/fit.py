@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skin_gan import checkpoint
 from skin_gan.ablation.arms import ArmRun, ClassifierSettings
 from skin_gan.ablation.jitter import strong
 from skin_gan.ablation.weights import generated_share, image_weights
 from skin_gan.models import classifier
+from skin_gan.training import checkpoint
 
 SAVE_SECONDS = 60.0  # at most this much work is lost to a kill
 POINTS = 40  # of a loss curve

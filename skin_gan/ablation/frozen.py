@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from skin_gan.ablation.jitter import strong
 from skin_gan.ablation.samples import SampleSet
 from skin_gan.data.store import Store
+from skin_gan.io import lock, write_atomic
 from skin_gan.metrics.cache import FeatureCache
 from skin_gan.metrics.features import Extractor
-from skin_gan.run import lock, write_atomic
 
 VIEWS = 4  # strongly augmented views of each training image, beside the image itself
 VIEWS_VERSION = 1  # raise it when the augmentation changes

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from skin_gan.data.splits import N_FOLDS, split_parts
 from skin_gan.data.store import Store, fold_fingerprint
 from skin_gan.errors import SkinGanError
-from skin_gan.run import content_hash
+from skin_gan.identity import content_hash
 
 PARTS = ("train", "val", "test")
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skin_gan.errors import SkinGanError
-from skin_gan.run import content_hash, write_atomic
+from skin_gan.identity import content_hash
+from skin_gan.io import write_atomic
 
 COLUMNS = ("image_ids", "lesions", "labels", "probabilities")
 

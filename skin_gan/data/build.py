@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from skin_gan.data.store import COLUMNS, image_file
 from skin_gan.errors import SkinGanError
-from skin_gan.run import lock, locked
+from skin_gan.io import lock, locked
 
 
 @contextlib.contextmanager

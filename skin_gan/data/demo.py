@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skin_gan.run import content_hash
+from skin_gan.identity import content_hash
 
 Array = NDArray[np.float64]
 RGB = tuple[float, float, float]

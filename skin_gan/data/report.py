@@ -12,7 +12,7 @@ from skin_gan.data.listing import Findings
 from skin_gan.data.splits import N_FOLDS, assign_folds, split_parts
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
-from skin_gan.run import read_json
+from skin_gan.io import read_json
 
 MEANING = {
     "missing": "named in the metadata, but there is no such file",

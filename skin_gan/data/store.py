@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from skin_gan.data.splits import N_FOLDS, RECIPE, assign_folds, split_parts
 from skin_gan.errors import SkinGanError
-from skin_gan.run import content_hash
+from skin_gan.identity import content_hash
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -33,7 +33,7 @@ from skin_gan.families.steps import (
     update,
     view,
 )
-from skin_gan.fastconv import Conv2d, ConvTranspose2d
+from skin_gan.fast.convolutions import Conv2d, ConvTranspose2d
 from skin_gan.objectives import Judged
 
 DENSE_LAYERS, DENSE_WIDTH = 16, 16  # of the latent discriminator, as in the author's Keras version

@@ -10,7 +10,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from skin_gan.config import ModelSettings
 from skin_gan.errors import SkinGanError
-from skin_gan.fastconv import Conv2d, ConvTranspose2d, add_bias, double
+from skin_gan.fast.convolutions import Conv2d, ConvTranspose2d, add_bias, double
 
 UPSAMPLING = ("transposed", "nearest", "bilinear", "pixelshuffle")
 NORMS = ("batch", "layer", "group", "none")

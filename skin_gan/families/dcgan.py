@@ -29,7 +29,7 @@ from skin_gan.families.steps import (
     update,
     view,
 )
-from skin_gan.fastconv import Conv2d, ConvTranspose2d
+from skin_gan.fast.convolutions import Conv2d, ConvTranspose2d
 
 
 class Generator(nn.Module):

@@ -22,9 +22,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from skin_gan.data.store import Part, Store
+from skin_gan.io import lock, read_json, write_atomic
 from skin_gan.metrics.features import Extractor
 from skin_gan.metrics.scores import Array
-from skin_gan.run import lock, read_json, write_atomic
 
 VERSION = 2  # of the cached records: raise it when their method changes
 CHUNK = 256  # images read from the store at a time

@@ -140,7 +140,7 @@ def ours(name: str, precision: str) -> Step:
 
     from skin_gan.families import build, step_of
     from skin_gan.families.steps import Context, make_optimiser
-    from skin_gan.fastconv import keep_memory
+    from skin_gan.fast.convolutions import keep_memory
     from skin_gan.presets import preset
     from skin_gan.rng import Rng
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skin_gan import fastconv, patches, winograd
+from skin_gan.fast import convolutions, patches, winograd
 
 METHODS = [winograd, patches]
 
@@ -46,7 +46,7 @@ def test_convolution(
     shape: tuple[int, ...], arguments: tuple[int, ...], bias: bool, memory_format: torch.memory_format
 ) -> None:
     x = random(*shape).detach().contiguous(memory_format=memory_format).requires_grad_()
-    fast = fastconv.Conv2d(*arguments, bias=bias).double().to(memory_format=memory_format)
+    fast = convolutions.Conv2d(*arguments, bias=bias).double().to(memory_format=memory_format)
     assert_same(fast, nn.Conv2d(*arguments, bias=bias).double(), x)
 
 
@@ -61,25 +61,25 @@ def test_convolution(
     ],
 )
 def test_transposed_convolution(shape: tuple[int, ...], arguments: tuple[int, ...], bias: bool) -> None:
-    fast = fastconv.ConvTranspose2d(*arguments, bias=bias).double()
+    fast = convolutions.ConvTranspose2d(*arguments, bias=bias).double()
     assert_same(fast, nn.ConvTranspose2d(*arguments, bias=bias).double(), random(*shape))
 
 
 def test_the_methods_are_used_where_they_are_meant_to_be() -> None:
     deep = torch.empty(2, 128, 8, 8), torch.empty(6, 128, 4, 4)
-    assert fastconv._method(*deep, 8) is winograd
-    assert fastconv._method(deep[0].bfloat16(), deep[1], 8) is patches
+    assert convolutions._method(*deep, 8) is winograd
+    assert convolutions._method(deep[0].bfloat16(), deep[1], 8) is patches
     with torch.autocast("cpu", torch.bfloat16):
-        assert fastconv._method(*deep, 8) is patches
-    assert fastconv._method(deep[0], torch.empty(6, 64, 4, 4), 8) is None
-    assert fastconv._method(deep[0].to("meta"), deep[1], 8) is None
+        assert convolutions._method(*deep, 8) is patches
+    assert convolutions._method(deep[0], torch.empty(6, 64, 4, 4), 8) is None
+    assert convolutions._method(deep[0].to("meta"), deep[1], 8) is None
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("function", [fastconv._Down, fastconv._Up])
+@pytest.mark.parametrize("function", [convolutions._Down, convolutions._Up])
 def test_gradients(function: type[torch.autograd.Function], method: ModuleType) -> None:
-    size = (8, 4) if function is fastconv._Down else (2, 2)
-    channels = 2 if function is fastconv._Down else 3
+    size = (8, 4) if function is convolutions._Down else (2, 2)
+    channels = 2 if function is convolutions._Down else 3
     x, weight = random(2, channels, *size), random(3, 2, 4, 4)
     assert torch.autograd.gradcheck(lambda a, b: function.apply(a, b, method), (x, weight))
     assert torch.autograd.gradgradcheck(lambda a, b: function.apply(a, b, method), (x, weight))
@@ -98,7 +98,7 @@ def test_each_merge_is_the_transpose_of_its_split(method: ModuleType) -> None:
         assert torch.allclose((parts * terms).sum(), (x * merge(terms.clone(), *size)).sum())
 
 
-@pytest.mark.parametrize("kind", [fastconv.Conv2d, fastconv.ConvTranspose2d])
+@pytest.mark.parametrize("kind", [convolutions.Conv2d, convolutions.ConvTranspose2d])
 def test_autocast_computes_in_bfloat16_and_returns_float32_gradients(kind: type[nn.Module]) -> None:
     layer = kind(128, 128, 4, 2, 1)
     x = torch.randn(2, 128, 8, 8, requires_grad=True)
@@ -113,13 +113,13 @@ def test_autocast_computes_in_bfloat16_and_returns_float32_gradients(kind: type[
 
 
 def test_without_gradients_the_result_is_the_same() -> None:
-    layer, x = fastconv.Conv2d(128, 8, 4, 2, 1), torch.randn(2, 128, 8, 8)
+    layer, x = convolutions.Conv2d(128, 8, 4, 2, 1), torch.randn(2, 128, 8, 8)
     with torch.no_grad():
         assert torch.equal(layer(x), layer(x.requires_grad_()).detach())
 
 
 def test_frozen_weights_get_no_gradient_and_inputs_do() -> None:
-    layer, x = fastconv.Conv2d(128, 8, 4, 2, 1), torch.randn(2, 128, 8, 8, requires_grad=True)
+    layer, x = convolutions.Conv2d(128, 8, 4, 2, 1), torch.randn(2, 128, 8, 8, requires_grad=True)
     layer.requires_grad_(False)
     layer(x).sum().backward()
     assert x.grad is not None and layer.weight.grad is None
@@ -153,14 +153,14 @@ def penalised_gradients(module: ModuleType, kind: str, x: Tensor) -> list[Tensor
 @pytest.mark.parametrize(("kind", "shape"), [("down", (2, 3, 16, 16)), ("up", (2, 5, 1, 1))])
 def test_second_derivatives_are_those_of_torchs_own_layers(kind: str, shape: tuple[int, ...]) -> None:
     x = random(*shape)
-    ours, theirs = penalised_gradients(fastconv, kind, x), penalised_gradients(nn, kind, x)
+    ours, theirs = penalised_gradients(convolutions, kind, x), penalised_gradients(nn, kind, x)
     for mine, expected in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, expected)
     assert ours[0].abs().max() > 0
 
 
 def test_with_and_without_a_graph_the_gradient_is_the_same() -> None:
-    layer, x = fastconv.Conv2d(128, 8, 4, 2, 1), torch.randn(2, 128, 8, 8, requires_grad=True)
+    layer, x = convolutions.Conv2d(128, 8, 4, 2, 1), torch.randn(2, 128, 8, 8, requires_grad=True)
     wanted = [x, layer.weight]
     plain = torch.autograd.grad(layer(x).square().sum(), wanted)
     graph = torch.autograd.grad(layer(x).square().sum(), wanted, create_graph=True)
@@ -168,7 +168,7 @@ def test_with_and_without_a_graph_the_gradient_is_the_same() -> None:
 
 
 def test_bfloat16_has_second_derivatives() -> None:
-    layer, x = fastconv.Conv2d(128, 8, 4, 2, 1), torch.randn(2, 128, 8, 8, requires_grad=True)
+    layer, x = convolutions.Conv2d(128, 8, 4, 2, 1), torch.randn(2, 128, 8, 8, requires_grad=True)
 
     def penalised() -> Tensor:
         (gradient,) = torch.autograd.grad(layer(x).float().square().sum(), x, create_graph=True)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from skin_gan.errors import SkinGanError
-from skin_gan.run import write_atomic
+from skin_gan.io import write_atomic
 
 FORMAT = 1
 

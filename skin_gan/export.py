@@ -14,7 +14,8 @@ import yaml
 
 from skin_gan.config import ModelSettings, TrialSettings, check
 from skin_gan.errors import SkinGanError
-from skin_gan.run import TrialFolder, write_atomic
+from skin_gan.folders import TrialFolder
+from skin_gan.io import write_atomic
 
 if TYPE_CHECKING:  # torch is imported by the functions that need it: command lines start without
     from torch import Tensor, nn
@@ -35,8 +36,8 @@ def export(folder: TrialFolder, out: Path, extra: dict[str, Any]) -> dict[str, A
     """
     from safetensors.torch import save
 
-    from skin_gan import checkpoint, grids
-    from skin_gan.showcase import draw
+    from skin_gan.training import checkpoint, grids
+    from skin_gan.training.showcase import draw
 
     spec = read_yaml(folder.spec)
     if not folder.best.exists():

@@ -21,8 +21,9 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from torch.utils.tensorboard import SummaryWriter
 
 from skin_gan.config import TrialSpec
-from skin_gan.grids import Sheet
-from skin_gan.run import COMPLETED, DIVERGED, FAILED, PRUNED, unwritable
+from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED
+from skin_gan.io import unwritable
+from skin_gan.training.grids import Sheet
 
 # HParams knows no "pruned": such a trial ended as it was meant to.
 STATUS = {
@@ -64,7 +65,7 @@ class Board:
             self.writer.add_image(tag, page, images, dataformats="HWC")
 
     def end(self, state: str, reason: str, images: int) -> None:
-        """The trial reached a final state, one of `skin_gan.run.STATES`."""
+        """The trial reached a final state, one of `skin_gan.folders.STATES`."""
         self._write(session_end(STATUS[state]))
         with self._named():
             self.writer.add_text("end", f"{state}: {reason}" if reason else state, images)

@@ -9,8 +9,8 @@ from torch import Tensor
 from skin_gan.config import EvalSettings, TrialSpec
 from skin_gan.data.store import ClassSplit
 from skin_gan.families.steps import sample
-from skin_gan.grids import Sheet, interpolate, sheet
-from skin_gan.learner import Learner, stream_seed
+from skin_gan.training.grids import Sheet, interpolate, sheet
+from skin_gan.training.learner import Learner, stream_seed
 
 BATCH = 64  # images sampled at a time
 PATHS, STEPS = 8, 8  # of the interpolation sheet: from one latent to another, in so many images

@@ -9,7 +9,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from skin_gan.config import Operations
 from skin_gan.errors import SkinGanError
-from skin_gan.fastconv import keep_memory
+from skin_gan.fast.convolutions import keep_memory
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}
 
@@ -37,7 +37,7 @@ def make_accelerator(precision: str, ops: Operations) -> Accelerator:
         moved = state.device.type != device and state.num_processes == 1
         if moved or state.mixed_precision != PRECISIONS[precision]:
             AcceleratorState._reset_state(reset_partial_state=moved)
-    # Batch normalisation's running statistics stay each process's own: see `skin_gan.learner`.
+    # Batch normalisation's running statistics stay each process's own: see `skin_gan.training.learner`.
     replicas = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
     accelerator = Accelerator(
         cpu=device == "cpu", mixed_precision=PRECISIONS[precision], kwargs_handlers=[replicas]

@@ -1,6 +1,6 @@
 """Convolution with kernel 4, stride 2 and padding 1 as one product with patches of the image ("im2col").
 
-The functions are those of `skin_gan.winograd`: each split is the transpose of its merge.
+The functions are those of `skin_gan.fast.winograd`: each split is the transpose of its merge.
 N images, H x W pixels at the higher resolution (even), C channels there and O at the lower one.
 """
 

@@ -24,17 +24,18 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from skin_gan import checkpoint, grids
-from skin_gan.board import STATUS, Board
 from skin_gan.config import EvalSettings, Operations, TrialSpec
 from skin_gan.data.store import ClassSplit
-from skin_gan.devices import make_accelerator
 from skin_gan.errors import SkinGanError
-from skin_gan.interruption import Interruption
-from skin_gan.learner import Learner
-from skin_gan.meter import Clock, Meter
-from skin_gan.run import DIVERGED, RUNNING, TrialFolder, append_jsonl, lock, read_jsonl, write_atomic
-from skin_gan.showcase import Showcase
+from skin_gan.folders import DIVERGED, RUNNING, TrialFolder
+from skin_gan.io import append_jsonl, lock, read_jsonl, write_atomic
+from skin_gan.training import checkpoint, grids
+from skin_gan.training.board import STATUS, Board
+from skin_gan.training.devices import make_accelerator
+from skin_gan.training.interruption import Interruption
+from skin_gan.training.learner import Learner
+from skin_gan.training.meter import Clock, Meter
+from skin_gan.training.showcase import Showcase
 
 Row = dict[str, Any]
 Judge = Callable[[Tensor], Row]  # uint8 [N,3,S,S] -> metrics, finite or None; "kid" is one of them
@@ -68,6 +69,8 @@ class Session:
         self.accelerator = accelerator or make_accelerator(spec.settings.train.precision, ops)
         self.main = self.accelerator.is_main_process
         self.target = self.told = 0.0
+        self.board: Board | None = None  # of the process that writes, until the trial has ended
+        self._learner: Learner | None = None  # until the session is closed
         with ExitStack() as opening:
             self._open(opening)
             self.opened = opening.pop_all()
@@ -78,10 +81,10 @@ class Session:
         self.accelerator.wait_for_everyone()
         state = checkpoint.load(self.folder.last, self.spec.id) if self.folder.last.exists() else None
         self.rows = [row for row in read_jsonl(self.folder.metrics) if "images" in row]
-        self.board = self._describe(state["learner"]["images"] if state else 0) if self.main else None
-        if self.board:
+        if self.main:
+            self.board = self._describe(state["learner"]["images"] if state else 0)
             opening.callback(self.board.close)
-        self.learner = Learner(self.spec, self.split.train.images, self.accelerator)
+        self._learner = Learner(self.spec, self.split.train.images, self.accelerator)
         self.meter = Meter(self.accelerator, self.learner.images_per_step)
         self.clock = Clock(self.accelerator, self.ops.checkpoint_seconds)
         self.meter.start(self.learner.images)
@@ -107,6 +110,12 @@ class Session:
             if row["images"] > images:  # TensorBoard takes back all it was told beyond the checkpoint
                 board.row(row)
         return board
+
+    @property
+    def learner(self) -> Learner:
+        """What is trained, while the session is open."""
+        assert self._learner is not None, "the session is closed"
+        return self._learner
 
     @property
     def kimg(self) -> float:
@@ -240,7 +249,7 @@ class Session:
         )  # fmt: skip
 
     def finish(self, state: str, reason: str = "") -> None:
-        """The trial ended in `state`, one of `skin_gan.run.STATES`."""
+        """The trial ended in `state`, one of `skin_gan.folders.STATES`."""
         if self.main:
             self._tell(state, reason)
             self._end_board()
@@ -255,7 +264,7 @@ class Session:
         """Give the trial free. What was trained since the last checkpoint is lost."""
         self._end_board()  # a trial is pruned from outside, while its session is open
         self.opened.close()
-        self.__dict__.pop("learner", None)
+        self._learner = None
         gc.collect()  # Accelerate ties networks into cycles, which would fill the next trial's memory
 
 

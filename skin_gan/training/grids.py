@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from skin_gan.run import write_atomic
+from skin_gan.io import write_atomic
 
 Sheet = NDArray[np.uint8]  # [H,W,3]
 GAP, TEXT = 2, 13  # pixels between images; height of the caption's letters

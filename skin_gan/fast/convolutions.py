@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skin_gan import patches, winograd
+from skin_gan.fast import patches, winograd
 
 
 class Conv2d(nn.Conv2d):

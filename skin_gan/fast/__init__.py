@@ -1,0 +1,1 @@
+"""torch's convolutions, made faster on CPUs."""

@@ -1,0 +1,1 @@
+"""Training one GAN: the session and what it is made of."""
