@@ -3,7 +3,7 @@
 families/NAME.py                    build(m), step(c)
 objectives/losses/NAME.py           PAIRED, d_loss(real, fakes, s), g_loss(fake, real, s)
 objectives/penalties/NAME.py        SECOND_ORDER, penalty(judged); its weight is a setting, loss.NAME
-objectives/augmentations/NAME.py    of_real(images, rng), of_both(images, rng)
+objectives/augmentations/NAME.py    ADAPTIVE, of_real(images, rng, state), of_both(images, rng, state)
 """
 
 from __future__ import annotations

@@ -556,7 +556,7 @@ def shots_of(draw: st.DrawFn, layout: str, fault: str) -> list[Shot]:
         dx = classes[lesion]
         if layout in UNLABELLED and draw(st.sampled_from([False] * 9 + [True])):
             dx = ""
-        elif layout == "own" and draw(st.sampled_from([False] * 20 + [True])):
+        elif layout == "own" and not fault and draw(st.sampled_from([False] * 20 + [True])):
             dx = draw(st.sampled_from(CLASSES["own"]))
         shots.append(
             Shot(
@@ -613,7 +613,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     )
     if missing or any(s.state != "whole" for s in shots):
         twice = [""]  # a second file would stand in for the first
-    if not shots[0].dx:  # another class would be no contradiction
+    if not shots[0].dx or contradicting(shots):  # no contradiction, or a second one
         twice = [""]
     again = draw(st.sampled_from(twice))
     if layout == "folders" and drawn_masks.endswith("_bw"):

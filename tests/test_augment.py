@@ -85,7 +85,7 @@ def test_each_by_its_name_is_random_by_its_rng_alone_and_lets_gradients_pass(nam
     x, chosen = images(6).requires_grad_(), variant(FOLDER, name)
     for augment in (chosen.of_real, chosen.of_both):
         before = torch.get_rng_state()
-        first, second = (augment(x, Rng(5)) for _ in range(2))
+        first, second = (augment(x, Rng(5), {}) for _ in range(2))
         assert torch.equal(before, torch.get_rng_state()) and torch.equal(first, second)
         assert first.shape == x.shape and first.abs().max() <= 1
         (gradient,) = torch.autograd.grad(first.sum(), x)
@@ -95,7 +95,7 @@ def test_each_by_its_name_is_random_by_its_rng_alone_and_lets_gradients_pass(nam
 def test_what_each_does_to_real_images_and_to_both() -> None:
     x = images(64)
     changes = {
-        name: [not torch.equal(augment(x, Rng(5)), x) for augment in (chosen.of_real, chosen.of_both)]
+        name: [not torch.equal(augment(x, Rng(5), {}), x) for augment in (chosen.of_real, chosen.of_both)]
         for name, chosen in ((name, variant(FOLDER, name)) for name in names(FOLDER))
     }
     assert changes == {"none": [False, False], "dihedral": [True, False], "diffaugment": [True, True]}

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skin_gan.config import LossSettings, ModelSettings, OptimSettings, TrainSettings, TrialSettings
-from skin_gan.families import build, step_of
+from skin_gan.families import build, step_of, steps
 from skin_gan.families.steps import Context, discriminator_loss, make_optimiser, sample, view
 from skin_gan.fast import convolutions
 from skin_gan.objectives.losses.bce import cross_entropy
 from skin_gan.presets import PRESETS
 from skin_gan.rng import Rng
+from skin_gan.variants import AUGMENTATIONS, LOSSES, PENALTIES, names, variant
 from skin_gan.variants import FAMILIES as FOLDER
-from skin_gan.variants import LOSSES, PENALTIES, names
 
 LATENT, BATCH = 5, 6
 FAMILIES = names(FOLDER)
@@ -275,6 +276,40 @@ def test_lecam_keeps_moving_averages_of_the_logits() -> None:
     (real, fake), (next_real, next_fake) = logits[0:2], logits[3:5]
     expected = torch.stack([real.lerp(next_real, 0.01), fake.lerp(next_fake, 0.01)])
     torch.testing.assert_close(trial.context.state["logits"], expected)
+
+
+def test_an_adaptive_augmentation_hears_the_real_logits_and_keeps_what_it_makes_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Here the images are darkened by a tenth for each discriminator update so far."""
+
+    def adapt(logits: Tensor, shown: int, state: dict[str, float]) -> None:
+        assert logits.shape == (BATCH,) and not logits.requires_grad
+        state.update(times=state.get("times", 0) + 1, shown=shown)
+
+    def darker(images: Tensor, rng: Rng, state: dict[str, float]) -> Tensor:
+        return images * (1 - 0.1 * state.get("times", 0))
+
+    adaptive = SimpleNamespace(ADAPTIVE=True, adapt=adapt, of_real=lambda x, rng, state: x, of_both=darker)
+    found = {AUGMENTATIONS: adaptive}
+    monkeypatch.setattr(steps, "variant", lambda folder, name: found.get(folder) or variant(folder, name))
+    trial = Trial(settings("dcgan", optim=OptimSettings(d_steps=2)))
+    shown: list[float] = []
+    trial.nets["discriminator"].register_forward_pre_hook(lambda _, x: shown.append(x[0].abs().max().item()))
+    trial.step()
+    assert trial.context.state["augment"] == {"times": 2, "shown": 2 * BATCH}
+    largest = [
+        Trial.draw(SimpleNamespace(settings=trial.settings, draws=k)).abs().max().item() for k in (0, 1)
+    ]
+    assert shown[0] == pytest.approx(largest[0]) and shown[2] == pytest.approx(0.9 * largest[1])
+
+
+def test_what_a_discriminator_has_frozen_stays_frozen() -> None:
+    trial = Trial(settings("dcgan"))
+    kept = next(trial.nets["discriminator"].parameters()).requires_grad_(False)
+    before = kept.clone()
+    trial.step(), trial.step()
+    assert torch.equal(kept, before) and not kept.requires_grad
 
 
 def test_input_noise_has_the_set_deviation() -> None:

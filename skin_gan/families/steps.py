@@ -66,15 +66,22 @@ def sample(generator: nn.Module, z: Tensor) -> Tensor:
 def real_batch(c: Context) -> Tensor:
     """The next real images, augmented; the context counts them."""
     c.images += c.settings.train.batch
-    return variant(AUGMENTATIONS, c.settings.train.augment).of_real(c.draw(), c.rng)
+    augmentation, state = augmenting(c)
+    return augmentation.of_real(c.draw(), c.rng, state)
 
 
 def view(images: Tensor, c: Context) -> Tensor:
     """What the image discriminator is shown of images, real or generated."""
-    images = variant(AUGMENTATIONS, c.settings.train.augment).of_both(images, c.rng)
+    augmentation, state = augmenting(c)
+    images = augmentation.of_both(images, c.rng, state)
     if c.settings.loss.input_noise:
         images = images + c.settings.loss.input_noise * c.rng.normal(*images.shape)
     return images
+
+
+def augmenting(c: Context) -> tuple[ModuleType, dict[str, Any]]:
+    """The augmentation that is set, and the state that it keeps."""
+    return variant(AUGMENTATIONS, c.settings.train.augment), c.state.setdefault("augment", {})
 
 
 def each(net: nn.Module, norm: str, *batches: Tensor) -> list[Tensor]:
@@ -90,6 +97,9 @@ def judge(net: nn.Module, real: Tensor, fakes: list[Tensor], c: Context) -> Judg
         real, *fakes = (images.detach().requires_grad_() for images in (real, *fakes))
     with c.accelerator.autocast():
         on_real, *on_fakes = each(net, c.settings.model.d_norm, real, *fakes)
+    augmentation, state = augmenting(c)
+    if augmentation.ADAPTIVE:
+        augmentation.adapt(c.accelerator.gather(on_real.detach().float()), c.images, state)
     averages = averaged(on_real, on_fakes, c) if weights(c) else torch.zeros(2)
     uniform = c.rng.uniform(len(real)) if second else torch.zeros(0)
     return Judged(c.accelerator.unwrap_model(net), real, fakes, on_real, on_fakes, averages, uniform)
@@ -177,13 +187,14 @@ def update(loss: Tensor, optimiser: Optimizer, c: Context) -> Tensor:
 @contextmanager
 def frozen(*nets: nn.Module) -> Iterator[None]:
     """Within, what is computed with `nets` has gradients to its inputs, but none to their weights."""
-    for net in nets:
-        net.requires_grad_(False)
+    trained = [p for net in nets for p in net.parameters() if p.requires_grad]  # others are always frozen
+    for p in trained:
+        p.requires_grad_(False)
     try:
         yield
     finally:
-        for net in nets:
-            net.requires_grad_(True)
+        for p in trained:
+            p.requires_grad_(True)
 
 
 def detached(**scalars: Tensor) -> Scalars:

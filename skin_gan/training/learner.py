@@ -67,8 +67,9 @@ class Learner:
         self.ema = Ema(nets["generator"], 1000 * s.train.ema_kimg)
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             nets = nn.SyncBatchNorm.convert_sync_batchnorm(nets)
-        judges = [p for name in nets if "discriminator" in name for p in nets[name].parameters()]
-        makers = [p for name in nets if "discriminator" not in name for p in nets[name].parameters()]
+        trained = [(name.split(".")[0], p) for name, p in nets.named_parameters() if p.requires_grad]
+        judges = [p for net, p in trained if "discriminator" in net]
+        makers = [p for net, p in trained if "discriminator" not in net]
         self.plain = dict(nets.items())
         self.sampler = Sampler(images, s.train.batch, stream_seed(spec.seed, "images"), accelerator)
         self.update = step_of(s.model)

@@ -5,11 +5,15 @@ Of DiffAugment (arXiv 2006.10738) its changes of colour are left out: colour car
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from skin_gan.objectives.augmentations import dihedral
 from skin_gan.rng import Rng
+
+ADAPTIVE = False
 
 TRANSLATION = 1 / 8  # largest shift, as a part of the image
 CUTOUT = 1 / 2  # side of the square that is removed, as a part of the image
@@ -18,7 +22,7 @@ CUTOUT = 1 / 2  # side of the square that is removed, as a part of the image
 of_real = dihedral.of_real
 
 
-def of_both(images: Tensor, rng: Rng) -> Tensor:
+def of_both(images: Tensor, rng: Rng, state: dict[str, Any]) -> Tensor:
     """Images [N,3,H,W] shifted and with a square cut out, at random."""
     uniform = rng.uniform(len(images), 4)
     return cutout(translate(images, uniform[:, :2]), uniform[:, 2:])

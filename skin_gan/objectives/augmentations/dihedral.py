@@ -5,18 +5,22 @@ Dermoscopy has no up, so flips and quarter turns give images as true as the firs
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from skin_gan.rng import Rng
 
+ADAPTIVE = False
 
-def of_real(images: Tensor, rng: Rng) -> Tensor:
+
+def of_real(images: Tensor, rng: Rng, state: dict[str, Any]) -> Tensor:
     """Each image in an orientation drawn at random."""
     return oriented(images, rng.uniform(len(images)))
 
 
-def of_both(images: Tensor, rng: Rng) -> Tensor:
+def of_both(images: Tensor, rng: Rng, state: dict[str, Any]) -> Tensor:
     """Generated images come in all orientations by themselves, once real ones do."""
     return images
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from skin_gan.rng import Rng
 
+ADAPTIVE = False
 
-def of_real(images: Tensor, rng: Rng) -> Tensor:
+
+def of_real(images: Tensor, rng: Rng, state: dict[str, Any]) -> Tensor:
     """Real images as they are drawn from the class."""
     return images
 
 
-def of_both(images: Tensor, rng: Rng) -> Tensor:
+def of_both(images: Tensor, rng: Rng, state: dict[str, Any]) -> Tensor:
     """Real or generated images as the discriminator is shown them."""
     return images
