@@ -28,7 +28,7 @@ def command(results: Path, *words: str) -> list[str]:
     return [sys.executable, str(ROOT / "hpc" / "launch.py"), *MICRO, f"results={results}", *words]
 
 
-def launch(results: Path, *words: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def launch(results: Path, *words: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command(results, *words), capture_output=True, text=True, timeout=timeout, cwd="/")
     print(done.stdout, done.stderr)
     return done
