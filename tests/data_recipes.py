@@ -416,6 +416,9 @@ def expected(r: Recipe) -> Expected:
         )
     if r.fault in ("table of labels", "download"):
         return Expected(error=["labels.csv" if r.fault == "table of labels" else "images", "--folders"])
+    two = r.again in ("table", "contradiction") and r.container == "wrapped" and not r.outside
+    if r.layout == "own" and two:  # the end of a path fits both
+        return Expected(error=["is both", NAMES["own"]])
     if r.again == "contradiction" and r.layout not in ("ham", "own"):
         return Expected(
             error=[NAMES[r.layout], "lists", r.shots[0].stem.upper() if r.capitals else r.shots[0].stem]
@@ -553,7 +556,7 @@ def shots_of(draw: st.DrawFn, layout: str, fault: str) -> list[Shot]:
         dx = classes[lesion]
         if layout in UNLABELLED and draw(st.sampled_from([False] * 9 + [True])):
             dx = ""
-        elif layout == "own" and draw(st.sampled_from([False] * 20 + [True])):
+        elif layout == "own" and not fault and draw(st.sampled_from([False] * 20 + [True])):
             dx = draw(st.sampled_from(CLASSES["own"]))
         shots.append(
             Shot(
@@ -573,6 +576,8 @@ def shots_of(draw: st.DrawFn, layout: str, fault: str) -> list[Shot]:
         shots[0] = Shot(**{**vars(shots[0]), "dx": classes[lesions[0]], "lesion": "L-first"})
     if fault == "unknown word":
         shots[0] = Shot(**{**vars(shots[0]), "dx": "nv"})
+    if (fault or layout == "archive") and not any(s.dx for s in shots):  # one fault at a time
+        shots[0] = Shot(**{**vars(shots[0]), "dx": classes[lesions[0]]})
     if fault == "download":
         shots[-1] = Shot(**{**vars(shots[-1]), "dx": "images"})
     if layout == "folders":
@@ -608,7 +613,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     )
     if missing or any(s.state != "whole" for s in shots):
         twice = [""]  # a second file would stand in for the first
-    if layout == "onehot" and not shots[0].dx:
+    if not shots[0].dx or contradicting(shots):  # no contradiction, or a second one
         twice = [""]
     again = draw(st.sampled_from(twice))
     if layout == "folders" and drawn_masks.endswith("_bw"):

@@ -207,6 +207,15 @@ class TestLayouts:
         store = make(unpack(tmp_path / "in", files), tmp_path / "out", strict=True)
         assert dict(zip(store.manifest["image_id"], store.manifest["dx"], strict=True)) == words
 
+    @pytest.mark.parametrize("head", ["image,MEL,NV,male,biopsed", "image,diagnosis,male,biopsed"])
+    def test_columns_of_yes_and_no_are_no_classes(self, tmp_path: Path, head: str) -> None:
+        """Beside classes whose values are all unknown, and where a table called GroundTruth has no other."""
+        flags = [{x: str(i % 2) for i, x in enumerate(IDS)}, {x: str(1 - i % 2) for i, x in enumerate(IDS)}]
+        unknown = [dict.fromkeys(IDS, "NA")] * (head.count(",") - 2)
+        source = unpack(tmp_path / "in", photographs() | {"GroundTruth.csv": lines(head, *unknown, *flags)})
+        with pytest.raises(SkinGanError, match=r"GroundTruth.csv"):
+            make(source, tmp_path / "out")
+
     def test_elsewhere_a_row_without_a_class_is_an_error(self, tmp_path: Path) -> None:
         text = TRUTH.replace("ISIC_0000003,0.0,1.0", "ISIC_0000003,0.0,0.0")
         source = unpack(tmp_path / "in", photographs() | {"GroundTruth.csv": text.encode()})

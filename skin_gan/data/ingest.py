@@ -202,7 +202,7 @@ class Run:
                 continue
             self.rows.append(_row(record, decoded))
             self.units.append(record.unit)
-            self.masks += looks_like_mask(decoded.images[max(decoded.images)])
+            self.masks += looks_like_mask(decoded.images[min(decoded.images)])
             self._content.append(decoded.content)
             self.transparent += decoded.transparent
             self.smallest = min(self.smallest, decoded.side)

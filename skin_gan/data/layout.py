@@ -123,7 +123,7 @@ class Layout:
         binary = []
         for column in columns:
             values = [v for v in set(table.column(column)) if not is_missing(v)]
-            if values and None not in map(truth, values):
+            if None not in map(truth, values) and (values or column in CLASS_COLUMNS):
                 binary.append(column)
         usual = [c for c in binary if c in CLASS_COLUMNS]
         if len(usual) >= 2:
@@ -131,7 +131,7 @@ class Layout:
         places = [table.columns.index(c) for c in binary]
         single = all(sum(truth(line[i]) is True for i in places) == 1 for line in table.lines)
         truthful = bool(self.named and self.named.fullmatch(table.file.path.name))
-        return binary if len(binary) >= 2 and (truthful or (single and binary == columns)) else []
+        return binary if len(binary) >= 2 and binary == columns and (single or truthful) else []
 
     def find(self, source: Source) -> Listing | None:
         """The listing of SOURCE in this layout, or None if it is laid out otherwise."""
@@ -159,7 +159,7 @@ class Layout:
         if len(rows) < len(claims):
             whole = f"; the release has {sum(self.release.values()):,}" if self.release else ""
             notes.append(
-                f"{', '.join(t.name for t in tables)} has {len(claims)} rows for {len(rows)} images, "
+                f"{', '.join(t.name for t in tables)}: {len(claims)} rows for {len(rows)} images, "
                 f"each used once{whole}"
             )
         self._check_words(rows, tables[0])
