@@ -33,7 +33,7 @@ KIMG, LONGER = 0.256, 0.768  # the longer one leaves time to kill a process in t
 # any kind two trainings part exponentially.
 SMOOTH = (
     "trial.model.norm=group", "trial.model.d_norm=group",
-    "trial.optim.name=sgd", "trial.optim.lr_g=1e-5", "trial.optim.lr_d=1e-5",
+    "trial.optim.name=sgd", "trial.optim.lr_g=2e-6", "trial.optim.lr_d=2e-6",
 )  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def assert_as_one_process(
         moved, apart = distance(start[name], net), distance(together["nets"][name], net)
         print(f"{name}: moved {moved:.3g}, apart {apart:.3g}")
         # Rounding differs with the size of a process's batch; other draws would part them altogether.
-        assert apart < 0.02 * moved, name
+        assert apart < 0.005 * moved, name
 
 
 def clone(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
