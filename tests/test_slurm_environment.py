@@ -27,9 +27,10 @@ AROUND = {
 
 
 def test_variables_of_the_shell_around_do_not_reach_the_jobs(slurm: Testbed, sweep, monkeypatch) -> None:
-    for name, value in AROUND.items():
-        monkeypatch.setenv(name, value)
-    s = sweep(*SHORT, "seed=71", "profile.extra={export: NONE}")
+    with monkeypatch.context() as around:  # the launch alone: this test's own squeue must show every job
+        for name, value in AROUND.items():
+            around.setenv(name, value)
+        s = sweep(*SHORT, "seed=71", "profile.extra={export: NONE}")
     s.wait()
     assert {s.record(job).get("state") for job in s.ids} == {"done"}
 
