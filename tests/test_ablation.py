@@ -15,7 +15,7 @@ from data_samples import pack
 from sklearn.metrics import balanced_accuracy_score
 from test_classify import MeanColour
 
-from hpc.cli import launch
+from hpc.cli.launch import launch
 from hpc.jobs.task import Task
 from hpc.plan import ablation
 from hpc.plan.ablation import ArmTask
