@@ -50,7 +50,7 @@ def test_the_examples_are_choices_of_a_launch(checkout):
         checkout,
         """
         import sys
-        from hpc.config import compose
+        from hpc.settings.compose import compose
         words = ["sweep=aegan_lr", "preset=tiny", "trial.train.augment=noise",
                  "search.space.loss.drift={loguniform: [1e-4, 1e-2]}"]
         trial = compose(words).trial

@@ -42,7 +42,7 @@ def test_a_job_that_ended_well_has_done_all(tmp_path):
 def test_a_sweep_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypatch, capsys):
     damaged, whole = launched(tmp_path, "seed=1").run, launched(tmp_path, "seed=2").run
     (damaged.jobs / "prepare.json").write_text('{"state": "do')
-    monkeypatch.setattr(status, "find_runs", lambda _: [damaged, whole])
+    monkeypatch.setattr(status_page, "find_runs", lambda _: [damaged, whole])
     assert status([]) == 2
     said = capsys.readouterr().out
     assert f"{damaged.path}: error: {damaged.jobs / 'prepare.json'} is not valid JSON" in said

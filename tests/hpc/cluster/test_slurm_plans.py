@@ -153,7 +153,8 @@ def test_limits_are_read_in_slurms_words(limit, seconds):
 def test_jobs_run_from_a_copy_of_the_code(tmp_path):
     run = RunFolder(tmp_path)
     code = freeze(run)
-    assert (code / "hpc" / "jobs.py").read_bytes() == (ROOT / "hpc" / "jobs.py").read_bytes()
+    task = Path("hpc", "jobs", "task.py")
+    assert (code / task).read_bytes() == (ROOT / task).read_bytes()
     assert "torch==" in (code / "packages.txt").read_text()
     assert freeze(run) == code and len([*code.parent.iterdir()]) == 1
     (script,) = executor.scripts(plan_of(tmp_path), plan_of(tmp_path).stages[1], code).values()

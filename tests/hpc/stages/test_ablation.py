@@ -14,7 +14,7 @@ from bench_samples import MeanColour, make_store, new_images, write_set
 from data_samples import pack
 from sklearn.metrics import balanced_accuracy_score
 
-from hpc.cli import launch
+from hpc.cli.launch import launch
 from hpc.jobs.task import Task
 from hpc.plan import ablation
 from hpc.plan.ablation import ArmTask
