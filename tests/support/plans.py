@@ -9,12 +9,12 @@ from hpc.settings.compose import compose, save
 from skin_gan.data.resolve import describe
 from skin_gan.io import write_json
 
-WORDS = ("sweep=aegan_lr", "data=demo", "budget=micro")
+WORDS = ("sweep=aegan_lr", "data=demo", "budget=micro", "classes=[df,nv,vasc]")
 
 
 def plan_of(results: Path, *words: str) -> Plan:
     """For one_gpu and three classes, where the words do not say otherwise."""
-    e = compose([*WORDS, "classes=[df,nv,vasc]", "cluster=one_gpu", f"results={results}", *words])
+    e = compose([*WORDS, "cluster=one_gpu", f"results={results}", *words])
     return make_plan(e, describe(e.data, results))
 
 
