@@ -10,6 +10,8 @@ from skin_gan.data.resolve import describe
 from skin_gan.io import write_json
 
 WORDS = ("sweep=aegan_lr", "data=demo", "budget=micro", "classes=[df,nv,vasc]")
+# What slurmstepd writes of every job that ends early.
+STEP = "slurmstepd: error: *** STEP 103.0 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***"
 
 
 def plan_of(results: Path, *words: str) -> Plan:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from places import ROOT
-from plans import WORDS, plan_of
+from plans import STEP, WORDS, plan_of
 
 from hpc.cli.launch import make_console
 from hpc.cli.status import find_runs, job_table
@@ -29,8 +29,6 @@ from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
 from skin_gan.io import read_json, write_json
 
-# What slurmstepd writes of every job that ends early.
-STEP = "slurmstepd: error: *** STEP 103.0 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***"
 PREPARED = {"state": "done", "ended": 1.0, "classes": ["df", "nv", "vasc"]}
 # Profiles
 
