@@ -143,7 +143,9 @@ class EvalSettings:
 class Operations:
     """How a trial is carried out: never changes its result, so never part of its identity."""
 
-    device: str = setting("auto", "auto, cpu or cuda")
+    device: str = setting(
+        "auto", "what trains; auto: a GPU where there is one", among=("auto", "cpu", "cuda")
+    )
     threads: int = setting(1, "CPU threads per process", least=1)
     checkpoint_seconds: float = setting(
         60.0, "at most this much work is lost to a kill", unit="seconds", least=0

@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 
 from hpc.plan.sweep_plan import trial_specs
 from hpc.settings.compose import CHOICES, Choice, Experiment, compose, load, overridden, save
-from hpc.settings.space import check_space, domains, draw, searched, value_at
+from hpc.settings.space import check_space, distributions, draw, searched, value_at
 from skin_gan.ablation.arms import ClassifierSettings
 from skin_gan.config import SCHEMA, TrialSettings, TrialSpec, check, spec_from
 from skin_gan.errors import SkinGanError
@@ -63,11 +63,11 @@ AEGAN = "sweep=aegan_lr"
         ([AEGAN, "results=/a/12:30"], "PYTHONPATH is divided at colons"),
         ([AEGAN, "results=/a/50%jobs"], "signs such as %j"),
         ([AEGAN, "results=/a\nb"], "expected a path without"),
-        ([AEGAN, "operations.device=tpu"], "choose one of auto, cpu, cuda"),
+        ([AEGAN, "operations.device=tpu"], "operations.device=tpu: expected auto, cpu or cuda"),
         ([AEGAN, "evaluate.grid=0"], "evaluate.grid=0: expected at least 1"),
         ([AEGAN, "evaluate.every_kimg=-1"], "at least 0"),
         ([AEGAN, "operations.log_kimg=.nan"], "a finite number"),
-        ([AEGAN, "select.max_copies=1.5"], "a share, 0 to 1"),
+        ([AEGAN, "select.max_copies=1.5"], "select.max_copies=1.5: expected 0 to 1"),
         ([AEGAN, "search.rungs=[4,.inf]"], "rising kimg"),
         ([AEGAN, "search.space.model.size={choice: [32, 64]}"], "launch a sweep for each"),
         ([AEGAN, "search.space.model.base={uniform: [32, 64]}"], "model.base=33: expected a multiple of 4"),
@@ -78,6 +78,16 @@ AEGAN = "sweep=aegan_lr"
         ([AEGAN, "trial.loss.real_label=0.4"], "loss.real_label=0.4"),
         ([AEGAN, "trial.optim=3"], "trial.optim on the command line: expected keys and values"),
         ([AEGAN, "search.rungs=[12,4]"], "rising kimg"),
+        ([AEGAN, "search.rungs=[]"], "rising kimg"),
+        ([AEGAN, "search.rungs=[0,4]"], "rising kimg above 0"),
+        ([AEGAN, "search.sampler=grid"], "search.sampler on the command line: expected one of random, sobol"),
+        ([AEGAN, "select.poor_kid=.nan"], "select.poor_kid=nan: expected a finite number"),
+        ([AEGAN, "ablate.folds=[0,5]"], "ablate.folds=[0, 5]: expected different folds of 0 to 4"),
+        ([AEGAN, "ablate.folds=[1,1]"], "different folds of 0 to 4"),
+        ([AEGAN, "ablate.classifiers.head.seeds=0"], "ablate.classifiers.head.seeds=0: expected at least 1"),
+        ([AEGAN, "ablate.classifiers.head.steps=-1"], "head.steps=-1: expected at least 0"),
+        ([AEGAN, "ablate.classifiers.head.ratios=[1,20]"], "expected each of 0.25 to 10"),
+        ([AEGAN, "ablate.classifiers.head.filters=[blur]"], "filters=['blur']: expected each of confidence"),
         ([AEGAN, "search.rungs=[4,5,9]"], "constant factor"),
         ([AEGAN, "search.trials=0"], "at least 1"),
         ([AEGAN, "fold=5"], "0 to 4"),
@@ -419,7 +429,7 @@ WORDED = {"model.norm": ["batch", "layer", "group", "none"], "optim.name": ["ada
 
 
 @st.composite
-def distributions(draw_):
+def searched_setting(draw_):
     """A searched setting, and a distribution in its range as people write them."""
     name = draw_(st.sampled_from([*NUMBERS, *WHOLE, *WORDED]))
     if name in WORDED:
@@ -435,7 +445,7 @@ def distributions(draw_):
 
 
 @settings(deadline=None, max_examples=150)
-@given(distributions(), st.integers(0, 99))
+@given(searched_setting(), st.integers(0, 99))
 def test_a_space_that_is_accepted_draws_valid_values_in_range_and_has_columns(distribution, seed):
     name, leaf = distribution
     group, key = name.split(".")
@@ -448,7 +458,8 @@ def test_a_space_that_is_accepted_draws_valid_values_in_range_and_has_columns(di
         assert type(value) is type(value_at(base, name))
         assert value in values if kind == "choice" else values[0] <= value <= values[1]
     with tempfile.TemporaryDirectory() as folder:
-        name_columns(Path(folder), domains(space), ["metrics/kid"])
+        drawn = {name: distribution.domain for name, distribution in distributions(space).items()}
+        name_columns(Path(folder), drawn, ["metrics/kid"])
         (column,) = columns_in(Path(folder))
     shown = list(column.domain_discrete.values)
     if kind != "choice":
