@@ -87,10 +87,13 @@ else:
         bases=(Losses,),
     )
     LossSettings.__module__ = __name__
+    LossSettings.__doc__ = f"{Losses.__doc__} A weight for each penalty on the discriminator, 0 by default."
 
 
 @dataclass
 class OptimSettings:
+    """The optimisers of generators and discriminators."""
+
     name: Literal["adam", "sgd"] = setting("adam", "optimiser")
     lr_g: float = setting(2e-4, "learning rate of generator and encoder", above=0, below=1)
     lr_d: float = setting(2e-4, "learning rate of discriminators", above=0, below=1)
@@ -102,6 +105,8 @@ class OptimSettings:
 
 @dataclass
 class TrainSettings:
+    """Batches, arithmetic, moving average and augmentation."""
+
     batch: int = setting(
         64, "images over all processes, per discriminator update", unit="images", least=2, most=4096
     )

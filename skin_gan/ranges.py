@@ -97,17 +97,17 @@ class Described:
 
 
 def described(record: Any, prefix: str = "") -> Iterator[Described]:
-    """Each described setting of a record, of its groups, and of the records in its dicts."""
-    kinds = get_type_hints(type(record))
+    """Each described setting of a record, then those of its groups, and of the records in its dicts."""
+    kinds, values = get_type_hints(type(record)), {f.name: getattr(record, f.name) for f in fields(record)}
     for f in fields(record):
-        value, name = getattr(record, f.name), f"{prefix}{f.name}"
         if "setting" in f.metadata:
-            yield Described(name, value, kinds[f.name], f.metadata["setting"], type(record))
-        if is_dataclass(value):
-            yield from described(value, f"{name}.")
-        for key, item in value.items() if isinstance(value, dict) else ():
+            yield Described(
+                f"{prefix}{f.name}", values[f.name], kinds[f.name], f.metadata["setting"], type(record)
+            )
+    for name, value in values.items():
+        for key, item in value.items() if isinstance(value, dict) else [("", value)]:
             if is_dataclass(item):
-                yield from described(item, f"{name}.{key}.")
+                yield from described(item, ".".join(filter(None, (prefix[:-1], name, key))) + ".")
 
 
 def out_of_range(record: Any, prefix: str = "", skip: tuple[str, ...] = ()) -> list[str]:

@@ -33,7 +33,7 @@ class ClassifierPlan:
 
     arms: list[str] = setting(
         [],
-        "what is compared: arms of skin_gan/ablation/arms.py, real among them, and names in ablate.sources",
+        "what is compared: names of arms, real among them, and of ablate.sources",
     )
     seeds: int = setting(3, "trainings of each arm in each fold", least=1)
     steps: int = setting(0, "optimiser updates; 0: the classifier's own number", unit="updates", least=0)

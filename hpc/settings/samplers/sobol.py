@@ -23,5 +23,8 @@ def draw(space: Mapping[str, Distribution], seed: int, label: str, index: int) -
     if not space:
         return {}
     rng = np.random.default_rng(int(content_hash([seed, label], 16), 16))
-    (point,) = qmc.Sobol(len(space), seed=rng).fast_forward(index).random(1)
+    sequence = qmc.Sobol(len(space), seed=rng)
+    if index:  # SciPy cannot go forward by no points
+        sequence.fast_forward(index)
+    (point,) = sequence.random(1)
     return {name: d.at(u) for (name, d), u in zip(space.items(), point, strict=True)}
