@@ -7,7 +7,7 @@ trains, how often it is evaluated and where it runs are not part of that, so tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from skin_gan.errors import SkinGanError
@@ -178,7 +178,7 @@ class TrialSpec:
         """Hash of everything that determines the result."""
         if self.schema == SCHEMA:
             return identity(SCHEMA, self)
-        return content_hash({**asdict(self), "settings": formerly(self.settings)})
+        return content_hash({**differing(self), "settings": formerly(self.settings)})
 
 
 # The settings that there were when identities hashed every one of them.
