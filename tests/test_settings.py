@@ -420,7 +420,7 @@ def told_of_defaults(s: TrialSettings, schema: int) -> str:
     now, stored = flat(dataclasses.asdict(s)), flat(DEFAULTS[schema])
     if changed := [f"{k}={now.get(k)} (was {v})" for k, v in stored.items() if now.get(k) != v]:
         return (
-            f"{', '.join(changed)}: identities would mean something else. Raise SCHEMA in skin_gan/config.py, "
+            f"{', '.join(changed)}: equal identities, other settings. Raise SCHEMA in skin_gan/config.py, "
             "and store the defaults of the new schema here"
         )
     if new := now.keys() - stored.keys():

@@ -26,7 +26,7 @@ from skin_gan.config import EvalSettings, Operations, TrialSettings
 from skin_gan.data.splits import N_FOLDS
 from skin_gan.errors import SkinGanError
 from skin_gan.io import write_atomic
-from skin_gan.presets import PRESETS
+from skin_gan.presets import preset
 from skin_gan.ranges import check_ranges, setting
 from skin_gan.variants import names
 
@@ -169,15 +169,13 @@ def compose(words: list[str]) -> Experiment:
     choices = ("preset", "budget", "cluster")
     defaults["cluster"] = os.environ.get(CLUSTER) or defaults["cluster"]
     name = {key: str(given.get(key, sweep.get(key, defaults[key]))) for key in choices}
-    if name["preset"] not in PRESETS:
-        raise SkinGanError(f"unknown preset {name['preset']!r}: choose one of {', '.join(PRESETS)}")
     for path, _ in leaves(given.get("search", {}).get("space", {})):
         remove(sweep.get("search", {}).get("space", {}), path)  # replaced whole, not merged into
     budget = CHOICES["budget"].load("budget", name["budget"])
     if given.get("ablate", {}).get("classifiers") == {}:
         remove(budget, ("ablate", "classifiers"))  # none, rather than none besides the budget's
     layers = [
-        {"trial": dataclasses.asdict(PRESETS[name["preset"]])},
+        {"trial": dataclasses.asdict(preset(name["preset"]))},
         sweep,
         budget,
         CHOICES["cluster"].load("cluster", name["cluster"]),
