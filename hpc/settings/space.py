@@ -10,9 +10,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from skin_gan.config import TrialSettings, check
 from skin_gan.errors import SkinGanError
@@ -80,8 +80,7 @@ def _check_leaf(name: str, leaf: Any, kind: Any) -> None:
         raise SkinGanError(f"{name}: {what} of a whole number expects whole bounds, got {values!r}")
 
 
-@dataclass(frozen=True)
-class Distribution:
+class Distribution(NamedTuple):
     """What one searched setting is drawn from."""
 
     how: str  # choice, uniform or loguniform
@@ -162,7 +161,7 @@ def _rounded(value: float, low: float, high: float) -> float:
 
 def with_values(base: TrialSettings, values: dict[str, Any]) -> TrialSettings:
     """A copy of `base` with the settings of these dotted names replaced, each of its field's type."""
-    new = copy.deepcopy(base)
+    new = replace(base, **{group: copy.copy(settings) for group, settings in vars(base).items()})
     for name, value in values.items():
         kind = _type_of(name)
         options = getattr(kind, "__args__", None)  # of a Literal
