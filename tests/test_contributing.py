@@ -8,8 +8,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from places import ROOT, SUPPORT
 
-ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```\w+\n# (\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 EXAMPLES = dict(BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text()))
 
@@ -29,7 +29,7 @@ def checkout(tmp_path_factory) -> Path:
 def run(checkout: Path, code: str) -> str:
     command = [sys.executable, "-c", textwrap.dedent(code)]
     environment = {
-        "PYTHONPATH": f"{checkout}:{ROOT / 'tests'}",
+        "PYTHONPATH": f"{checkout}:{SUPPORT}",
         "PATH": "/usr/bin:/bin",
         "OMP_NUM_THREADS": "1",
     }
