@@ -94,6 +94,13 @@ def test_the_first_points_of_sobol_fill_space_better_than_random_ones():
     assert max(sobol) < min(random)
 
 
+def test_sobols_points_are_those_of_every_version_of_scipy():
+    """As drawn by SciPy 1.13.1 with NumPy 1.26.4, and by 1.17.1 with 2.4.6."""
+    assert points("sobol", 6)[[0, 1, 5]].tolist() == [
+        [0.4083, 0.8483, 0.2516], [0.6732, 0.01408, 0.7006], [0.9383, 0.9624, 0.9626],
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_sobols_points_have_an_interval_each(seed):
     """A (0, 3, 1)-net in base 2 in each dimension: 8 points, one in each eighth, scrambled or not."""
