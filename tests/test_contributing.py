@@ -43,7 +43,14 @@ def run(checkout: Path, code: str) -> str:
 def test_there_is_an_example_of_each_kind_and_it_is_short():
     kinds = {str(Path(name).parent) for name in EXAMPLES}
     objectives = {f"skin_gan/objectives/{kind}" for kind in ("losses", "penalties", "augmentations")}
-    assert kinds == {"skin_gan/families", "skin_gan/presets", "skin_gan/data/layouts", "slurm"} | objectives
+    files = {
+        "skin_gan/families",
+        "skin_gan/presets",
+        "skin_gan/data/layouts",
+        "slurm",
+        "hpc/settings/samplers",
+    }
+    assert kinds == files | objectives
     assert all(len(text.splitlines()) < 60 for text in EXAMPLES.values())
 
 
@@ -60,6 +67,23 @@ def test_the_examples_are_choices_of_a_launch(checkout):
         """,
     )
     assert said.split() == ["tiny", "least_squares", "0.001", "False"]
+
+
+def test_the_sampler_is_a_choice_that_draws_trials(checkout):
+    said = run(
+        checkout,
+        """
+        from hpc.plan.sweep_plan import trial_specs
+        from hpc.settings.compose import compose
+        words = ["sweep=aegan_lr", "search.sampler=grid", "search.trials=7", "search.baseline=false"]
+        words += ["search.space={optim: {name: {choice: [adam, sgd]}, clip: {uniform: [0, 6]}}}"]
+        words += ["trial.optim.lr_g=1e-3", "trial.optim.lr_d=1e-3"]
+        for spec in trial_specs(compose(words), "data", "df"):
+            print(spec.settings.optim.clip, spec.settings.optim.name)
+        """,
+    )
+    grid = [f"{clip} {name}" for name in ("adam", "sgd") for clip in (1.0, 3.0, 5.0)]
+    assert said.splitlines() == [*grid, grid[0]]
 
 
 def test_the_examples_train_are_resumed_and_draw_images(checkout, tmp_path):

@@ -19,6 +19,7 @@ from rich.live import Live
 from hpc import fault_of_package
 from hpc.cli.conclusion import conclude
 from hpc.cli.dry_run import print_plan
+from hpc.cli.settings_help import help_on
 from hpc.plan.ablation import sizes
 from hpc.plan.sweep_plan import Plan, make_plan, reopen
 from hpc.settings.compose import CHOICES, CLUSTER, ROOT, Experiment, changes, compose, load, overridden
@@ -88,8 +89,10 @@ def _interrupt(*_: object) -> None:
 
 def launch(words: list[str]) -> int:
     """`hpc/launch.py`: plan a sweep, run it or go on with it, and say where the results are."""
-    if not words or {"-h", "--help"} & set(words):
-        print(launch_help())
+    asked = next((i for i, word in enumerate(words) if word in ("-h", "--help")), None)
+    if not words or asked is not None:
+        keys = [word for word in words[asked or 0 :] if not word.startswith("-")]
+        print("\n\n".join(map(help_on, keys)) or launch_help())
         return 0 if words else 2
     if {"-V", "--version"} & set(words):
         print(version())
@@ -173,7 +176,7 @@ def launch_help() -> str:
     keys = ", ".join(f for f in Experiment.__dataclass_fields__ if f not in ("about", "sweep"))
     return "\n\n".join(
         [
-            "usage: python hpc/launch.py sweep=NAME [key=value ...], or --help, or --version",
+            "usage: python hpc/launch.py sweep=NAME [key=value ...], or --help [KEY ...], or --version",
             "Search GAN settings for each lesion class, pick the best generators, and say where they are.",
             "sweeps\n" + listing("sweep"),
             "budgets\n" + listing("budget"),
@@ -181,7 +184,9 @@ def launch_help() -> str:
             f"presets\n  preset={', '.join(PRESETS)}",
             "data\n  data=auto (an ingested store, else built-in), demo (built-in, not medical), or a\n"
             "  store's path; `python -m skin_gan.data ingest --help` makes a store from HAM10000",
-            f"keys\n  {keys}",
+            f"keys\n  {keys}\n"
+            "  --help KEY explains one, such as --help trial.optim.lr_g, or a group, such as --help search;\n"
+            "  docs/settings.md has all",
             EXAMPLES,
         ]
     )

@@ -9,7 +9,7 @@ from typing import Any
 from hpc.plan.ablation import arm_tasks, combined_tasks, needs_all_features, sample_tasks
 from hpc.plan.sweep_plan import ABLATE, COMBINE, FINAL, FOLDS, GENERATE, PREPARE, REPORT, SELECT, Plan
 from hpc.settings.compose import Experiment
-from hpc.settings.space import domains
+from hpc.settings.space import distributions
 from hpc.stages.final import train_final
 from hpc.stages.prepare import preflight
 from skin_gan.errors import SkinGanError
@@ -44,7 +44,8 @@ def columns(e: Experiment) -> tuple[dict[str, list[Any] | tuple[float, float]], 
 
     Where classifiers are trained, also what tells their runs apart, and their metrics.
     """
-    settings: dict[str, list[Any] | tuple[float, float]] = {"label": e.classes, **domains(e.search.space)}
+    drawn = {name: distribution.domain for name, distribution in distributions(e.search.space).items()}
+    settings: dict[str, list[Any] | tuple[float, float]] = {"label": e.classes, **drawn}
     if not e.ablate.classifiers:
         return settings, [tag for tag in METRICS if tag.startswith("metrics/")]
     return settings | {name: [] for name in ("classifier", "arm", "split", "seed")}, list(METRICS)

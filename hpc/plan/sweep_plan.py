@@ -14,7 +14,7 @@ from hpc.plan.ablation import arm_tasks, combined_tasks, sample_tasks, without_w
 from hpc.settings import compose
 from hpc.settings.ablation import check_balance
 from hpc.settings.compose import Experiment, SearchSettings
-from hpc.settings.space import draw, drawn
+from hpc.settings.space import RANDOM, distributions, draw
 from skin_gan.config import SCHEMA, TrialSpec, formerly
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
@@ -174,8 +174,8 @@ def processes(e: Experiment, stage: str) -> int:
 def check_processes(e: Experiment) -> None:
     """SkinGanError if processes that train together cannot share batches equally, or have no core each."""
     sizes = [e.trial.train.batch]
-    if batch := e.search.space.get("train", {}).get("batch"):
-        sizes += map(int, drawn(batch, int))
+    if batch := distributions(e.search.space).get("train.batch"):
+        sizes += map(int, batch.typical())
     together = {"a trial": (e.profile.nodes if e.backend == "array" else 1, e.profile.devices_per_trial)}
     if e.final.kimg:
         together["a final training"] = e.profile.nodes, processes(e, FINAL)
@@ -235,6 +235,8 @@ def run_identity(e: Experiment, data: str, schema: int) -> str:
         "schema": schema, "data": data, "trial": trial, "space": e.search.space,
         "baseline": e.search.baseline, "seed": e.seed, "fold": e.fold,
     }  # fmt: skip
+    if e.search.sampler != RANDOM:
+        decisive["sampler"] = e.search.sampler
     return content_hash(decisive, length=8)
 
 
@@ -246,10 +248,10 @@ def schema_of(run: RunFolder, e: Experiment, data: str) -> int:
 
 def trial_specs(e: Experiment, data: str, label: str, schema: int = SCHEMA) -> list[TrialSpec]:
     """Trials 0 to n-1 of a class. Trial i follows from (seed, class, i), so raising n keeps the others."""
-    specs = []
-    for index in range(e.search.trials):
-        published = e.search.baseline and index == 0
-        settings = e.trial if published else draw(e.search.space, e.trial, e.seed, label, index)
+    specs, s = [], e.search
+    for index in range(s.trials):
+        published = s.baseline and index == 0
+        settings = e.trial if published else draw(s.space, e.trial, e.seed, label, index, s.sampler)
         seed = int(content_hash([e.seed, label, index], length=8), 16) % 2**31
         specs.append(TrialSpec(label, index, seed, e.fold, data, settings, schema))
     return specs
