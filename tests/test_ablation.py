@@ -29,8 +29,9 @@ from hpc.settings.compose import ROOT, compose, save
 from hpc.settings.compose import load as load_settings
 from hpc.stages.classify import Arms
 from hpc.stages.inputs import Inputs
-from hpc.state.completion import complete
+from hpc.state import completion
 from hpc.state.provenance import record_launch
+from hpc.state.snapshot import of_jobs
 from skin_gan.ablation.arms import ARMS, CONTROLS, on_top
 from skin_gan.ablation.parts import image_split, leak, lesion_split
 from skin_gan.ablation.predictions import load
@@ -200,6 +201,11 @@ def test_a_published_setting_is_shown_beside_its_numbers(plan, tmp_path):
     page = write_report(plan.run, found, [], tmp_path).read_text()
     assert "Beside published numbers" in page and row.differs in page
     assert "| accuracy | 73.5 |" in "\n".join(published(found))
+
+
+def complete(plan, job):
+    """Whether the job is complete now."""
+    return completion.complete(plan, job, of_jobs(plan, [job]))
 
 
 @contextmanager

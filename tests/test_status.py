@@ -5,15 +5,16 @@ from dataclasses import replace
 import pytest
 
 from hpc.cli import status as status_page
+from hpc.cli import steer as steer_page
+from hpc.cli.progress import line
 from hpc.cli.status import status
 from hpc.cli.steer import steer
 from hpc.plan.sweep_plan import make_plan, reopen
 from hpc.settings.compose import compose, save
 from hpc.slurm import client
-from hpc.state import records, submissions
-from hpc.state.completion import complete
+from hpc.state import completion, records, submissions
 from hpc.state.records import error_of, record
-from hpc.state.snapshot import line, snapshot
+from hpc.state.snapshot import of_jobs, snapshot
 from hpc.state.submissions import Submission
 from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
@@ -32,6 +33,11 @@ def sweep(results, *words):
     write_json(plan.run.provenance, {"data": {"fingerprint": plan.data}})
     plan.trials("df")[0][1].update(state="failed", reason="a bad batch", kimg=0.5)
     return plan
+
+
+def complete(plan, job):
+    """Whether the job is complete now."""
+    return completion.complete(plan, job, of_jobs(plan, [job]))
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +62,7 @@ def test_a_job_that_ended_well_has_done_all(tmp_path):
 def test_a_sweep_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypatch, capsys):
     damaged, whole = sweep(tmp_path, "seed=1").run, sweep(tmp_path, "seed=2").run
     (damaged.jobs / "prepare.json").write_text('{"state": "do')
-    monkeypatch.setattr(status, "find_runs", lambda _: [damaged, whole])
+    monkeypatch.setattr(status_page, "find_runs", lambda _: [damaged, whole])
     assert status([]) == 2
     said = capsys.readouterr().out
     assert f"{damaged.path}: error: {damaged.jobs / 'prepare.json'} is not valid JSON" in said
@@ -111,10 +117,13 @@ def test_a_record_without_what_it_should_say_is_of_a_job_that_is_not_done(tmp_pa
         assert read_json(plan.run.jobs / "search-df.json")["restarts"] == 1
 
 
-def test_retry_names_a_failed_trial_that_does_not_say_why(tmp_path):
+def test_retry_names_a_failed_trial_that_does_not_say_why(tmp_path, monkeypatch, capsys):
     plan = sweep(tmp_path)
-    plan.trials("df")[0][1].state_file.write_text('{"state": "failed"}')
-    assert snapshot(plan.run).classes[0].trials[0]["reason"] == ""
+    folder = plan.trials("df")[0][1]
+    folder.state_file.write_text('{"state": "failed"}')
+    monkeypatch.setattr(steer_page, "carry_out", lambda *_: 0)
+    assert steer(["retry", str(plan.run.path)]) == 0
+    assert f"df/{folder.path.name}: failed:  (tried again)" in capsys.readouterr().out
 
 
 def test_what_cannot_be_read_is_one_clear_error(tmp_path):
