@@ -162,7 +162,8 @@ def of_jobs(plan: Plan, jobs: Iterable[Job]) -> Snapshot:
     """A snapshot of no more than these jobs are judged by."""
     jobs = list(jobs)
     stages = {job.stage for job in jobs}
-    names = {job.name for job in jobs} | {j.name for stage in stages for j in jobs_before(plan, stage)}
+    names = {job.name for job in jobs if job.stage != SEARCH}
+    names |= {job.name for stage in stages for job in jobs_before(plan, stage)}
     labels = {job.label for job in jobs if job.stage == SEARCH}
     if SELECT in stages:
         labels |= set(plan.experiment.classes)
