@@ -88,17 +88,8 @@ def share(record: Record) -> str:
 def table(s: Snapshot) -> Table:
     """A row per class."""
     t = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (
-        "class",
-        "ended",
-        "running",
-        "pruned",
-        "failed",
-        "kimg",
-        "img/s",
-        "best KID x1000",
-        "trial now",
-    ):
+    names = "class", "ended", "running", "pruned", "failed", "kimg", "img/s", "best KID x1000", "trial now"
+    for name in names:
         t.add_column(name, justify="left" if name in ("class", "trial now") else "right")
     for c in s.classes:
         now = ", ".join(map(place, c.running))
