@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -98,6 +99,12 @@ def ended_sweep(results: Path, trials: int, backend: str) -> Plan:
     return plan
 
 
+def cpu_seconds() -> float:
+    """What the processes that have ended took of all cores."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def launches(results: Path, trials: int, backend: str) -> None:
     """Calls and seconds of a dry run, a launch with nothing left to do, and status."""
     plan = ended_sweep(results, -(-trials // 7), backend)
@@ -110,9 +117,9 @@ def launches(results: Path, trials: int, backend: str) -> None:
     ):
         command = [str(ROOT / "hpc" / script), *arguments]
         subprocess.run([sys.executable, *command], capture_output=True, check=True)  # draws the data, freezes
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), cpu_seconds()
         subprocess.run([sys.executable, *command], capture_output=True, check=True)
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
         out = results / "calls.json"
         counting = [sys.executable, "-c", COUNTING, str(plan.run.path), str(out), *command]
         subprocess.run(counting, capture_output=True, check=True)
@@ -121,8 +128,8 @@ def launches(results: Path, trials: int, backend: str) -> None:
         most = max(n for kind, _, n in calls if kind == "open")
         counts = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
         print(
-            f"{what} of {folders} trials, backend {backend}: {seconds:.2f} s, {memory:.0f} MB; "
-            f"{sum(kinds.values())} calls ({counts}), at most {most} opens of one file"
+            f"{what} of {folders} trials, backend {backend}: {seconds:.2f} s, {cpu:.2f} s of CPU, "
+            f"{memory:.0f} MB; {sum(kinds.values())} calls ({counts}), at most {most} opens of one file"
         )
 
 
