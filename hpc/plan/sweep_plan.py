@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -148,6 +150,12 @@ def ablation_stages(e: Experiment) -> list[tuple[str, list[Job]]]:
     ]
 
 
+def jobs_before(plan: Plan, stage: str) -> list[Job]:
+    """The jobs from the selection on whose results the stage reads."""
+    before = itertools.takewhile(lambda other: other.name != stage, plan.stages)
+    return [job for other in before if other.name not in (PREPARE, SEARCH) for job in other.jobs]
+
+
 def search_jobs(e: Experiment) -> list[Job]:
     """A job per class, or per trial."""
     if e.backend == "ray":
@@ -206,7 +214,7 @@ def reopen(run: RunFolder) -> Plan:
     )
 
 
-def unfinished(state: dict[str, Any], last: float) -> bool:
+def unfinished(state: Mapping[str, Any], last: float) -> bool:
     """Whether a trial in this state has work left towards `last` kimg.
 
     A failed trial is tried again; a diverged one would diverge again; a pruned one stays pruned.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hpc.plan.sweep_plan import Plan, make_plan
+from hpc.plan.sweep_plan import Job, Plan, make_plan
 from hpc.settings.compose import compose, save
+from hpc.state import completion
+from hpc.state.snapshot import of_jobs
 from skin_gan.data.resolve import describe
 from skin_gan.io import write_json
 
@@ -28,3 +30,8 @@ def launched(results: Path, *words: str) -> Plan:
     write_json(plan.run.provenance, {"data": {"fingerprint": plan.data}})
     plan.trials("df")[0][1].update(state="failed", reason="a bad batch", kimg=0.5)
     return plan
+
+
+def complete(plan: Plan, job: Job) -> bool:
+    """Whether the job is complete by what is on disk now."""
+    return completion.complete(plan, job, of_jobs(plan, [job]))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from bench_samples import MeanColour, make_store, new_images, write_set
 from data_samples import pack
+from plans import complete
 from sklearn.metrics import balanced_accuracy_score
 
 from hpc.cli.launch import launch
@@ -28,7 +29,6 @@ from hpc.settings.compose import ROOT, compose, save
 from hpc.settings.compose import load as load_settings
 from hpc.stages.classify import Arms
 from hpc.stages.inputs import Inputs
-from hpc.state.completion import complete
 from hpc.state.provenance import record_launch
 from skin_gan.ablation.arms import ARMS, CONTROLS, on_top
 from skin_gan.ablation.parts import image_split, leak, lesion_split

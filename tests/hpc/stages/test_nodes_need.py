@@ -11,8 +11,8 @@ from plans import WORDS, plan_of
 
 from hpc.settings.compose import compose
 from hpc.slurm import client
-from hpc.stages.inputs import stage_data
 from hpc.stages.prepare import preflight
+from hpc.stages.scratch import stage_data
 from skin_gan.errors import SkinGanError
 from skin_gan.io import lock
 
