@@ -13,6 +13,7 @@ from hpc.settings.space import domains
 from hpc.stages.final import train_final
 from hpc.stages.prepare import preflight
 from skin_gan.errors import SkinGanError
+from skin_gan.metrics.scores import declared
 
 # Metrics of trials and of classifier runs in TensorBoard's table, which shows the first five.
 METRICS = (
@@ -39,15 +40,19 @@ def prepare(plan: Plan, label: str, tell: Callable[..., None]) -> None:
     tell(features=["all"] if needs_all_features(plan.experiment.ablate) else plan.experiment.classes)
 
 
-def columns(e: Experiment) -> tuple[dict[str, list[Any] | tuple[float, float]], list[str]]:
-    """Of TensorBoard's table: the searched settings and what each is drawn from, and the metrics' tags.
+def columns(e: Experiment) -> tuple[dict[str, list[Any] | tuple[float, float]], dict[str, str]]:
+    """Of TensorBoard's table: the searched settings and what each is drawn from; the tags of metrics and what
+    they mean, `METRICS` first, then all other scores of images of which lower or higher is better.
 
     Where classifiers are trained, also what tells their runs apart, and their metrics.
     """
+    scores = {f"metrics/{name}": score for name, score in declared().items()}
+    tags = dict.fromkeys((*METRICS, *(tag for tag, score in scores.items() if score.better)))
+    metrics = {tag: scores[tag].about if tag in scores else "" for tag in tags}
     settings: dict[str, list[Any] | tuple[float, float]] = {"label": e.classes, **domains(e.search.space)}
     if not e.ablate.classifiers:
-        return settings, [tag for tag in METRICS if tag.startswith("metrics/")]
-    return settings | {name: [] for name in ("classifier", "arm", "split", "seed")}, list(METRICS)
+        return settings, {tag: text for tag, text in metrics.items() if tag in scores}
+    return settings | {name: [] for name in ("classifier", "arm", "split", "seed")}, metrics
 
 
 def select(plan: Plan, label: str, tell: Callable[..., None]) -> None:

@@ -19,8 +19,8 @@ from skin_gan.export import read_yaml
 from skin_gan.families import build
 from skin_gan.folders import TrialFolder
 from skin_gan.metrics import copies
+from skin_gan.metrics.arrays import distances
 from skin_gan.metrics.reference import Reference
-from skin_gan.metrics.scores import distances
 from skin_gan.pixels import in_pieces
 from skin_gan.training import checkpoint
 

@@ -5,7 +5,7 @@ Files are replaced atomically and computed by one process at a time; all of them
     CACHE/<store fingerprint>-<size>-<weights>/
         df.npy                       float32 [N,d]: features of all images of the class, by image id
         copies-<split>-df-v2.json    thresholds of the copy checks
-        floors-<split>-df-57-v2.json real-vs-real values for 57 images on the generated side
+        floors-kid-<split>-df-57-v2.json   real-vs-real values for 57 images on the generated side
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from threadpoolctl import threadpool_limits
 
 from skin_gan.data.store import Store
 from skin_gan.io import lock, read_json, write_atomic
+from skin_gan.metrics.arrays import Array
 from skin_gan.metrics.features import Extractor
-from skin_gan.metrics.scores import Array
 
 VERSION = 2  # of the cached records: raise it when their method changes
 CHUNK = 256  # images read from the store at a time

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from skin_gan.metrics.scores import Array, distances
+from skin_gan.metrics.arrays import Array, distances
 from skin_gan.pixels import in_pieces
 
 SIDE = 16  # pixels, height and width of the normalised image

@@ -5,9 +5,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from skin_gan.metrics.arrays import Row
+from skin_gan.metrics.comparison import Comparison
 from skin_gan.pixels import pieces
 
+SCORES = {
+    "checkerboard": ("lower", "how far patterns of period 2 and 4 pixels stand out of the spectrum"),
+    "checkerboard_floor": ("", "the same of real images"),
+}
 MIN_SIZE = 16  # pixels: below this the frequencies that are compared run into one another
+
+
+def score(c: Comparison) -> Row:
+    real = c.ref.train.images, c.ref.val.images
+    return {
+        "checkerboard": checkerboard(c.images),
+        **c.kept("checkerboard", lambda: {"checkerboard_floor": checkerboard(*real)}),
+    }
 
 
 def checkerboard(*sets: NDArray[np.uint8]) -> float | None:
