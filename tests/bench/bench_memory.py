@@ -37,9 +37,11 @@ class MeanColour:
     name, fd_name, weights_sha, dimensions = "mean-colour", "FD-mean-colour", "mean-colour", 48
 
     def __call__(self, images: np.ndarray | torch.Tensor, progress: object = None) -> np.ndarray:
-        batches = torch.as_tensor(images).split(4)
-        small = [torch.nn.functional.adaptive_avg_pool2d(x.float(), 4).flatten(1) / 128 - 1 for x in batches]
-        return torch.cat(small).numpy()
+        out = np.empty((len(images), self.dimensions), np.float32)  # not a list: its parts would pin batches
+        for start in range(0, len(images), 4):
+            x = torch.as_tensor(images[start : start + 4]).float()
+            out[start : start + 4] = torch.nn.functional.adaptive_avg_pool2d(x, 4).flatten(1) / 128 - 1
+        return out
 
 
 def make_store(path: Path, size: int, share: float) -> None:
