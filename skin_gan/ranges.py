@@ -89,8 +89,12 @@ def described(record: Any, prefix: str = "") -> Iterator[Described]:
             yield Described(f"{prefix}{f.name}", value, kinds[f.name], f.metadata["setting"])
 
 
+def out_of_range(record: Any, prefix: str = "") -> list[str]:
+    """For each setting that is out of its range, its value and what was expected."""
+    return [f"{d.name}={d.value}: expected {d.expected}" for d in described(record, prefix) if not d.valid]
+
+
 def check_ranges(record: Any, prefix: str = "") -> None:
     """Raise one SkinGanError that names each setting out of its range."""
-    wrong = [f"{d.name}={d.value}: expected {d.expected}" for d in described(record, prefix) if not d.valid]
-    if wrong:
+    if wrong := out_of_range(record, prefix):
         raise SkinGanError("settings out of range: " + "; ".join(wrong))

@@ -4,9 +4,9 @@ import dataclasses
 import math
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
+from bench_samples import rebuilt, with_a_new_field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from hpc.plan.sweep_plan import trial_specs
 from hpc.settings.compose import CHOICES, Choice, Experiment, compose, load, overridden, save
 from hpc.settings.space import check_space, domains, draw, searched, value_at
-from skin_gan.ablation.arms import ClassifierSettings
+from skin_gan.ablation.classifiers import ClassifierSettings
 from skin_gan.config import SCHEMA, TrialSettings, TrialSpec, check, spec_from
 from skin_gan.errors import SkinGanError
 from skin_gan.identity import differing
@@ -285,23 +285,6 @@ def test_identity_follows_every_setting():
     for other in ({"seed": 2}, {"fold": 1}, {"data": "other"}, {"label": "nv"}, {"index": 1}):
         ids.add(dataclasses.replace(spec, **other).id)
     assert len(ids) == 1 + len(list(searched_everything(TrialSettings()))) + 5
-
-
-def with_a_new_field(kind):
-    """`kind` with a field more, at its beginning, and the others in reverse order, with their defaults."""
-    old = [
-        (f.name, Any, dataclasses.field(default=f.default, default_factory=f.default_factory))
-        for f in reversed(dataclasses.fields(kind))
-    ]
-    return dataclasses.make_dataclass(kind.__name__, [("new", float, 0.25), *old])
-
-
-def rebuilt(value, classes):
-    """The same values in other classes."""
-    if not dataclasses.is_dataclass(value):
-        return value
-    kept = {f.name: rebuilt(getattr(value, f.name), classes) for f in dataclasses.fields(value)}
-    return classes[type(value)](**kept)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from bench_samples import former_record
 from report_samples import ASKED, CLASSES, COMBINED, STRONGEST, damage, folder_of, make_run, write_choices
 from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
 
@@ -18,9 +19,10 @@ from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, costs, read_csv
 from hpc.report.wording import gain, span
 from hpc.settings import compose
 from hpc.settings.ablation import arms
-from skin_gan.ablation.arms import CLASSIFIERS, identity
+from skin_gan.ablation.classifiers import CLASSIFIERS
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
 from skin_gan.ablation.predictions import Predictions, load
+from skin_gan.ablation.runs import run_of
 from skin_gan.ablation.verdict import holm
 from skin_gan.identity import content_hash
 from skin_gan.io import append_jsonl, write_json
@@ -82,7 +84,7 @@ def test_the_headline_is_fixed_beforehand_and_is_not_adjusted_nor_is_the_plain_a
 def altered(p: Predictions, **changes: object) -> Predictions:
     """The predictions with another record, as a run of this version would have it."""
     record = {**p.record, **changes}
-    return replace(p, record={**record, "id": identity(record)})
+    return replace(p, record={**record, "id": run_of(record).id})
 
 
 def add_arms(run, like: dict[str, str], made: dict[str, int]) -> None:
@@ -366,10 +368,11 @@ def test_a_combined_arm_of_an_earlier_version_is_a_gap_and_the_others_are_still_
         for seed in range(2):
             file = folder_of(run, arm, 0, seed) / "test.npz"
             p = load(file)
+            record = former_record(p.record)
             keys = ("classifier", "arm", "seed", "split", "samples")
-            values = {"schema": 1, **{k: dict(p.record[k]) if k == "arm" else p.record[k] for k in keys}}
+            values = {"schema": 1, **{k: dict(record[k]) if k == "arm" else record[k] for k in keys}}
             del values["arm"]["name"]
-            replace(p, record={**p.record, "id": content_hash(values)}).save(file)
+            replace(p, record={**record, "id": content_hash(values)}).save(file)
     found = tables(run, QUICK)
     assert {(g.arm, g.why) for g in found.missing} == {
         (

@@ -25,17 +25,10 @@ from hpc.settings.ablation import (
     ClassifierPlan,
     arms,
 )
-from skin_gan.ablation.arms import (
-    ARMS,
-    CLASSIFIERS,
-    CONTROLS,
-    CONVENTIONAL,
-    PUBLISHED,
-    Arm,
-    ClassifierSettings,
-    on_top,
-)
+from skin_gan.ablation.arm import Arm, on_top
+from skin_gan.ablation.arms import ARMS, CONTROLS
 from skin_gan.ablation.balance import images_to_add
+from skin_gan.ablation.classifiers import CLASSIFIERS, PUBLISHED, ClassifierSettings
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
 from skin_gan.io import lock, read_json, write_json
@@ -241,7 +234,8 @@ def choose(validation: dict[str, float], plan: ClassifierPlan) -> dict[str, Any]
     best filter (where it beats its random control). generated: `best`, or without it the best other source.
     """
     known = {name: value for name, value in validation.items() if name in plan.arms}
-    conventional = [a for a in (PLAIN, *CONVENTIONAL) if a in known]
+    conventional = [a for a in known if a in ARMS and ARMS[a].synthetic == "none"]
+    conventional.sort(key=lambda arm: arm != PLAIN)  # of equal ones the plain arm, then the first asked for
     others = [a for a in known if a not in CONTROLS and (a not in ARMS or ARMS[a].synthetic == "add")]
     asked = BEST in plan.arms
     ratios = {

@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from hpc.settings.ablation import PLAIN, RANDOM
-from skin_gan.ablation.arms import CONTROLS, PUBLISHED, Published, content
+from skin_gan.ablation.arms import CONTROLS
+from skin_gan.ablation.classifiers import PUBLISHED, Published
 from skin_gan.ablation.measures import (
     LOWER_IS_BETTER,
     MELANOMA,
@@ -21,6 +22,7 @@ from skin_gan.ablation.measures import (
     share,
 )
 from skin_gan.ablation.predictions import Predictions, pooled
+from skin_gan.ablation.runs import content
 from skin_gan.ablation.stats import Draws, compare, draws_of, interval, test_images
 from skin_gan.ablation.verdict import holm, not_learnt, verdict
 from skin_gan.errors import SkinGanError

@@ -21,7 +21,7 @@ from hpc.plan.ablation import (
 from hpc.settings.ablation import COMBINED, arms
 from hpc.settings.compose import Experiment
 from hpc.stages.current_runs import EARLIER, Current
-from skin_gan.ablation.arms import Arm
+from skin_gan.ablation.arm import Arm
 from skin_gan.ablation.measures import MELANOMA, cutoff
 from skin_gan.ablation.predictions import Predictions, load
 from skin_gan.errors import SkinGanError

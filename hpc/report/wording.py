@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 
 from hpc.settings.ablation import COMBINED, STRONGEST
+from skin_gan.ablation.arms import TITLES
 from skin_gan.ablation.measures import REALISED, SENSITIVITY, SPECIFICITY
 from skin_gan.ablation.stats import FEWEST
 from skin_gan.ablation.verdict import ABOVE_CHANCE, FALL
 
 ARMS = {
-    "real": "real images only", "strong": "strong augmentation", "class_weights": "class weights",
-    "balanced": "balanced sampling", "focal": "focal loss", "duplicate": "real images repeated",
-    "synthetic_only": "generated only", "dcgan": "+ DCGAN", "aegan": "+ AEGAN", "best": "+ best generator",
-    "test_copies": "control: copies of test images", "shuffled_labels": "control: wrong labels",
-    "noise": "control: noise",
+    **TITLES,
     COMBINED: "+ best generator on top, as each fold chose",
     STRONGEST: "strongest without generated images, as each fold chose",
-}  # fmt: skip
+}
 MEASURES = {
     "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_auc": "macro AUC",
     "ece": "calibration error",

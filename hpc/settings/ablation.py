@@ -8,8 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from skin_gan.ablation.arms import ARMS, CLASSIFIERS, CONTROLS, PUBLISHED, Arm, check
+from skin_gan.ablation.arm import Arm
+from skin_gan.ablation.arms import ARMS, CONTROLS, MADE
 from skin_gan.ablation.balance import images_to_add
+from skin_gan.ablation.classifiers import CLASSIFIERS, PUBLISHED
+from skin_gan.ablation.runs import check
 from skin_gan.data.splits import N_FOLDS
 from skin_gan.errors import SkinGanError
 
@@ -26,7 +29,7 @@ RANDOM = "random as "
 class ClassifierPlan:
     """What one classifier is trained on, how often."""
 
-    arms: list[str] = field(default_factory=list)  # of skin_gan.ablation.arms.ARMS, or a name in `sources`
+    arms: list[str] = field(default_factory=list)  # files in skin_gan/ablation/arms, or names in `sources`
     seeds: int = 3  # trainings of each arm in each fold
     steps: int = 0  # optimiser updates; 0: the classifier's own number
     pretrained: str = ""  # a file of torchvision's weights for resnet18 or resnet50; "" trains from scratch
@@ -66,7 +69,7 @@ def arms(a: AblateSettings, plan: ClassifierPlan) -> dict[str, Arm]:
 def check_ablate(a: AblateSettings, family: str) -> None:
     """SkinGanError that names each setting of the ablation that means nothing, with the valid choices."""
     own = [*ARMS, *a.sources]
-    sweeps = {BEST, family, *a.sources, *CONTROLS}
+    available = {BEST, family, *a.sources, *MADE}
     for name, plan in a.classifiers.items():
         if name not in CLASSIFIERS:
             raise SkinGanError(f"unknown classifier {name!r}: choose one of {', '.join(CLASSIFIERS)}")
@@ -101,7 +104,7 @@ def check_ablate(a: AblateSettings, family: str) -> None:
                 f"ablate.classifiers.{name}: {', '.join(given)} need generated images, and {name} has images "
                 f"of {CLASSIFIERS[name].size} pixels, which no generator makes: leave these arms out"
             )
-        missing = sorted({arm.source for arm in arms(a, plan).values()} - {""} - sweeps)
+        missing = sorted({arm.source for arm in arms(a, plan).values()} - {""} - available)
         if missing:
             raise SkinGanError(
                 f"the arm {missing[0]} needs generated images of {missing[0]}, and this sweep searches "
@@ -138,7 +141,7 @@ def check_name(source: str, family: str) -> None:
         BEST: "is the best of all generators",
         **{name: "is an arm of its own" for name in (COMBINED, STRONGEST)},
         family: "is what this sweep searches itself",
-        **{name: "is a control" for name in CONTROLS},
+        **{name: "is a control" if name in CONTROLS else "is made by an arm" for name in MADE},
     }
     if source in ARMS and ARMS[source].source != source:
         taken[source] = "is an arm of its own"

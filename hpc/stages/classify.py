@@ -16,7 +16,7 @@ from hpc.settings.ablation import PLAIN, ClassifierPlan, arms
 from hpc.stages.current_runs import Current
 from hpc.stages.generate import SampleSets
 from hpc.stages.inputs import Inputs
-from skin_gan.ablation.arms import Arm
+from skin_gan.ablation.arm import Arm
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.ablation.classify import Task, run_arm
 from skin_gan.ablation.measures import measures

@@ -19,9 +19,10 @@ from hpc.plan.sample_sources import read_source, rows_kept
 from hpc.plan.sweep_plan import ABLATE, COMBINE, Job, Plan
 from hpc.settings.ablation import COMBINED
 from hpc.state.completion import complete
-from skin_gan.ablation.arms import Arm, current
+from skin_gan.ablation.arm import Arm
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.ablation.predictions import Predictions, load
+from skin_gan.ablation.runs import current, run_of, weights_of
 from skin_gan.ablation.samples import SampleSet, subset
 from skin_gan.errors import SkinGanError
 
@@ -35,6 +36,7 @@ class Current:
         self.plan, self.run, self.e = plan, plan.run, plan.experiment
         self.complete = cache(lambda job: complete(plan, job))
         self.sets, self.fingerprint = cache(self._sets), cache(self._fingerprint)
+        self.weights = cache(weights_of)
 
     def read(self, task: ArmTask, arm: Arm, seed: int, part: str) -> Predictions:
         """The predictions of a run. SkinGanError where they are missing, damaged, or `EARLIER`."""
@@ -55,9 +57,13 @@ class Current:
         """The settings of a run that are others now."""
         plan = self.e.ablate.classifiers[task.classifier]
         settings = ablation.classifier_settings(task.classifier, plan, self.e.trial.model.size)
-        there = {**record["classifier"], **record["arm"]}
+        run = run_of(record)  # with the defaults of settings that came later
+        there = {**asdict(run.classifier), **asdict(run.arm)}
+        weights = self.weights(settings.pretrained)
+        if weights and run.weights:  # the file may have been moved, or another may be in its place
+            there["pretrained"] = settings.pretrained if weights == run.weights else "another file"
         asked = {**asdict(settings), **asdict(arm), "balance": there["balance"], "name": there["name"]}
-        changed = [f"{key} is now {value}" for key, value in asked.items() if there.get(key) != value]
+        changed = [f"{key} is now {value}" for key, value in asked.items() if there[key] != value]
         if isinstance(there["balance"], Mapping) and self.added(task, arm, record) != there["balance"]:
             changed.append(f"balance is now {arm.balance}")
         return changed

@@ -19,11 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skin_gan.ablation.arms import Arm, ArmRun, ClassifierSettings, check, content, current
+from skin_gan.ablation.arm import Arm
+from skin_gan.ablation.classifiers import ClassifierSettings
 from skin_gan.ablation.fit import Progress, fit, loss_curve, prepare
 from skin_gan.ablation.frozen import Frozen
 from skin_gan.ablation.parts import PARTS, LabelledPart, Split, labelled_part
 from skin_gan.ablation.predictions import Predictions, load, predictions
+from skin_gan.ablation.runs import ArmRun, check, content, current, weights_of
 from skin_gan.ablation.samples import SampleSet
 from skin_gan.ablation.trainingset import TrainingSet, training_set
 from skin_gan.data.store import Store
@@ -70,11 +72,13 @@ def run_arm(
     check(task.settings, arm)
     tests = {part: _part(task, part) for part in parts}
     train = training_set(task.store, task.split, task.settings.size, arm, samples, seed, unverified)
-    run = ArmRun(task.settings, arm, seed, task.split.fingerprint, train.samples)
-    kept = _kept(folder, run.id) if folder else {}
-    if set(parts) <= kept.keys():
-        return {part: kept[part] for part in parts}
+    weights = weights_of(task.settings.pretrained)
+    run = ArmRun(task.settings, arm, seed, task.split.fingerprint, train.samples, weights)
+    kept: dict[str, Predictions] = {}
     if folder:
+        run, kept = _begun(folder, run)
+        if set(parts) <= kept.keys():
+            return {part: kept[part] for part in parts}
         _clear(folder, kept, run.id)
     record = _record(task, run, train)
     # Two jobs may come to equal runs at the same time: the second waits for the first.
@@ -118,10 +122,11 @@ def _taken(
     for place in sorted(family.glob(f"*/{folder.parent.name}/{folder.name}")):
         found = {}
         for part in parts if place != folder else ():
-            with contextlib.suppress(SkinGanError):  # missing or damaged
-                found[part] = load(place / f"{part}.npz")
-        whole = found.keys() == set(parts)
-        if whole and all(current(p.record) and content(p.record) == wanted for p in found.values()):
+            with contextlib.suppress(SkinGanError):  # missing, damaged, or of another version
+                p = load(place / f"{part}.npz")
+                if current(p.record) and content(p.record) == wanted:
+                    found[part] = p
+        if found.keys() == set(parts):
             return {
                 part: replace(
                     p, record={**p.record, **record, "seconds": 0.0, "same_as": p.record["arm"]["name"]}
@@ -131,13 +136,17 @@ def _taken(
     return {}
 
 
-def _kept(folder: Path, identity: str) -> dict[str, Predictions]:
-    """The parts of the run `identity` that are in `folder` and can be read."""
-    found = {}
+def _begun(folder: Path, run: ArmRun) -> tuple[ArmRun, dict[str, Predictions]]:
+    """The run with the identity that it was begun with, and its parts in `folder` that can be read."""
+    found, state = {}, folder / "state.pt"
     for part in PARTS:
         with contextlib.suppress(SkinGanError):  # missing or damaged: made again
             found[part] = load(folder / f"{part}.npz")
-    return {part: p for part, p in found.items() if p.record.get("id") == identity}
+    for known in (run, run.before):
+        kept = {part: p for part, p in found.items() if p.record.get("id") == known.id}
+        if kept or (state.exists() and checkpoint.of(state, known.id)):
+            return known, kept
+    return run, {}
 
 
 def _clear(folder: Path, kept: Mapping[str, Predictions], identity: str) -> None:
@@ -169,7 +178,10 @@ def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
     if task.frozen is None:
         raise SkinGanError("network=head works on features: give it an extractor (Task.frozen)")
     frozen = task.frozen
-    x = np.concatenate([frozen.all_real[train.rows], *(frozen.of_sample(s, n) for s, n in train.made)])
+    stored = len(train.rows) - train.altered
+    altered = train.images[stored : len(train.rows)]
+    made = [frozen.of(altered), *(frozen.of_sample(s, n) for s, n in train.made)]
+    x = np.concatenate([frozen.all_real[train.rows[:stored]], *made])
     if arm.augment == "strong":
         views = np.concatenate([x[:, None], _views(frozen, train)], 1)
         labels, x = labels.repeat_interleave(views.shape[1]), views.reshape(-1, views.shape[2])
@@ -189,10 +201,12 @@ def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
 
 def _views(frozen: Frozen, train: TrainingSet) -> NDArray[np.float32]:
     """[N,VIEWS,d]: each store image's views are computed once, however often it is repeated."""
-    made = [frozen.views(s.images)[:n] for s, n in train.made]
-    if not len(train.rows):
+    stored = len(train.rows) - train.altered
+    altered = [train.images[stored : len(train.rows)]] if train.altered else []
+    made = [*map(frozen.views, altered), *(frozen.views(s.images)[:n] for s, n in train.made)]
+    if not stored:
         return np.concatenate(made)
-    _, first, inverse = np.unique(train.rows, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(train.rows[:stored], return_index=True, return_inverse=True)
     return np.concatenate([frozen.views(train.images[first])[inverse], *made])
 
 

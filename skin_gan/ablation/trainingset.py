@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skin_gan.ablation.arms import Arm
+from skin_gan.ablation.arm import Arm
+from skin_gan.ablation.arms import own
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.ablation.parts import LabelledPart, Split, labelled_part
 from skin_gan.ablation.samples import SampleSet, check_fold, require, subset
@@ -23,6 +24,7 @@ class TrainingSet:
     images: NDArray[np.uint8]  # [N,3,S,S]
     labels: NDArray[np.int64]  # [N]
     rows: NDArray[np.int64]  # [R] place in the store of the real ones, images[:R]; repeats are allowed
+    altered: int  # of the real ones the last A, images[R-A:R], are not as they are in the store
     made: tuple[tuple[SampleSet, int], ...]  # the sets, and how many from each one's beginning
     unverified: tuple[str, ...]  # classes whose samples do not say what their generator has seen
 
@@ -60,22 +62,24 @@ def training_set(
             f"{', '.join(absent)}: no training image, {split.name}: leave the class out of the store"
         )
     chosen = np.arange(len(real.labels))
+    repeated, alter = chosen[:0], own(arm, "alter")
     if arm.duplicate:
-        chosen = np.concatenate(
-            [chosen, repeats(real, images_to_add(counts, arm.balance), store.classes, seed)]
-        )
+        repeated = repeats(real, images_to_add(counts, arm.balance), store.classes, seed)
+    again = real.images[repeated]
+    if alter:
+        again = alter(again, np.random.default_rng([seed, 4]))
     made: tuple[tuple[SampleSet, int], ...] = ()
     if arm.synthetic != "none":
         made = _made(split, size, arm, samples, images_to_add(counts, arm.balance), unverified)
     if arm.synthetic == "alone":
         _need_every_class(store.classes, made)
         chosen = chosen[:0]
+    labels = real.labels[chosen], real.labels[repeated]
     return TrainingSet(
-        images=np.concatenate([real.images[chosen], *(s.images[:n] for s, n in made)]),
-        labels=np.concatenate(
-            [real.labels[chosen], *(np.full(n, store.classes.index(s.label)) for s, n in made)]
-        ),
-        rows=real.rows[chosen],
+        images=np.concatenate([real.images[chosen], again, *(s.images[:n] for s, n in made)]),
+        labels=np.concatenate([*labels, *(np.full(n, store.classes.index(s.label)) for s, n in made)]),
+        rows=np.concatenate([real.rows[chosen], real.rows[repeated]]),
+        altered=len(repeated) if alter else 0,
         made=made,
         unverified=tuple(s.label for s, _ in made if s.fold_fingerprint is None),
     )
