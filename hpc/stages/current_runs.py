@@ -11,8 +11,6 @@ from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from hpc.plan import ablation
 from hpc.plan.ablation import ArmTask
 from hpc.plan.sample_sources import read_source, rows_kept
@@ -109,7 +107,7 @@ class Current:
             return None
         if filter_:
             sample = subset(sample, rows_kept(self.run, label, filter_, fold))
-        return subset(sample, np.arange(min(n, len(sample.images)))).fingerprint
+        return sample.fingerprint(n)
 
     def _sets(self, source: str, fold: int, label: str) -> SampleSet | None:
         try:

@@ -27,13 +27,15 @@ from skin_gan.ablation.parts import PARTS, LabelledPart, Split, labelled_part
 from skin_gan.ablation.predictions import Predictions, load, predictions
 from skin_gan.ablation.runs import ArmRun, check, content, current, weights_of
 from skin_gan.ablation.samples import SampleSet
-from skin_gan.ablation.trainingset import TrainingSet, training_set
+from skin_gan.ablation.trainingset import Rows, TrainingSet, training_set
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
 from skin_gan.io import lock
+from skin_gan.pixels import piece_size
 from skin_gan.training import checkpoint
 
-CHUNK = 256  # images predicted at a time
+CHUNK = 256  # images predicted at a time, fewer from 128 pixels on
+CHANNELS = 4  # values that a network holds for each of an input image, roughly: bounds its memory
 CONSTANT = 0.01  # of the median standard deviation of features: below that one is not scaled
 
 
@@ -163,7 +165,7 @@ def _clear(folder: Path, kept: Mapping[str, Predictions], identity: str) -> None
 class _Data:
     """What the network is given, and how other images are coded in the same way."""
 
-    inputs: Tensor  # uint8 images [N,3,S,S] or standardised features [N,d]
+    inputs: Tensor | Rows  # uint8 images [N,3,S,S] or standardised features [N,d]
     labels: Tensor  # [N]
     generated: NDArray[np.bool_]  # [N] which are no photographs
     encode: Callable[[LabelledPart], Tensor]
@@ -171,17 +173,14 @@ class _Data:
 
 def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
     labels = torch.from_numpy(train.labels)
-    generated = np.arange(len(labels)) >= len(train.rows)
+    generated = np.arange(len(labels)) >= len(train.chosen)
     if task.settings.network != "head":
-        images = torch.from_numpy(train.images)
-        return _Data(images, labels, generated, lambda part: torch.from_numpy(part.images))
+        return _Data(train.images, labels, generated, lambda part: torch.from_numpy(part.images))
     if task.frozen is None:
         raise SkinGanError("network=head works on features: give it an extractor (Task.frozen)")
     frozen = task.frozen
-    stored = len(train.rows) - train.altered
-    altered = train.images[stored : len(train.rows)]
-    made = [frozen.of(altered), *(frozen.of_sample(s, n) for s, n in train.made)]
-    x = np.concatenate([frozen.all_real[train.rows[:stored]], *made])
+    made = [frozen.of(train.altered), *(frozen.of_sample(s, n) for s, n in train.made)]
+    x = np.concatenate([frozen.all_real[train.real.rows[train.stored]], *made])
     if arm.augment == "strong":
         views = np.concatenate([x[:, None], _views(frozen, train)], 1)
         labels, x = labels.repeat_interleave(views.shape[1]), views.reshape(-1, views.shape[2])
@@ -201,13 +200,9 @@ def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
 
 def _views(frozen: Frozen, train: TrainingSet) -> NDArray[np.float32]:
     """[N,VIEWS,d]: each store image's views are computed once, however often it is repeated."""
-    stored = len(train.rows) - train.altered
-    altered = [train.images[stored : len(train.rows)]] if train.altered else []
-    made = [*map(frozen.views, altered), *(frozen.views(s.images)[:n] for s, n in train.made)]
-    if not stored:
-        return np.concatenate(made)
-    _, first, inverse = np.unique(train.rows[:stored], return_index=True, return_inverse=True)
-    return np.concatenate([frozen.views(train.images[first])[inverse], *made])
+    real = [frozen.views(train.real.images)[train.stored]] if len(train.stored) else []
+    real += [frozen.views(train.altered)] if len(train.altered) else []
+    return np.concatenate([*real, *(frozen.views(s.images)[:n] for s, n in train.made)])
 
 
 def _part(task: Task, part: str) -> LabelledPart:
@@ -222,7 +217,8 @@ def _predict(
     task: Task, net: nn.Module, part: LabelledPart, data: _Data, record: Mapping[str, Any]
 ) -> Predictions:
     x = data.encode(part)
-    logits = [net(prepare(x[i : i + CHUNK].to(task.device))).cpu() for i in range(0, len(x), CHUNK)]
+    batches = x.split(min(CHUNK, piece_size(x.shape[1:], CHANNELS)))
+    logits = [net(prepare(batch.to(task.device))).cpu() for batch in batches]
     p = torch.cat(logits).softmax(1).numpy()
     return predictions(task.store.classes, part.image_ids, part.lesions, part.labels, p, record)
 

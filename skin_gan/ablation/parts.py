@@ -120,7 +120,7 @@ def labelled_part(
     rows = np.flatnonzero(mask)
     text = store.manifest.iloc[rows]
     return LabelledPart(
-        images=np.ascontiguousarray(store.images(size)[rows].transpose(0, 3, 1, 2)),
+        images=store.pixels(size, rows),
         labels=np.array([store.classes.index(c) for c in dx[rows]], dtype=np.int64),
         lesions=text["group"].to_numpy(dtype=str),
         image_ids=text["image_id"].to_numpy(dtype=str),

@@ -136,7 +136,7 @@ def _real_sets(features: FeatureCache, split: ClassSplit) -> tuple[RealSet, Real
     """Training and validation images with their features."""
 
     def real_set(part: Part) -> RealSet:
-        return RealSet(part.images, part.lesions, features.of_part(split.label, part))
+        return RealSet(part.images, part.lesions, features.of_images(split.label, part.image_ids))
 
     return real_set(split.train), real_set(split.val)
 
