@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 import torchvision
 from bench_samples import MeanColour, former_record, make_store, rebuilt, with_a_new_field
 
-from skin_gan.ablation import classify, fit, measures, networks
+from skin_gan.ablation import arms, classify, fit, measures, networks
 from skin_gan.ablation.arm import Arm, on_top
 from skin_gan.ablation.arms import ARMS, make_samples
 from skin_gan.ablation.classifiers import CLASSIFIERS, ClassifierSettings
@@ -296,6 +297,24 @@ class TestWeights:
         labels = np.repeat([0, 1, 0, 1], [n["a"], n["b"], g["a"], g["b"]])
         w = image_weights(labels, np.arange(len(labels)) >= sum(n.values()), 2)
         assert (np.ptp(w) < 1e-12) == same
+
+    def test_the_weights_of_an_arms_own_file_take_the_place_of_the_usual_ones(
+        self, task: Task, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def inverse_root(labels: np.ndarray, generated: np.ndarray, classes: int) -> np.ndarray:
+            return 1 / np.sqrt(np.bincount(labels, minlength=classes))[labels]
+
+        own = {"usual": SimpleNamespace(weights=image_weights), "root": SimpleNamespace(weights=inverse_root)}
+        monkeypatch.setattr(arms, "variant", lambda _, name: own[name])
+        weighted = ARMS["class_weights"]
+        found = {
+            name: run_arm(task, replace(weighted, method=name), 0)["val"] for name in ("", "usual", "root")
+        }
+        p = {name: run.probabilities for name, run in found.items()}
+        np.testing.assert_array_equal(p[""], p["usual"])
+        assert np.abs(p[""] - p["root"]).max() > 1e-3
+        assert len({run.record["id"] for run in found.values()}) == 3
+        assert on_top(ARMS["best"], replace(weighted, method="root")).method == "root"
 
     @pytest.mark.parametrize("treatment", ["class_weights", "balanced_sampling"])
     def test_generated_images_on_top_are_another_run_than_generated_images(
