@@ -20,14 +20,15 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from hpc.plan.ablation import Choice
 from hpc.report import plots
 from hpc.report.comparisons import ArmRow, GainRow
-from hpc.report.publish import SOURCES
 from hpc.report.statement import Statement, controls, limits, statement
 from hpc.report.tables import BY_IMAGE, HEADLINE, LEAKS, PLAIN, Cost, Tables, read_csv
 from hpc.report.wording import (
     ADJUSTED,
     MINIMUM,
+    SOURCES,
     THRESHOLD,
     arm_title,
     class_title,
@@ -133,7 +134,7 @@ def bases(found: Tables, classifier: str, scope: str) -> list[str]:
     return [base for base in dict.fromkeys([found.pair(classifier, scope)[1], PLAIN]) if base]
 
 
-def ranked(chosen: Mapping[str, Any]) -> list[tuple[str, str]]:
+def ranked(chosen: Choice) -> list[tuple[str, str]]:
     """Arms with their balanced accuracy on a fold's validation images, the best first."""
     of_arms = sorted((chosen.get("validation") or {}).items(), key=lambda pair: -pair[1])
     return [(arm_title(arm), value(share)) for arm, share in of_arms]

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from hpc.plan.ablation import filter_file, part, sample_folder
+from hpc.plan.ablation import Choice, filter_file, part, sample_folder
 from hpc.plan.sweep_plan import ABLATE, FOLDS, GENERATE, PREPARE, SEARCH, SELECT, reopen
 from hpc.report.comparisons import (
     ArmRow,
@@ -34,7 +34,7 @@ from hpc.report.comparisons import (
     scope,
 )
 from hpc.report.finished import Finished, Gap, Runs, classifiers, earlier, finished, with_alarms
-from hpc.settings.ablation import BEST, COMBINED, RANDOM, STRONGEST
+from hpc.settings.ablation import BEST, COMBINED, PLAIN, RANDOM, STRONGEST
 from hpc.settings.yaml_tree import read_yaml
 from hpc.stages.current_runs import Current
 from hpc.stages.select import word_of
@@ -45,7 +45,7 @@ from skin_gan.folders import RunFolder
 from skin_gan.io import read_json, read_jsonl, write_atomic
 from skin_gan.words import ACCEPTED, LEAKAGE, POOR, REJECTED
 
-PLAIN, HEADLINE = "real", "balanced_accuracy"
+HEADLINE = "balanced_accuracy"
 POOLED, BY_IMAGE = "pooled", "by image"
 LEAKS = "leakage.csv"
 
@@ -65,7 +65,7 @@ class Tables:
     missing: list[Gap] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # choices and comparisons that could not be made
     # By classifier and fold: what was fixed on the fold's validation images
-    choices: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    choices: dict[str, dict[int, Choice]] = field(default_factory=dict)
     folds: dict[str, list[int]] = field(default_factory=dict)  # of each scope by lesion
     classes: dict[str, Classes] = field(default_factory=dict)  # scope, class: images, lesions
     sources: dict[str, tuple[str, ...]] = field(default_factory=dict)  # arm: whose images it was given
@@ -143,7 +143,7 @@ def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
                 gains, problems = gain_rows(measured, base, _primary(out, classifier, name, base))
                 out.gains += gains
                 out.problems += problems
-        _judge_generators(out, run, there, e.ablate.folds[0])
+        _note_generators(out, run, there, e.ablate.folds[0])
     for place in sorted((run.path / "ablation").glob("*")):
         out.problems += earlier(run, place.name) if place.name not in out.classifiers else []
     out.leaking = {row["source"] for row in read_csv(run.path / "report" / LEAKS) if row["caught"] == "True"}
@@ -151,7 +151,7 @@ def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
     return out
 
 
-def pair(chosen: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def pair(chosen: Sequence[Choice]) -> tuple[str, str]:
     """The names of the arm with generated images and of its base, over folds with these choices.
 
     Where the folds have chosen differently it is an arm of its own, made of each fold's: see `with_chosen`.
@@ -164,7 +164,7 @@ def pair(chosen: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     )
 
 
-def with_chosen(runs: Runs, choices: Mapping[int, Mapping[str, Any]]) -> Runs:
+def with_chosen(runs: Runs, choices: Mapping[int, Choice]) -> Runs:
     """`runs` and, where folds have chosen differently, the arms that are each fold's choice."""
     found, names = dict(runs), pair(list(choices.values()))
     for place, name in enumerate((COMBINED, STRONGEST)):
@@ -212,7 +212,7 @@ def _describe(out: Tables, classifier: str, runs: Runs) -> None:
             out.unverified |= {r["arm"]["source"] for r in records if r["unverified"]}
 
 
-def _judge_generators(out: Tables, run: RunFolder, there: Finished, leaky: int) -> None:
+def _note_generators(out: Tables, run: RunFolder, there: Finished, leaky: int) -> None:
     """Note the rejected and poor generators whose images runs were trained on, by the sets' own manifests.
 
     `leaky`: the fold whose images a split by image is given. Sets of others have no such word.

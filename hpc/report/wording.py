@@ -26,14 +26,12 @@ CLASSES = {
     "bkl": "benign keratosis-like lesion", "df": "dermatofibroma", "mel": "melanoma",
     "nv": "melanocytic nevus", "scc": "squamous cell carcinoma", "vasc": "vascular lesion",
 }  # fmt: skip
-
-
 CLASSIFIERS = {
     "cnn": "a small network trained from scratch", "head": "a linear classifier on ImageNet features",
     "resnet18": "a ResNet-18", "resnet50": "a ResNet-50", "dermamnist": "DermaMNIST's ResNet-18",
 }  # fmt: skip
-
-
+# By the kind of data: the licence of what is made from it
+SOURCES = {"ham10000": "Made from HAM10000 (CC BY-NC 4.0), so for non-commercial research only."}
 MINIMUM = (
     "A trial's KID is the lowest of its evaluations, and a chosen generator's the lowest of all trials: such "
     "a minimum is lower than a new measurement would be, and its interval does not know of the choice."
@@ -42,7 +40,7 @@ THRESHOLD = (
     f"Melanoma's threshold is that of a specificity of {SPECIFICITY:g} on validation images, of each run by "
     "itself; its sensitivity and its specificity are those that this threshold has on test images."
 )
-# How a verdict was come to, beside every table of them
+# Beside every table of verdicts: how they were reached
 ADJUSTED = (
     "The headline's comparison was fixed beforehand, on balanced accuracy, and is not adjusted. The "
     "other arms are explored: their p values are Holm-adjusted for each base and measure, over as many "
@@ -81,12 +79,12 @@ def measure_title(measure: str) -> str:
 
 
 def unit(measure: str) -> tuple[float, int, str]:
-    """Factor from a share to what is shown, digits after the point, and the name of a difference of 1."""
+    """The factor from a share to the number shown, its digits, and the unit of differences."""
     return (1.0, 3, "AUC") if measure == "macro_auc" else (100.0, 1, "points")
 
 
 def number(x: float, digits: int) -> str:
-    """With a minus sign, and none before a zero."""
+    """The number with a typographic minus sign, and no sign before a zero."""
     shown = f"{x:.{digits}f}"
     return shown.replace("-", "−") if float(shown) else shown.removeprefix("-")
 

@@ -85,9 +85,9 @@ class Arms:
         assert task.fold is not None
         plan = self.a.classifiers[task.classifier]
         validation, runs = self.validation(task, plan)
-        found = ablation.choose(validation, plan)
-        arm = ablation.combined(self.a, plan, found)
-        chosen = {**found, "combined": arm.name if arm else None, "runs": sorted(runs)}
+        chosen = ablation.choose(validation, plan)
+        arm = ablation.combined(self.a, plan, chosen)
+        chosen |= {"combined": arm.name if arm else None, "runs": sorted(runs)}
         ablation.write_choice(self.run, task.classifier, task.fold, chosen)
         if arm:
             self.train_arm(replace(task, arm=arm.name), plan, arm, tell)

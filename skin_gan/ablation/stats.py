@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import chi2, norm, t
 
-from skin_gan.ablation.measures import Measure
 from skin_gan.ablation.predictions import Predictions
 from skin_gan.data.splits import group_labels
 from skin_gan.errors import SkinGanError
@@ -84,12 +83,6 @@ class Interval:
         return bool(np.isfinite(self.low))
 
 
-def draws(runs: Runs, measure: Measure, resamples: int = RESAMPLES, seed: int = 0) -> Draws:
-    """`measure` of an arm's runs, all on the same images; it is taken to rest on every class by itself."""
-    one = draws_of({"": runs}, lambda run, w: measure(run.labels, run.probabilities, w), resamples, seed)
-    return one[""]
-
-
 def test_images(runs: Runs) -> str:
     """Names the images that an arm was tested on. SkinGanError where its runs differ in that."""
     if not runs:
@@ -103,7 +96,10 @@ def test_images(runs: Runs) -> str:
 def draws_of(
     arms: Mapping[str, Runs], measured: Measured, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Draws]:
-    """`draws` of several arms on the same images, whose lesions are resampled once for all of them."""
+    """`measured` of several arms' runs on the same images, whose lesions are resampled once for all.
+
+    A measure is taken to rest on every class by itself.
+    """
     (test,) = {test_images(runs) for runs in arms.values()}
     first = next(run for runs in arms.values() for run in runs.values())
     index, strata = _lesions(first)
