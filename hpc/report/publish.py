@@ -52,12 +52,12 @@ def publish(plan: Plan, out: Path) -> None:
     notes = ["", f"[What is seen in them]({NOTES})"] if (out / NOTES).exists() else []
     sections = ablation(plan, made, out) if (plan.run.path / "report" / "arms.csv").exists() else []
     write_atomic(
-        out / "README.md", "\n".join([*provenance(plan, made), "", *table(cards), *notes, "", *sections])
+        out / "README.md", "\n".join([*heading(plan, made), "", *table(cards), *notes, "", *sections])
     )
 
 
-def provenance(plan: Plan, made: dict[str, Any]) -> list[str]:
-    """What was run on what, as lines of Markdown."""
+def heading(plan: Plan, made: dict[str, Any]) -> list[str]:
+    """The sweep's name, data, settings, code and machine, as lines of Markdown."""
     e, data = plan.experiment, made["data"]
     rungs = ", ".join(f"{r:g}" for r in e.search.rungs)
     settings = content_hash([dataclasses.asdict(e.trial), dataclasses.asdict(e.search)])
@@ -137,7 +137,7 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
 
 
 def published(found: Tables) -> list[str]:
-    """Classifiers beside their published numbers."""
+    """Tables of classifiers beside their published numbers, as lines of Markdown."""
     lines: list[str] = []
     for row in found.published:
         if row.source not in "".join(lines):

@@ -58,10 +58,10 @@ def arm_title(arm: str) -> str:
     first, _, treatment = arm.partition("+")
     name, _, ratio = first.partition("@")
     name, _, filtered = name.partition("/")
-    words = ARMS.get(name, f"+ {name}")
-    words += f" ×{ratio}" if ratio else ""
-    words += f" ({filtered})" if filtered else ""
-    return f"{words}, {ARMS.get(treatment, treatment)}" if treatment else words
+    title = ARMS.get(name, f"+ {name}")
+    title += f" ×{ratio}" if ratio else ""
+    title += f" ({filtered})" if filtered else ""
+    return f"{title}, {ARMS.get(treatment, treatment)}" if treatment else title
 
 
 def classifier_title(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Which classifier runs on disk are of the settings and the generated images as they are now. No torch.
+"""Tells classifier runs of the present settings and generated images from earlier ones. No torch.
 
 A launch may change arms, steps or sources of the same sweep: runs of earlier settings stay on disk until
 their arm is trained again, and are never compared with the others.
@@ -28,7 +28,7 @@ EARLIER = "of earlier settings"
 
 
 class Current:
-    """Judges runs by their records; reads each set of generated images once, and only where it has to."""
+    """Compares runs' records with the settings; reads each set of generated images at most once."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.run, self.e = plan, plan.run, plan.experiment
@@ -52,7 +52,7 @@ class Current:
         return found
 
     def changed(self, task: ArmTask, arm: Arm, record: Mapping[str, Any]) -> list[str]:
-        """The settings of a run that are others now."""
+        """The settings that have changed since the run, each as a phrase."""
         plan = self.e.ablate.classifiers[task.classifier]
         settings = ablation.classifier_settings(task.classifier, plan, self.e.trial.model.size)
         run = run_of(record)  # with the defaults of settings that came later

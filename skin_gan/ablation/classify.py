@@ -61,7 +61,7 @@ def run_arm(
     progress: Progress | None = None,
     family: Path | None = None,
 ) -> dict[str, Predictions]:
-    """Train once; the predictions on each of `parts`, of which "test" has to be named.
+    """Train once and return the predictions on each of `parts`. Test images are predicted only if named.
 
     `samples`: generated images by class, for arms that use them; `unverified` as in `samples.check_fold`.
     `folder`: keeps each part's predictions as PART.npz, which are not computed again, and the training's
@@ -152,7 +152,7 @@ def _begun(folder: Path, run: ArmRun) -> tuple[ArmRun, dict[str, Predictions]]:
 
 
 def _clear(folder: Path, kept: Mapping[str, Predictions], identity: str) -> None:
-    """Remove what is not of the run `identity`, so that a kill leaves nothing that might be taken for it."""
+    """Remove files of other runs than `identity`, so that nothing is taken for its own after a kill."""
     for part in PARTS:
         if part not in kept:
             (folder / f"{part}.npz").unlink(missing_ok=True)
@@ -163,7 +163,7 @@ def _clear(folder: Path, kept: Mapping[str, Predictions], identity: str) -> None
 
 @dataclass(frozen=True)
 class _Data:
-    """What the network is given, and how other images are coded in the same way."""
+    """The network's training inputs, and the function that codes other images alike."""
 
     inputs: Tensor | Rows  # uint8 images [N,3,S,S] or standardised features [N,d]
     labels: Tensor  # [N]
@@ -224,7 +224,7 @@ def _predict(
 
 
 def _record(task: Task, run: ArmRun, train: TrainingSet) -> dict[str, Any]:
-    """Where predictions come from."""
+    """The record that predictions are saved with: settings, data and images of the run."""
     return {
         "id": run.id,
         **asdict(run),

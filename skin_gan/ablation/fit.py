@@ -83,7 +83,7 @@ def fit(
 
 
 def loss_curve(losses: Tensor, points: int = POINTS) -> list[tuple[int, float]]:
-    """Of losses [steps] at most `points` of (updates made, mean loss since the point before), finite ones."""
+    """Of losses [steps] at most `points` finite pairs (updates made, mean loss since the pair before)."""
     parts = losses.split(-(-len(losses) // points) or 1)
     ends = np.cumsum([len(part) for part in parts]).tolist()
     curve = ((end, round(part.mean().item(), 5)) for end, part in zip(ends, parts, strict=True))

@@ -1,4 +1,4 @@
-"""One training of one classifier in one arm: its identity, its content, and which settings mean something."""
+"""One training of one classifier in one arm: its identity, its content, and the check of its settings."""
 
 from __future__ import annotations
 

@@ -47,12 +47,12 @@ class Draws:
 
     @property
     def lesions(self) -> int:
-        """Those that the measure is of: a recall's are of its class."""
+        """The number of lesions that the measure is of: a recall's are those of its class."""
         return sum(self.sizes[c] for c in self.rests_on or self.sizes)
 
     @property
     def few(self) -> dict[str, int]:
-        """Classes that the measure rests on and that have too few lesions, with their number."""
+        """The classes that the measure rests on with too few lesions, and their numbers of lesions."""
         return {c: self.sizes[c] for c in self.rests_on if 0 < self.sizes[c] < FEWEST}
 
 
@@ -84,7 +84,7 @@ class Interval:
 
 
 def test_images(runs: Runs) -> str:
-    """Names the images that an arm was tested on. SkinGanError where its runs differ in that."""
+    """A name of the images that an arm was tested on. SkinGanError where its runs differ in them."""
     if not runs:
         raise SkinGanError("an arm without a finished run cannot be measured: launch its runs first")
     tests = {run.test for run in runs.values()}
@@ -145,7 +145,7 @@ def resample(strata: NDArray[np.integer], n: int, rng: np.random.Generator) -> A
 
 
 def interval(arm: Draws, alpha: float = ALPHA) -> Interval:
-    """An arm's own value, a share, with its interval within 0..1. (Its p is of no interest.)"""
+    """An arm's own value, a share, with its interval clipped to 0..1. Its p means nothing."""
     found = _summary(arm.values, arm, alpha)
     low, high = np.clip([found.low, found.high], 0, 1)
     return replace(found, low=float(low), high=float(high))
@@ -167,7 +167,7 @@ def compare(arm: Draws, base: Draws, alpha: float = ALPHA) -> Interval:
 
 
 def _summary(values: Array, of: Draws, alpha: float) -> Interval:
-    """From [S,1+B]: the mean over seeds; its variance from resamples of the lesions and from the seeds."""
+    """The mean over seeds of values [S,1+B], with its variance from resampled lesions and from seeds."""
     sampled = values[:, 1:][:, np.isfinite(values[:, 1:]).all(0)]
     mean = float(values[:, 0].mean())
     if not np.isfinite(mean) or sampled.shape[1] < 2:

@@ -1,4 +1,4 @@
-"""What a classifier is trained on in one arm: real images of the training part, repeats, generated images."""
+"""The training set of one arm: photographs of the training part, repeats of them, generated images."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class TrainingSet:
 
     @property
     def samples(self) -> dict[str, str]:
-        """Fingerprint of the generated images used, by class."""
+        """The fingerprint of the generated images used, by class."""
         return {s.label: s.fingerprint(n) for s, n in self.made}
 
     def count(self, classes: Sequence[str], synthetic: bool) -> dict[str, int]:

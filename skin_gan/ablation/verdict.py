@@ -1,4 +1,4 @@
-"""Turns a measured gain into a verdict: can the classifier judge, Holm's correction, the decision. Pure."""
+"""Turns a measured gain into a verdict: has the classifier learnt, Holm's correction, the rule. Pure."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from hpc.settings.ablation import arms
 from skin_gan.ablation.classifiers import CLASSIFIERS
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
 from skin_gan.ablation.predictions import Predictions, load
-from skin_gan.ablation.runs import run_of
+from skin_gan.ablation.runs import run_of, weights_of
 from skin_gan.ablation.verdict import holm
 from skin_gan.identity import content_hash
 from skin_gan.io import append_jsonl, write_json
@@ -381,6 +381,45 @@ def test_a_combined_arm_of_an_earlier_version_is_a_gap_and_the_others_are_still_
         )
     }
     assert {a.arm for a in found.arms} == set(ASKED) and found.headline is None
+
+
+def test_runs_of_the_version_before_are_taken_and_those_of_a_later_one_are_gaps(tmp_path):
+    run = make_run(tmp_path)
+    now = tables(run, QUICK)
+    for arm in (*ASKED, COMBINED):
+        for seed in range(2):
+            file = folder_of(run, arm, 0, seed) / "test.npz"
+            p = load(file)
+            record = former_record(p.record)
+            replace(p, record={**record, "id": run_of(record).id}).save(file)
+            assert load(file).record["id"] != p.record["id"]
+    found = tables(run, QUICK)
+    assert (found.arms, found.gains, found.missing) == (now.arms, now.gains, [])
+    p = load(file := folder_of(run, "strong", 0, 1) / "test.npz")
+    replace(p, record={**p.record, "schema": 9}).save(file)
+    p = load(file := folder_of(run, "shuffled", 0, 0) / "test.npz")
+    replace(p, record={**p.record, "arm": {**p.record["arm"], "warmth": 1}}).save(file)
+    gaps = {(gap.arm, gap.seed): gap.why for gap in tables(run, QUICK).missing}
+    assert gaps.keys() == {("strong", 1), ("shuffled", 0)}
+    assert "schema 9" in gaps["strong", 1] and "another version" in gaps["shuffled", 0]
+    assert all("launch again" in why and "\n" not in why for why in gaps.values())
+
+
+def test_pretrained_weights_may_be_moved_but_not_replaced(tmp_path):
+    run = make_run(tmp_path)
+    e = compose.load(run.settings)
+    e.ablate.classifiers["head"].pretrained = str(tmp_path / "moved.pth")
+    compose.save(e, run.settings)
+    (tmp_path / "moved.pth").write_bytes(b"weights")
+    for arm in (*ASKED, COMBINED):
+        for seed in range(2):
+            p = load(file := folder_of(run, arm, 0, seed) / "test.npz")
+            there = {**p.record["classifier"], "pretrained": str(tmp_path / "first.pth")}
+            altered(p, classifier=there, weights=weights_of(str(tmp_path / "moved.pth"))).save(file)
+    assert not tables(run, QUICK).missing
+    (tmp_path / "moved.pth").write_bytes(b"others")
+    gaps = tables(run, QUICK).missing
+    assert len(gaps) == 12 and all("pretrained is now" in gap.why for gap in gaps)
 
 
 @pytest.fixture(scope="module")
