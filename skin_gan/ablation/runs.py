@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skin_gan.ablation.arm import Arm
+from skin_gan.ablation.arms import own
 from skin_gan.ablation.classifiers import ClassifierSettings
 from skin_gan.ablation.weights import even
 from skin_gan.errors import SkinGanError
@@ -125,6 +126,10 @@ def check(c: ClassifierSettings, arm: Arm) -> None:
         ),
         f"synthetic=alone with {', '.join(evened)}": (
             not (arm.synthetic == "alone" and evened), "photographs, whose counts these go by",
+        ),
+        f"method={arm.method}": (
+            (arm.duplicate or not own(arm, "alter")) and (arm.class_weights or not own(arm, "weights")),
+            "duplicate=True for its alter(), class_weights=True for its weights()",
         ),
         f"source={arm.source}, filter={arm.filter}": (
             arm.synthetic != "none" or not (arm.source or arm.filter), "synthetic=add or alone to use them",

@@ -115,7 +115,13 @@ def training_set(
         repeated = repeats(real, images_to_add(counts, arm.balance), store.classes, seed)
         chosen = np.concatenate([chosen, repeated])
         if alter := own(arm, "alter"):
-            altered = alter(real.images[repeated], np.random.default_rng([seed, 4]))
+            plain = real.images[repeated]
+            altered = alter(plain, np.random.default_rng([seed, 4]))
+            if (altered.shape, altered.dtype) != (plain.shape, plain.dtype):
+                raise SkinGanError(
+                    f"the arm's alter() in {arm.method}.py gave {altered.dtype} {list(altered.shape)}: "
+                    f"expected as many images as it was given, {plain.dtype} {list(plain.shape)}"
+                )
     made: tuple[tuple[SampleSet, int], ...] = ()
     if arm.synthetic != "none":
         made = _made(split, size, arm, samples, images_to_add(counts, arm.balance), unverified)

@@ -394,7 +394,7 @@ def test_runs_of_the_version_before_are_taken_and_those_of_a_later_one_are_gaps(
             replace(p, record={**record, "id": run_of(record).id}).save(file)
             assert load(file).record["id"] != p.record["id"]
     found = tables(run, QUICK)
-    assert (found.arms, found.gains, found.missing) == (now.arms, now.gains, [])
+    assert repr((found.arms, found.gains, found.missing)) == repr((now.arms, now.gains, []))  # some are NaN
     p = load(file := folder_of(run, "strong", 0, 1) / "test.npz")
     replace(p, record={**p.record, "schema": 9}).save(file)
     p = load(file := folder_of(run, "shuffled", 0, 0) / "test.npz")

@@ -315,6 +315,18 @@ class TestWeights:
         assert np.abs(p[""] - p["root"]).max() > 1e-3
         assert len({run.record["id"] for run in found.values()}) == 3
         assert on_top(ARMS["best"], replace(weighted, method="root")).method == "root"
+        with pytest.raises(SkinGanError, match=r"method=root: .*class_weights=True for its weights\(\)"):
+            run_arm(task, Arm(method="root"), 0)
+
+    def test_altered_photographs_are_as_many_as_before(
+        self, task: Task, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        own = SimpleNamespace(alter=lambda images, rng: images[1:] / 2)
+        monkeypatch.setattr(arms, "variant", lambda _, name: own)
+        with pytest.raises(
+            SkinGanError, match=r"alter\(\) in half.py gave float64 \[\d+, 3, 16, 16\]: .*uint8"
+        ):
+            run_arm(task, Arm(duplicate=True, method="half"), 0)
 
     @pytest.mark.parametrize("treatment", ["class_weights", "balanced_sampling"])
     def test_generated_images_on_top_are_another_run_than_generated_images(
