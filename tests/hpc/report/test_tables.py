@@ -11,18 +11,21 @@ from bench_samples import former_record
 from report_samples import ASKED, CLASSES, COMBINED, STRONGEST, damage, folder_of, make_run, write_choices
 from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
 
-from hpc.plan.ablation import choices_file, filter_file, sample_folder
+from hpc.plan.ablation import ArmTask, choices_file, classifier_settings, filter_file, sample_folder
+from hpc.plan.sweep_plan import reopen
 from hpc.report import tables as module
 from hpc.report.page import write_report
 from hpc.report.statement import statement
 from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, costs, read_csv, tables, write_tables
 from hpc.report.wording import gain, span
 from hpc.settings import compose
-from hpc.settings.ablation import arms
+from hpc.settings.ablation import ClassifierPlan, arms
+from hpc.stages.current_runs import Current
+from skin_gan.ablation.arms import ARMS
 from skin_gan.ablation.classifiers import CLASSIFIERS
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
 from skin_gan.ablation.predictions import Predictions, load
-from skin_gan.ablation.runs import run_of, weights_of
+from skin_gan.ablation.runs import ArmRun, run_of, weights_of
 from skin_gan.ablation.verdict import holm
 from skin_gan.identity import content_hash
 from skin_gan.io import append_jsonl, write_json
@@ -406,20 +409,26 @@ def test_runs_of_the_version_before_are_taken_and_those_of_a_later_one_are_gaps(
 
 
 def test_pretrained_weights_may_be_moved_but_not_replaced(tmp_path):
-    run = make_run(tmp_path)
-    e = compose.load(run.settings)
-    e.ablate.classifiers["head"].pretrained = str(tmp_path / "moved.pth")
-    compose.save(e, run.settings)
-    (tmp_path / "moved.pth").write_bytes(b"weights")
-    for arm in (*ASKED, COMBINED):
-        for seed in range(2):
-            p = load(file := folder_of(run, arm, 0, seed) / "test.npz")
-            there = {**p.record["classifier"], "pretrained": str(tmp_path / "first.pth")}
-            altered(p, classifier=there, weights=weights_of(str(tmp_path / "moved.pth"))).save(file)
-    assert not tables(run, QUICK).missing
-    (tmp_path / "moved.pth").write_bytes(b"others")
-    gaps = tables(run, QUICK).missing
-    assert len(gaps) == 12 and all("pretrained is now" in gap.why for gap in gaps)
+    current = Current(reopen(make_run(tmp_path)))
+    first, moved = tmp_path / "first.pth", tmp_path / "moved.pth"
+    first.write_bytes(b"weights")
+    moved.write_bytes(b"weights")
+    plan = ClassifierPlan(arms=[PLAIN], pretrained=str(first))
+    settings = classifier_settings("resnet18", plan, current.e.trial.model.size)
+    made = asdict(ArmRun(settings, ARMS[PLAIN], 0, "fold0", weights=weights_of(str(first))))
+
+    def changed(pretrained, record):
+        current.e.ablate.classifiers = {"resnet18": replace(plan, pretrained=str(pretrained))}
+        current.weights.cache_clear()
+        return current.changed(ArmTask("resnet18", PLAIN, 0), ARMS[PLAIN], record)
+
+    assert changed(first, made) == changed(moved, made) == []
+    assert changed(moved, former_record(made)) == [f"pretrained is now {moved}"]  # by its path alone
+    for place in (first, moved):
+        place.write_bytes(b"others")
+        assert changed(place, made) == [f"pretrained is now {place}"]
+    first.unlink()
+    assert changed(first, made) == [], "what was there is not known any more"
 
 
 @pytest.fixture(scope="module")
