@@ -46,24 +46,16 @@ class ArmRun:
         if self.schema == SCHEMA:
             here = replace(self.classifier, pretrained=ClassifierSettings.pretrained)
             return identity(SCHEMA, replace(self, classifier=here, arm=arm))
-        return content_hash(
-            {
-                **whole(replace(self, arm=arm), FORMER_FIELDS),
-                **{"seed": self.seed, "split": self.split, "samples": self.samples},
-                # Only these were made otherwise under schema 1, which weighed all images by their counts.
-                "schema": FORMER if weighs_generated(arm) else 1,
-            }
-        )
+        # Schema 1 weighed generated images otherwise; all other runs kept its number.
+        weighed = arm.synthetic != "none" and (arm.class_weights or arm.balanced_sampling)
+        own = {"seed": self.seed, "split": self.split, "samples": self.samples}
+        groups = whole(replace(self, arm=arm), FORMER_FIELDS)
+        return content_hash({"schema": FORMER if weighed else 1, **own, **groups})
 
     @property
     def before(self) -> ArmRun:
         """The same run as the version before identified it."""
         return replace(self, schema=FORMER)
-
-
-def weighs_generated(arm: Arm) -> bool:
-    """Whether generated images get weights."""
-    return arm.synthetic != "none" and (arm.class_weights or arm.balanced_sampling)
 
 
 def weights_of(pretrained: str) -> str:
