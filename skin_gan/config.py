@@ -193,11 +193,7 @@ FORMER = {
 
 def formerly(settings: TrialSettings) -> dict[str, Any]:
     """What schema 1 hashed of the settings. It knew no others: those are added where they were chosen."""
-    chosen = differing(settings)
-    return {
-        group: {name: getattr(getattr(settings, group), name) for name in names} | chosen.get(group, {})
-        for group, names in FORMER.items()
-    }
+    return whole(settings, FORMER)
 
 
 def spec_from(values: Mapping[str, Any]) -> TrialSpec:

@@ -50,6 +50,7 @@ def test_there_is_an_example_of_each_kind_and_it_is_short():
         "slurm",
         "hpc/settings/samplers",
         "skin_gan/metrics/scores",
+        "skin_gan/ablation/arms",
     }
     assert kinds == files | objectives
     assert all(len(text.splitlines()) < 60 for text in EXAMPLES.values())
@@ -202,3 +203,54 @@ def test_the_metric_is_in_evaluations_the_leaderboard_and_tensorboards_table(che
     better, meaning, values, column = said.splitlines()
     assert meaning.startswith("distance of the mean colour") and meaning.endswith("lower is better")
     assert (better, values, column) == ("lower False False", "5.0 12.0", "[5.0]")
+
+
+def test_the_arm_is_a_choice_that_is_trained_and_has_a_title(checkout, tmp_path):
+    said = run(
+        checkout,
+        f"""
+        from pathlib import Path
+        import numpy as np, torch
+        from bench_samples import MeanColour, make_store
+        from hpc.plan.ablation import arm_tasks, choose
+        from hpc.report.wording import arm_title
+        from hpc.settings.ablation import arms
+        from hpc.settings.compose import compose
+        from skin_gan.ablation.arms import ARMS
+        from skin_gan.ablation.classifiers import ClassifierSettings
+        from skin_gan.ablation.classify import Task, run_arm
+        from skin_gan.ablation.frozen import Frozen
+        from skin_gan.ablation.parts import lesion_split
+        from skin_gan.ablation.trainingset import training_set
+        a = compose(["sweep=aegan_lr", "ablate.classifiers={{cnn: {{arms: [real, mirrored]}}}}"]).ablate
+        plan = a.classifiers["cnn"]
+        print([t.arm for t in arm_tasks(a) if t.classifier == "cnn"], arm_title("mirrored"), sep="|")
+        print(choose({{"real": 0.5, "mirrored": 0.6}}, plan)["strongest"])
+
+        store = make_store(Path({str(tmp_path)!r}) / "store")
+        split, arm = lesion_split(store, 0), arms(a, plan)["mirrored"]
+        train = training_set(store, split, 32, arm)
+        counts = np.bincount(train.labels)
+        images = train.images[torch.arange(len(train.labels))].numpy()
+        real = images[:(split.parts == "train").sum()]
+        known = {{(k, np.rot90(x[..., ::-1], turn, (1, 2)).tobytes())
+                 for x, k in zip(real, train.labels) for turn in range(4)}}
+        added = list(zip(images[len(real):], train.labels[len(real):]))
+        print(len({{*counts.tolist()}}), all((k, x.tobytes()) in known for x, k in added) and len(added) > 9)
+
+        frozen = Frozen(store, 32, Path({str(tmp_path)!r}) / "cache", MeanColour())
+        for network in ("cnn", "head"):
+            task = Task(store, split, ClassifierSettings(network, 32, 12, 16), frozen)
+            mine, plain = (run_arm(task, one, 0)["val"] for one in (arm, ARMS["duplicate"]))
+            print(network, mine.record["id"] != plain.record["id"],
+                  mine.record["real"] == plain.record["real"],
+                  bool(np.abs(mine.probabilities - plain.probabilities).max() > 1e-3))
+        """,
+    )
+    assert said.splitlines() == [
+        "['real', 'mirrored', 'real']|mirrored photographs added",
+        "mirrored",
+        "1 True",
+        "cnn True True True",
+        "head True True True",
+    ]

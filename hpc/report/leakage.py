@@ -42,35 +42,35 @@ class LeakRow:
 def write_leaks(sampled: Sampled, folder: Path) -> list[LeakRow]:
     """Judge every set of every source and fold, and write leakage.csv."""
     seen = lru_cache(1)(partial(training_images, sampled))  # sets come fold by fold
-    found = (judge(sampled, fold, source, label, seen) for fold, source, label in sampled.sets())
+    found = (leak_row(sampled, fold, source, label, seen) for fold, source, label in sampled.sets())
     rows = [row for row in found if row]
     write_csv(folder / LEAKS, rows, LeakRow)
     return rows
 
 
-def judge(sampled: Sampled, fold: int, source: str, label: str, seen: Seen) -> LeakRow | None:
-    """None where there is no such set; one that cannot be judged says why."""
+def leak_row(sampled: Sampled, fold: int, source: str, label: str, seen: Seen) -> LeakRow | None:
+    """The row of a set; None where there is no such set. The row of one that cannot be judged says why."""
     found = sampled.read(fold, source, label)
     if found is None:
         return None
     try:
         if isinstance(found, SkinGanError):
             raise found
-        return _judge(sampled, fold, source, label, found, seen)
+        return _searched(sampled, fold, source, label, found, seen)
     except SkinGanError as error:
         why = nameless(str(error), sampled.run.path, source, sampled.a.sources.get(source))
         return LeakRow(fold, source, label, 0, 0, 0, None, None, 0, None, False, f"not judged: {why}")
 
 
 def nameless(message: str, run: Path, source: str, place: str | None) -> str:
-    """Without where on this machine the sweep and the source's images are: the table is published."""
+    """The message without the folders of this machine, since the table is published."""
     message = message.replace(f"{run}/", "")
     for path in (Path(place).resolve(), Path(place), place) if place else ():
         message = message.replace(str(path), f"the source {source}")
     return message
 
 
-def _judge(sampled: Sampled, fold: int, source: str, label: str, sample: SampleSet, seen: Seen) -> LeakRow:
+def _searched(sampled: Sampled, fold: int, source: str, label: str, sample: SampleSet, seen: Seen) -> LeakRow:
     rows, features = sampled.judged(sample)
     with one_thread():
         held_out, train = (real_images(sampled, fold, label, part) for part in ("test", "train"))

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skin_gan.ablation import networks
-from skin_gan.ablation.arms import ArmRun, ClassifierSettings
+from skin_gan.ablation.arms import own
+from skin_gan.ablation.classifiers import ClassifierSettings
+from skin_gan.ablation.runs import ArmRun
 from skin_gan.ablation.trainingset import Rows
 from skin_gan.ablation.weights import generated_share, image_weights
 from skin_gan.training import checkpoint
@@ -50,7 +52,8 @@ def fit(
     draw = Batches(labels.numpy(), generated, c.batch, arm.balanced_sampling, run.seed)
     weight = None
     if arm.class_weights:
-        weight = torch.from_numpy(image_weights(labels.numpy(), generated, classes)).float().to(device)
+        weigh = own(arm, "weights") or image_weights
+        weight = torch.from_numpy(weigh(labels.numpy(), generated, classes)).float().to(device)
     inputs, labels = inputs.to(device), labels.to(device)
     with torch.random.fork_rng():
         torch.manual_seed(_stream(run.seed, 0))
@@ -80,7 +83,7 @@ def fit(
 
 
 def loss_curve(losses: Tensor, points: int = POINTS) -> list[tuple[int, float]]:
-    """Of losses [steps] at most `points` of (updates made, mean loss since the point before), finite ones."""
+    """Of losses [steps] at most `points` finite pairs (updates made, mean loss since the pair before)."""
     parts = losses.split(-(-len(losses) // points) or 1)
     ends = np.cumsum([len(part) for part in parts]).tolist()
     curve = ((end, round(part.mean().item(), 5)) for end, part in zip(ends, parts, strict=True))

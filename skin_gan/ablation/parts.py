@@ -49,7 +49,7 @@ class LabelledPart:
 
 @dataclass(frozen=True)
 class Leak:
-    """How much of a test part its training part has seen."""
+    """How much of a test part shows lesions of the training part."""
 
     test_images: int
     seen_images: int  # test images of a lesion that also has images in training or validation

@@ -1,4 +1,4 @@
-"""What a classifier is trained on in one arm: real images of the training part, repeats, generated images."""
+"""The training set of one arm: photographs of the training part, repeats of them, generated images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skin_gan.ablation.arms import Arm
+from skin_gan.ablation.arm import Arm
+from skin_gan.ablation.arms import own
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.ablation.parts import LabelledPart, Split, labelled_part
 from skin_gan.ablation.samples import SampleSet, check_fold, require
@@ -62,6 +63,7 @@ class TrainingSet:
     labels: NDArray[np.int64]  # [N]
     real: LabelledPart  # the training part, each image once
     chosen: NDArray[np.int64]  # [R] places in `real` of the first R images; repeats are allowed
+    altered: NDArray[np.uint8]  # [A,3,S,S] the last A of these, as the arm's own file alters repeats
     made: tuple[tuple[SampleSet, int], ...]  # the sets, and how many from each one's beginning
     unverified: tuple[str, ...]  # classes whose samples do not say what their generator has seen
 
@@ -71,8 +73,13 @@ class TrainingSet:
         return self.real.rows[self.chosen]
 
     @property
+    def stored(self) -> NDArray[np.int64]:
+        """[R-A] places in `real` of the images that are as they are in the store."""
+        return self.chosen[: len(self.chosen) - len(self.altered)]
+
+    @property
     def samples(self) -> dict[str, str]:
-        """Fingerprint of the generated images used, by class."""
+        """The fingerprint of the generated images used, by class."""
         return {s.label: s.fingerprint(n) for s, n in self.made}
 
     def count(self, classes: Sequence[str], synthetic: bool) -> dict[str, int]:
@@ -103,11 +110,18 @@ def training_set(
         raise SkinGanError(
             f"{', '.join(absent)}: no training image, {split.name}: leave the class out of the store"
         )
-    chosen = np.arange(len(real.labels))
+    chosen, altered = np.arange(len(real.labels)), real.images[:0]
     if arm.duplicate:
-        chosen = np.concatenate(
-            [chosen, repeats(real, images_to_add(counts, arm.balance), store.classes, seed)]
-        )
+        repeated = repeats(real, images_to_add(counts, arm.balance), store.classes, seed)
+        chosen = np.concatenate([chosen, repeated])
+        if alter := own(arm, "alter"):
+            plain = real.images[repeated]
+            altered = alter(plain, np.random.default_rng([seed, 4]))
+            if (altered.shape, altered.dtype) != (plain.shape, plain.dtype):
+                raise SkinGanError(
+                    f"the arm's alter() in {arm.method}.py gave {altered.dtype} {list(altered.shape)}: "
+                    f"expected as many images as it was given, {plain.dtype} {list(plain.shape)}"
+                )
     made: tuple[tuple[SampleSet, int], ...] = ()
     if arm.synthetic != "none":
         made = _made(split, size, arm, samples, images_to_add(counts, arm.balance), unverified)
@@ -115,22 +129,30 @@ def training_set(
         _need_every_class(store.classes, made)
         chosen = chosen[:0]
     return TrainingSet(
-        images=_images(real, chosen, made),
+        images=_images(real, chosen, altered, made),
         labels=np.concatenate(
             [real.labels[chosen], *(np.full(n, store.classes.index(s.label)) for s, n in made)]
         ),
         real=real,
         chosen=chosen,
+        altered=altered,
         made=made,
         unverified=tuple(s.label for s, _ in made if s.fold_fingerprint is None),
     )
 
 
-def _images(real: LabelledPart, chosen: NDArray[np.int64], made: Sequence[tuple[SampleSet, int]]) -> Rows:
-    sources = [real.images] if len(chosen) else []
-    added = np.arange(sum(n for _, n in made)) + sum(map(len, sources))
-    sources += [s.images[:n] for s, n in made]
-    return Rows([*map(torch.from_numpy, sources)], torch.from_numpy(np.concatenate([chosen, added])))
+def _images(
+    real: LabelledPart,
+    chosen: NDArray[np.int64],
+    altered: NDArray[np.uint8],
+    made: Sequence[tuple[SampleSet, int]],
+) -> Rows:
+    stored = chosen[: len(chosen) - len(altered)]
+    sources = [real.images] if len(stored) else []
+    new = [np.ascontiguousarray(altered)] if len(altered) else []
+    new += [s.images[:n] for s, n in made]
+    added = np.arange(sum(map(len, new))) + sum(map(len, sources))
+    return Rows([*map(torch.from_numpy, sources + new)], torch.from_numpy(np.concatenate([stored, added])))
 
 
 def repeats(

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from skin_gan.ablation import controls
-from skin_gan.ablation.arms import Arm
+from skin_gan.ablation.arm import Arm
+from skin_gan.ablation.arms import make_samples
 from skin_gan.ablation.fit import Batches, prepare
 from skin_gan.ablation.frozen import Frozen
 from skin_gan.ablation.leakage import Images, leakage
@@ -102,8 +102,8 @@ def leak(store: Store, size: int, label: str) -> str:
     split, e = lesion_split(store, 0), MeanColour()
     parts = [labelled_part(store, split, part, size, label) for part in ("test", "train")]
     held_out, train = (Images(p.images, e(p.images), p.lesions) for p in parts)
-    made = [f(store, split, size, n, 0, [label])[label].images
-            for f, n in ((controls.test_copies, 100), (controls.noise, 400))]  # fmt: skip
+    made = [make_samples(source, store, split, size, n, 0, [label])[label].images
+            for source, n in (("test_copies", 100), ("noise", 400))]  # fmt: skip
     images = np.concatenate(made)
     return f"{leakage(images, e(images), held_out, train, train).identical} identical images found"
 
