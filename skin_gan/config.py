@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, make_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from skin_gan.errors import SkinGanError
-from skin_gan.identity import content_hash, differing, identity
+from skin_gan.identity import content_hash, differing, identity, whole
 from skin_gan.ranges import check_ranges, setting
 from skin_gan.variants import AUGMENTATIONS, FAMILIES, LOSSES, PENALTIES, about, names
 
