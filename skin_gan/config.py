@@ -44,6 +44,23 @@ class ModelSettings:
     )
     norm: Literal["batch", "layer", "group", "none"] = setting("batch", "of generator and encoder")
     d_norm: Literal["batch", "layer", "group", "spectral", "none"] = setting("batch", "of discriminators")
+    discriminator: Literal["own", "projected", "both"] = setting(
+        "own",
+        "of images. own: the family's; projected: small heads on a pretrained network's frozen features "
+        "(Sauer 2021); both: with the family's as a head more",
+    )
+    features: Literal["mobilenetv2", "mobilenetv2_torchvision", "random"] = setting(
+        "mobilenetv2", "projected: the network; random: an untrained one, as a control"
+    )
+    features_size: int = setting(
+        0, "projected: images are resized to this for the network; 0: shown as they are", unit="pixels",
+        least=0, most=512, multiple=32,
+    )  # fmt: skip
+    head_channels: int = setting(64, "projected: channels of mixed features and heads", least=4, most=1024)
+    colour_head: bool = setting(
+        True, "projected: a head that judges colours and how much they vary in a batch"
+    )
+    batch_spread: bool = setting(True, "projected: heads see how much the features of a batch vary")
 
 
 @dataclass

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the files on disk
 MIN_IMAGES, MIN_LESIONS = 10, 3  # below these a class cannot be trained on
+ALL = "all"  # the label of a training on the images of every class
 COLUMNS = ("image_id", "lesion_id", "dx", "group", "sha256")
 
 
@@ -42,13 +43,14 @@ class Part:
     images: NDArray[np.uint8]  # [N,3,H,W] in 0..255
     lesions: NDArray[np.str_]  # [N] group of each image
     image_ids: NDArray[np.str_]  # [N]
+    weights: NDArray[np.float64] | None = None  # [N] how often each is drawn, relatively; None: equally
 
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """What the training of one class may see. The test fold is on purpose not here."""
+    """What one training may see. The test fold is on purpose not here."""
 
-    label: str
+    label: str  # the class, or ALL
     size: int
     fold: int
     fingerprint: str  # of the data, the split's recipe and the fold
@@ -222,6 +224,26 @@ def class_split(store: Store, label: str, size: int, fold: int) -> ClassSplit:
     val = _part(store, images, of_class & (parts == "val"))
     _require_enough(store, label, fold, train, val)
     return ClassSplit(label, size, fold, fold_fingerprint(store, fold), store.unit, train, val)
+
+
+def all_split(store: Store, size: int, fold: int) -> ClassSplit:
+    """Training and validation images of all classes together, class c drawn in proportion to sqrt(n_c).
+
+    Small classes are seen more often than they occur, and not as often as large ones.
+    """
+    classes = [class_split(store, label, size, fold) for label in store.classes]
+
+    def joined(parts: list[Part]) -> Part:
+        weights = [np.full(len(p.images), len(p.images) ** -0.5) for p in parts]
+        return Part(
+            images=np.concatenate([p.images for p in parts]),
+            lesions=np.concatenate([p.lesions for p in parts]),
+            image_ids=np.concatenate([p.image_ids for p in parts]),
+            weights=np.concatenate(weights),
+        )
+
+    train, val = joined([c.train for c in classes]), joined([c.val for c in classes])
+    return ClassSplit(ALL, size, fold, fold_fingerprint(store, fold), store.unit, train, val)
 
 
 def _part(store: Store, images: np.memmap, rows: NDArray[np.bool_]) -> Part:

@@ -13,14 +13,13 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skin_gan.config import TrialSpec
+from skin_gan.data.store import Part
 from skin_gan.errors import SkinGanError
 from skin_gan.families import build, step_of
 from skin_gan.families.steps import Context, make_optimiser
@@ -36,24 +35,31 @@ def stream_seed(seed: int, purpose: str) -> int:
 class Sampler:
     """Real images drawn with replacement from a class that lies on the device whole."""
 
-    def __init__(self, images: NDArray[np.uint8], batch: int, seed: int, accelerator: Accelerator) -> None:
-        self.images = torch.from_numpy(images).to(accelerator.device)  # [N,3,S,S]
+    def __init__(self, part: Part, batch: int, seed: int, accelerator: Accelerator) -> None:
+        self.images = torch.from_numpy(part.images).to(accelerator.device)  # [N,3,S,S]
+        self.weights = None if part.weights is None else torch.from_numpy(part.weights)
         self.batch = batch  # over all processes
         self.share = slice(accelerator.process_index, None, accelerator.num_processes)
         self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(self) -> Tensor:
         """This process's part of the next batch, float [n,3,S,S] in [-1,1]."""
-        rows = torch.randint(len(self.images), (self.batch,), generator=self.generator)[self.share]
-        x = self.images[rows.to(self.images.device)]
+        x = self.images[self.rows()[self.share].to(self.images.device)]
         return x.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1.0)
+
+
+    def rows(self) -> Tensor:
+        """Which images the next batch of all processes has, [batch]."""
+        if self.weights is None:
+            return torch.randint(len(self.images), (self.batch,), generator=self.generator)
+        return torch.multinomial(self.weights, self.batch, replacement=True, generator=self.generator)
 
 
 class Learner:
     """One GAN in training. Its `state_dict` is complete: loaded into another, that one goes on the same."""
 
-    def __init__(self, spec: TrialSpec, images: NDArray[np.uint8], accelerator: Accelerator) -> None:
-        """Fresh networks for `spec`, to be trained on `images` [N,3,S,S]."""
+    def __init__(self, spec: TrialSpec, part: Part, accelerator: Accelerator) -> None:
+        """Fresh networks for `spec`, to be trained on the images of `part`."""
         s = self.settings = spec.settings
         self.accelerator = accelerator
         if s.train.batch % accelerator.num_processes:
@@ -71,7 +77,7 @@ class Learner:
         judges = [p for net, p in trained if "discriminator" in net]
         makers = [p for net, p in trained if "discriminator" not in net]
         self.plain = dict(nets.items())
-        self.sampler = Sampler(images, s.train.batch, stream_seed(spec.seed, "images"), accelerator)
+        self.sampler = Sampler(part, s.train.batch, stream_seed(spec.seed, "images"), accelerator)
         self.update = step_of(s.model)
         self.context = Context(
             opt_g=accelerator.prepare(make_optimiser(makers, s.optim, s.optim.lr_g)),

@@ -84,7 +84,7 @@ class Session:
         if self.main:
             self.board = self._describe(state["learner"]["images"] if state else 0)
             opening.callback(self.board.close)
-        self._learner = Learner(self.spec, self.split.train.images, self.accelerator)
+        self._learner = Learner(self.spec, self.split.train, self.accelerator)
         self.meter = Meter(self.accelerator, self.learner.images_per_step)
         self.clock = Clock(self.accelerator, self.ops.checkpoint_seconds)
         self.meter.start(self.learner.images)
