@@ -8,8 +8,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from places import ROOT, SUPPORT
 
-ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```\w+\n# (\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 EXAMPLES = dict(BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text()))
 
@@ -29,7 +29,7 @@ def checkout(tmp_path_factory) -> Path:
 def run(checkout: Path, code: str) -> str:
     command = [sys.executable, "-c", textwrap.dedent(code)]
     environment = {
-        "PYTHONPATH": f"{checkout}:{ROOT / 'tests'}",
+        "PYTHONPATH": f"{checkout}:{SUPPORT}",
         "PATH": "/usr/bin:/bin",
         "OMP_NUM_THREADS": "1",
     }
@@ -50,7 +50,7 @@ def test_the_examples_are_choices_of_a_launch(checkout):
         checkout,
         """
         import sys
-        from hpc.config import compose
+        from hpc.settings.compose import compose
         words = ["sweep=aegan_lr", "preset=tiny", "trial.train.augment=noise",
                  "search.space.loss.drift={loguniform: [1e-4, 1e-2]}"]
         trial = compose(words).trial

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import house
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests import house
+
 MODULES = sorted([*ROOT.glob("skin_gan/**/*.py"), *ROOT.glob("hpc/**/*.py")])
 
 

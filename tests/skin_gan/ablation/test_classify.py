@@ -1,0 +1,472 @@
+"""One run of one arm: equal work in every arm, the same result from the same seed, and the bench can tell."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from bench_samples import MeanColour, make_store
+
+from skin_gan.ablation import controls, fit, measures, networks
+from skin_gan.ablation.arms import (
+    ARMS,
+    CLASSIFIERS,
+    CONVENTIONAL,
+    Arm,
+    ArmRun,
+    ClassifierSettings,
+    check,
+    content,
+    current,
+    on_top,
+)
+from skin_gan.ablation.classify import Task, run_arm
+from skin_gan.ablation.fit import strong
+from skin_gan.ablation.frozen import VIEWS, Frozen
+from skin_gan.ablation.parts import image_split, leak, lesion_split, seen_rows
+from skin_gan.ablation.predictions import load
+from skin_gan.ablation.weights import even, image_weights
+from skin_gan.data.store import Store
+from skin_gan.errors import SkinGanError
+from skin_gan.identity import content_hash
+from skin_gan.training import checkpoint
+
+SIZE = 16
+QUICK = ClassifierSettings(size=SIZE, steps=24, batch=16, dropout=0.1)
+HEAD = ClassifierSettings(network="head", size=SIZE, steps=60, batch=32, lr=1e-2)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return make_store(tmp_path_factory.mktemp("store") / "small", SIZE)
+
+
+@pytest.fixture(scope="module")
+def task(store: Store) -> Task:
+    return Task(store, lesion_split(store, 0), QUICK)
+
+
+@pytest.fixture
+def head_task(task: Task, tmp_path: Path) -> Task:
+    return replace(task, settings=HEAD, frozen=Frozen(task.store, SIZE, tmp_path / "cache", MeanColour()))
+
+
+def score(found) -> float:
+    return measures.balanced_accuracy(found.labels, found.probabilities, np.ones((1, len(found.labels))))[0]
+
+
+class TestRuns:
+    def test_predictions_are_of_the_named_part_and_say_where_they_come_from(self, task: Task) -> None:
+        found = run_arm(task, ARMS["real"], seed=0)
+        assert list(found) == ["val"]
+        val = found["val"]
+        ids = task.store.manifest["image_id"].to_numpy(dtype=str)[task.split.parts == "val"]
+        assert val.image_ids.tolist() == sorted(ids.tolist())
+        np.testing.assert_allclose(val.probabilities.sum(1), 1, rtol=1e-5)
+        assert val.record["split"] == task.split.fingerprint and val.record["part"] == "val"
+        assert val.record["real"]["mel"] == 18 and val.record["synthetic"]["mel"] == 0
+
+    def test_the_cnn_learns_lesions_it_has_not_seen(self, task: Task) -> None:
+        found = run_arm(replace(task, settings=replace(QUICK, steps=80)), ARMS["balanced"], seed=0)
+        assert score(found["val"]) > 0.6  # chance is 1/3
+
+    def test_equal_seeds_give_equal_predictions_whatever_ran_before(self, task: Task) -> None:
+        first = run_arm(task, ARMS["strong"], seed=4)["val"]
+        torch.manual_seed(99)
+        again = run_arm(task, ARMS["strong"], seed=4)["val"]
+        np.testing.assert_array_equal(first.probabilities, again.probabilities)
+        other = run_arm(task, ARMS["strong"], seed=5)["val"]
+        assert not np.array_equal(first.probabilities, other.probabilities)
+
+    def test_every_arm_makes_the_same_number_of_updates(self, task: Task) -> None:
+        samples = controls.noise(task.store, task.split, SIZE, 60)
+        for arm in ARMS.values():
+            done: list[int] = []
+            short = replace(task, settings=replace(QUICK, steps=3))
+            run_arm(short, arm, 0, samples=samples, progress=done.append)
+            assert done == [1, 2, 3], arm.name
+
+    def test_the_split_by_image_is_tested_on_its_own_part(self, task: Task) -> None:
+        leaky = replace(task, split=image_split(task.store), settings=replace(QUICK, steps=2))
+        found = run_arm(leaky, ARMS["real"], 0, parts=("test",))["test"]
+        assert found.record["honest"] is False and len(found.labels) == (leaky.split.parts == "test").sum()
+        ids = task.store.manifest["image_id"].to_numpy(dtype=str)
+        seen = ids[seen_rows(task.store, leaky.split)]
+        assert np.isin(seen, found.image_ids).all()
+        assert len(seen) == leak(task.store, leaky.split).seen_images > 0
+        with pytest.raises(SkinGanError, match="no val images"):
+            run_arm(leaky, ARMS["real"], 0)
+
+
+class TestOnDisk:
+    def test_a_finished_run_is_read_and_not_trained_again(self, task: Task, tmp_path: Path) -> None:
+        first = run_arm(task, ARMS["real"], 0, parts=("val", "test"), folder=tmp_path)
+        done: list[int] = []
+        again = run_arm(task, ARMS["real"], 0, parts=("val", "test"), folder=tmp_path, progress=done.append)
+        assert done == [] and not (tmp_path / "state.pt").exists()
+        np.testing.assert_array_equal(first["test"].probabilities, again["test"].probabilities)
+
+    def test_a_run_of_other_settings_takes_the_place_of_the_one_before(
+        self, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        parts = ("val", "test")
+        run_arm(task, ARMS["real"], 0, parts=parts, folder=tmp_path)
+        with pytest.raises(SkinGanError, match="at least 1"):
+            run_arm(replace(task, settings=replace(QUICK, steps=0)), ARMS["focal"], 0, folder=tmp_path)
+        assert {p.stem for p in tmp_path.glob("*.npz")} == set(parts), "nothing was begun in its place"
+        monkeypatch.setattr(fit, "SAVE_SECONDS", 0.0)
+
+        def kill(step: int) -> None:
+            if step == 12:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run_arm(task, ARMS["focal"], 0, parts=parts, folder=tmp_path, progress=kill)
+        assert not list(tmp_path.glob("*.npz")), "half done, nothing is there that might be taken for it"
+        done: list[int] = []
+        found = run_arm(task, ARMS["focal"], 0, parts=parts, folder=tmp_path, progress=done.append)
+        assert done[0] == 12
+        fresh = run_arm(task, ARMS["focal"], 0, parts=parts)
+        np.testing.assert_array_equal(found["test"].probabilities, fresh["test"].probabilities)
+
+    def test_a_cut_file_is_made_again(self, task: Task, tmp_path: Path) -> None:
+        first = run_arm(task, ARMS["real"], 0, parts=("val", "test"), folder=tmp_path)
+        (tmp_path / "test.npz").write_bytes((tmp_path / "test.npz").read_bytes()[:100])
+        again = run_arm(task, ARMS["real"], 0, parts=("val", "test"), folder=tmp_path)
+        np.testing.assert_array_equal(first["test"].probabilities, again["test"].probabilities)
+        assert load(tmp_path / "test.npz").record["id"] == first["test"].record["id"]
+
+    def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+        self, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = run_arm(task, ARMS["strong"], 1)["val"]
+        monkeypatch.setattr(fit, "SAVE_SECONDS", 0.0)
+
+        def kill(step: int) -> None:
+            if step == 12:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run_arm(task, ARMS["strong"], 1, folder=tmp_path, progress=kill)
+        done: list[int] = []
+        resumed = run_arm(task, ARMS["strong"], 1, folder=tmp_path, progress=done.append)["val"]
+        assert done[0] == 12  # the update whose state was not yet saved
+        np.testing.assert_array_equal(whole.probabilities, resumed.probabilities)
+        assert whole.record["loss"] == resumed.record["loss"]
+
+    def test_a_loss_curve_has_few_points_each_the_mean_of_its_updates(self) -> None:
+        losses = torch.tensor([1.0, 3.0, 2.0, 4.0, float("inf")])
+        assert fit.loss_curve(losses, 3) == [(2, 2.0), (4, 3.0)]
+        assert fit.loss_curve(losses[:2]) == [(1, 1.0), (2, 3.0)]
+        assert len(fit.loss_curve(torch.rand(1999))) == fit.POINTS
+        assert fit.loss_curve(torch.zeros(0)) == []
+
+    def test_another_runs_state_is_not_taken(self, task: Task, tmp_path: Path) -> None:
+        checkpoint.save(tmp_path / "state.pt", "another", {"step": 12})
+        done: list[int] = []
+        run_arm(task, ARMS["real"], 0, folder=tmp_path, progress=done.append)
+        assert done[0] == 1
+        (tmp_path / "val.npz").unlink()
+        (tmp_path / "state.pt").write_bytes(b"PK")
+        with pytest.raises(SkinGanError, match="is cut or damaged"):
+            run_arm(task, ARMS["real"], 0, folder=tmp_path)
+
+
+class TestFrozenHead:
+    def test_features_belong_to_their_images(self, head_task: Task) -> None:
+        frozen = head_task.frozen
+        assert frozen is not None
+        rows = [3, 50, 7]
+        images = head_task.store.images(SIZE)[rows].transpose(0, 3, 1, 2)
+        np.testing.assert_allclose(frozen.all_real[rows], MeanColour()(images))
+
+    def test_each_image_is_put_through_the_extractor_once(self, head_task: Task) -> None:
+        samples = controls.noise(head_task.store, head_task.split, SIZE, 60)
+        for arm in (ARMS["real"], ARMS["best"], ARMS["duplicate"], ARMS["synthetic_only"]):
+            for seed in range(2):
+                run_arm(head_task, arm, seed, samples=samples)
+        n, trained = sum(head_task.store.counts.values()), (head_task.split.parts == "train").sum()
+        seen = head_task.frozen.extractor.seen
+        assert n < seen <= n + 3 * 60  # of generated images only those that some arm uses
+        for seed in range(2):
+            run_arm(head_task, ARMS["strong"], seed)
+        assert head_task.frozen.extractor.seen == seen + VIEWS * trained
+
+    def test_it_learns_and_the_bench_can_tell(self, head_task: Task) -> None:
+        """Mislabelled images do harm; the arms' differences are those of the images, not of the machinery."""
+        store, split = head_task.store, head_task.split
+        wrong = controls.shuffled_labels(store, split, SIZE, 300)
+        real = [score(run_arm(head_task, ARMS["balanced"], s)["val"]) for s in range(2)]
+        arm = Arm("wrong", synthetic="add", balance=5.0)
+        harmed = [score(run_arm(head_task, arm, s, samples=wrong)["val"]) for s in range(2)]
+        assert np.mean(real) > 0.75
+        assert np.mean(harmed) < np.mean(real) - 0.2
+
+    def test_every_arm_sees_features_in_the_same_units(self, head_task: Task) -> None:
+        """Repeated in the right shares is sampled in balance: any difference would be the scaling's."""
+        steps = replace(head_task, settings=replace(HEAD, steps=240))
+        one, two = (run_arm(steps, ARMS[name], 0)["val"] for name in ("duplicate", "balanced"))
+        assert np.abs(one.probabilities - two.probabilities).mean() < 0.03
+
+    def test_a_feature_that_is_constant_in_training_does_no_harm(self, head_task: Task) -> None:
+        frozen = head_task.frozen
+        assert frozen is not None
+        frozen.all_real[head_task.split.parts == "train", 0] = 0.5
+        found = run_arm(head_task, ARMS["real"], 0)["val"]
+        assert score(found) > 0.6
+
+    def test_without_an_extractor_it_says_what_is_missing(self, task: Task) -> None:
+        with pytest.raises(SkinGanError, match="network=head works on features"):
+            run_arm(replace(task, settings=HEAD), ARMS["real"], 0)
+
+
+class TestWeights:
+    """Class weights and balanced sampling with generated images, against shares worked out by hand."""
+
+    N, G = {0: 60, 1: 12, 2: 4}, {0: 0, 1: 48, 2: 2}  # photographs and generated images of each class
+    # of a class's say the part of its generated images: as many photographs as they are, at most as there are
+    SHARE = {0: 0.0, 1: 12 / 24, 2: 2 / 6}  # noqa: RUF012
+
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.concatenate(
+            [np.full(self.N[k], k) for k in self.N] + [np.full(self.G[k], k) for k in self.G]
+        )
+        return labels, np.arange(len(labels)) >= sum(self.N.values())
+
+    def test_every_class_has_the_same_say_and_photographs_keep_at_least_half_of_it(self) -> None:
+        labels, made = self.images()
+        w = image_weights(labels, made, 3)
+        for k, share in self.SHARE.items():
+            total = w[labels == k].sum()
+            assert total == pytest.approx(len(labels) / 3)
+            assert w[(labels == k) & made].sum() == pytest.approx(share * total)
+            assert len({*w[(labels == k) & ~made].round(9)}) == 1
+
+    def test_without_generated_images_weights_are_the_inverse_frequency(self) -> None:
+        labels, _ = self.images()
+        w = image_weights(labels, np.zeros(len(labels), bool), 3)
+        np.testing.assert_allclose(w, len(labels) / (3 * np.bincount(labels))[labels])
+
+    def test_balanced_batches_draw_as_the_weights_say(self) -> None:
+        labels, made = self.images()
+        draw = fit.Batches(labels, made, 64, True, seed=0)
+        rows = np.concatenate([draw(step) for step in range(200)])
+        for k, share in self.SHARE.items():
+            mine = rows[labels[rows] == k]
+            assert len(mine) / len(rows) == pytest.approx(1 / 3, abs=0.015)
+            assert made[mine].mean() == pytest.approx(share, abs=0.025)
+
+    @pytest.mark.parametrize(
+        ("n", "g", "same"),
+        [
+            ({"a": 60, "b": 12}, {"a": 0, "b": 48}, False),  # filled up: the photographs still count more
+            ({"a": 60, "b": 12}, {"a": 60, "b": 12}, False),
+            ({"a": 30, "b": 30}, {"a": 0, "b": 0}, True),
+            ({"a": 30, "b": 30}, {"a": 15, "b": 15}, True),
+        ],
+    )
+    def test_weights_that_change_nothing_are_known(self, n: dict, g: dict, same: bool) -> None:
+        assert even(n, g) == same
+        labels = np.repeat([0, 1, 0, 1], [n["a"], n["b"], g["a"], g["b"]])
+        w = image_weights(labels, np.arange(len(labels)) >= sum(n.values()), 2)
+        assert (np.ptp(w) < 1e-12) == same
+
+    @pytest.mark.parametrize("treatment", ["class_weights", "balanced_sampling"])
+    def test_generated_images_on_top_are_another_run_than_generated_images(
+        self, task: Task, treatment: str
+    ) -> None:
+        """Filled up, all classes are equally large: by all images' counts, weights would be 1."""
+        samples = controls.noise(task.store, task.split, SIZE, 60)
+        arm = Arm("best", synthetic="add", source="best")
+        short = replace(task, settings=replace(QUICK, steps=12))
+        one, other = (
+            run_arm(short, a, 0, samples=samples)["val"]
+            for a in (arm, replace(arm, name="on top", **{treatment: True}))
+        )
+        counts = {c: one.record["real"][c] + one.record["synthetic"][c] for c in task.store.classes}
+        assert len({*counts.values()}) == 1
+        assert np.abs(one.probabilities - other.probabilities).max() > 0.01
+        assert content(one.record) != content(other.record) and one.record["id"] != other.record["id"]
+
+
+class TestEqualArms:
+    """Two arms of equal content are one run, whatever they are called."""
+
+    PARTS = ("val", "test")
+
+    def run(self, task: Task, family: Path, arm: Arm, samples: dict, steps: list[int]) -> dict:
+        folder = family / arm.name / "fold-0" / "seed-0"
+        return run_arm(task, arm, 0, samples, self.PARTS, False, folder, steps.append, family)
+
+    def test_an_equal_arm_is_not_trained_again_and_says_whose_run_it_is(
+        self, task: Task, tmp_path: Path
+    ) -> None:
+        samples = controls.noise(task.store, task.split, SIZE, 60)
+        first, again = (
+            Arm("best", synthetic="add", source="best"),
+            Arm("aegan", synthetic="add", source="aegan"),
+        )
+        done: list[int] = []
+        one = self.run(task, tmp_path, first, samples, done)
+        assert len(done) == QUICK.steps
+        two = self.run(task, tmp_path, again, samples, done)
+        assert len(done) == QUICK.steps, "no update was made for the second"
+        for part in self.PARTS:
+            np.testing.assert_array_equal(one[part].probabilities, two[part].probabilities)
+            kept = load(tmp_path / "aegan" / "fold-0" / "seed-0" / f"{part}.npz").record
+            assert (kept["same_as"], kept["arm"]["source"], kept["part"]) == ("best", "aegan", part)
+            assert kept["seconds"] == 0 and kept["loss"] == [list(x) for x in one[part].record["loss"]]
+        assert content(one["val"].record) == content(two["val"].record)
+
+    def test_other_images_another_seed_or_a_damaged_file_are_no_equal_run(
+        self, task: Task, tmp_path: Path
+    ) -> None:
+        arm = Arm("best", synthetic="add", source="best")
+        samples = controls.noise(task.store, task.split, SIZE, 60)
+        done: list[int] = []
+        self.run(task, tmp_path, arm, samples, done)
+        others = controls.noise(task.store, task.split, SIZE, 60, seed=1)
+        self.run(task, tmp_path, replace(arm, name="other"), others, done)
+        assert len(done) == 2 * QUICK.steps
+        for name in ("best", "other"):
+            file = tmp_path / name / "fold-0" / "seed-0" / "val.npz"
+            file.write_bytes(file.read_bytes()[:100])
+        self.run(task, tmp_path, replace(arm, name="third"), samples, done)
+        assert len(done) == 3 * QUICK.steps
+
+    def test_weights_between_equal_classes_are_the_plain_run(self) -> None:
+        record = {**asdict(ArmRun(QUICK, ARMS["real"], 0, "fold")), "synthetic": {"a": 0, "b": 0}}
+        weighted = {**record, "arm": asdict(ARMS["class_weights"])}
+        for real, same in (({"a": 30, "b": 30}, True), ({"a": 30, "b": 31}, False)):
+            assert (content({**record, "real": real}) == content({**weighted, "real": real})) == same
+
+
+class TestArms:
+    def test_identity_is_content(self) -> None:
+        run = ArmRun(QUICK, ARMS["best"], 0, "fold", {"df": "1"})
+        assert replace(run, arm=replace(ARMS["best"], name="other")).id == run.id
+        others = [
+            replace(run, seed=1),
+            replace(run, split="other"),
+            replace(run, samples={"df": "2"}),
+            replace(run, arm=replace(ARMS["best"], focal=1.0)),
+            replace(run, classifier=replace(QUICK, steps=31)),
+        ]
+        assert len({r.id for r in [run, *others]}) == 6
+
+    def test_only_the_runs_that_changed_have_other_ids_than_in_earlier_versions(self) -> None:
+        """The id of a run that was published is still its id; one whose weights changed is not current."""
+        dermamnist = replace(CLASSIFIERS["dermamnist"], steps=465)
+        assert ArmRun(dermamnist, ARMS["real"], 0, "b5468bdfbfbc4346").id == "5ca01430c5"
+        for name in ("best", "class_weights", "duplicate", "best+class_weights"):
+            arm = ARMS.get(name) or on_top(ARMS["best"], ARMS["class_weights"])
+            record = asdict(ArmRun(QUICK, arm, 0, "fold", {"df": "1"}))
+            before = {**record, "schema": 1, "arm": {k: v for k, v in record["arm"].items() if k != "name"}}
+            assert current({**record, "id": content_hash(before)}) == (name != "best+class_weights")
+
+    def test_on_top_of_the_strongest_conventional_arm(self) -> None:
+        made = on_top(ARMS["best"], ARMS["class_weights"])
+        assert (made.name, made.class_weights, made.synthetic) == ("best+class_weights", True, "add")
+        with pytest.raises(SkinGanError, match="choose another arm"):
+            on_top(ARMS["best"], ARMS["duplicate"])
+        assert set(CONVENTIONAL) <= set(ARMS)
+
+    def test_all_that_is_wrong_is_named_at_once(self) -> None:
+        bad = replace(QUICK, steps=0, network="vgg")
+        with pytest.raises(SkinGanError, match=r"network=vgg.*steps=0.*focal=-1"):
+            check(bad, Arm("bad", focal=-1.0))
+
+    @pytest.mark.parametrize(
+        ("arm", "why"),
+        [
+            (Arm("both", duplicate=True, synthetic="add"), "no synthetic images"),
+            (Arm("twice", class_weights=True, balanced_sampling=True), "one of them: each makes classes"),
+            (Arm("again", duplicate=True, class_weights=True), "repeats make classes count equally by"),
+            (Arm("nothing", synthetic="alone", balanced_sampling=True), "photographs, whose counts"),
+            (Arm("unused", source="best"), "synthetic=add or alone to use them"),
+        ],
+    )  # fmt: skip
+    def test_a_combination_that_means_nothing_is_refused_with_the_reason(self, arm: Arm, why: str) -> None:
+        with pytest.raises(SkinGanError, match=f"arm {arm.name}: .*{why}"):
+            check(QUICK, arm)
+
+
+class TestTraining:
+    def test_focal_loss_is_cross_entropy_at_zero_and_forgets_the_easy(self) -> None:
+        logits, y = torch.tensor([[4.0, 0.0], [0.0, 1.0], [2.0, 0.0]]), torch.tensor([0, 0, 0])
+        weight = torch.tensor([2.0, 0.5])
+        y = torch.tensor([0, 1, 0])
+        expected = torch.nn.functional.cross_entropy(logits, y, weight)
+        assert torch.allclose(fit.focal_loss(logits, y, 0.0, weight[y]), expected)
+        y = torch.tensor([0, 0, 0])
+        p = logits.softmax(1)[:, 0]
+        by_hand = (-((1 - p) ** 2) * p.log()).mean()
+        assert torch.allclose(fit.focal_loss(logits, y, 2.0), by_hand)
+
+    def test_focal_loss_has_a_gradient_where_a_prediction_is_certain(self) -> None:
+        logits = torch.tensor([[200.0, 0.0]], requires_grad=True)
+        fit.focal_loss(logits, torch.tensor([0]), 0.5).backward()
+        assert torch.isfinite(logits.grad).all()
+
+    def test_epochs_hold_every_image_once(self) -> None:
+        photographs = np.zeros(10, bool)
+        draw = fit.Batches(np.zeros(10, int), photographs, 4, False, seed=0)
+        rows = np.concatenate([draw(step) for step in range(5)])
+        assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
+        assert rows[:10].tolist() != rows[10:].tolist()
+        fresh = fit.Batches(np.zeros(10, int), photographs, 4, False, seed=0)
+        np.testing.assert_array_equal(fresh(3), rows[12:16])
+
+    def test_balanced_batches_hold_every_class_equally_often(self) -> None:
+        labels = np.repeat([0, 1, 2], [500, 20, 2])
+        draw = fit.Batches(labels, np.zeros(len(labels), bool), 64, True, seed=0)
+        seen = np.bincount(labels[np.concatenate([draw(s) for s in range(50)])])
+        assert seen.min() > 0.28 * seen.sum()
+
+    def test_rates(self) -> None:
+        assert [fit.rate("steps", d) for d in (0, 0.49, 0.5, 0.75)] == pytest.approx([1, 1, 0.1, 0.01])
+        assert [fit.rate("cosine", d) for d in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+
+    def test_strong_augmentation_moves_each_image_by_its_own_draw(self) -> None:
+        x = torch.rand(1, 3, 16, 16).mul(2).sub(1).repeat(4, 1, 1, 1)
+        seen = strong(x)
+        assert seen.shape == x.shape and seen.abs().max() <= 1
+        assert len({v.numpy().tobytes() for v in [*seen, x[0]]}) == 5
+
+
+class TestNetworks:
+    @pytest.mark.parametrize("size", [16, 28, 64])
+    def test_the_cnn_takes_any_size(self, size: int) -> None:
+        net = networks.SmallCNN(size, 7, 0.0)
+        assert net(torch.zeros(2, 3, size, size)).shape == (2, 7)
+
+    def test_small_images_keep_their_resolution_in_residual_networks(self) -> None:
+        net = networks.residual("resnet18", 28, 7).eval()
+        shapes: list[torch.Size] = []
+        net.layer4.register_forward_hook(lambda _m, _x, y: shapes.append(y.shape))
+        assert net(torch.zeros(1, 3, 28, 28)).shape == (1, 7)
+        assert shapes[0][2:] == (4, 4)
+
+    def test_pretrained_weights_come_from_a_file_that_the_user_has(self, tmp_path: Path) -> None:
+        file = tmp_path / "resnet18.pth"
+        with pytest.raises(SkinGanError, match=r"download https://.*resnet18"):
+            networks.residual("resnet18", 32, 7, str(file))
+        torch.save(torchvision.models.resnet18(weights=None).state_dict(), file)
+        net = networks.residual("resnet18", 32, 7, str(file))
+        saved = torch.load(file, weights_only=True)
+        assert torch.equal(net.layer3[0].conv1.weight, saved["layer3.0.conv1.weight"])
+        with pytest.raises(SkinGanError, match="does not hold torchvision's resnet50"):
+            networks.residual("resnet50", 32, 7, str(file))
+        file.write_bytes(b"nothing")
+        with pytest.raises(SkinGanError, match="no file of weights"):
+            networks.residual("resnet18", 32, 7, str(file))
