@@ -47,7 +47,6 @@ class Sampler:
         x = self.images[self.rows()[self.share].to(self.images.device)]
         return x.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1.0)
 
-
     def rows(self) -> Tensor:
         """Which images the next batch of all processes has, [batch]."""
         if self.weights is None:

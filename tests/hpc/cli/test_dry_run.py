@@ -12,8 +12,8 @@ import pytest
 import torch
 from places import ROOT
 
-from hpc.cli.launch import launch
 from hpc.cli.checks import check_launch
+from hpc.cli.launch import launch
 from hpc.plan.sweep_plan import make_plan
 from hpc.settings.compose import changes, compose
 from hpc.slurm import client
