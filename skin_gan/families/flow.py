@@ -1,8 +1,8 @@
 """Flow matching (Lipman 2023, arXiv 2210.02747): no GAN, but the reference that every reader asks for.
 
 A small U-Net learns the velocity that carries noise to images along straight lines; to generate is to take
-some steps along it. `model.latent` is the noise: a number for each of 3 * size * size values. `model.base` is the
-channels at full resolution; there are 2, 3 and 4 times as many at each halving. The settings of losses and
+some steps along it. `model.latent` is the noise: a number for each of 3 * size * size values. `model.base` is
+the channels at full resolution; there are 2, 3 and 4 times as many at each halving. The settings of losses and
 discriminators have no effect.
 """
 
@@ -90,6 +90,8 @@ class Block(nn.Module):
 def silent(layer: nn.Conv2d) -> nn.Conv2d:
     """A layer that gives 0 at first: its block begins as the identity."""
     nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
     return layer
 
 
