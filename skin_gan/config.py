@@ -131,7 +131,16 @@ class TrainSettings:
     augment: Augmentation = setting(
         "none",
         "none; dihedral: flips and quarter turns of real images (a lesion has no up); diffaugment: those, "
-        "and translation and cutout of real and generated alike (Zhao 2020)",
+        "and translation and cutout of real and generated alike (Zhao 2020); geometric: orientation and "
+        "reflected translation of both alike; ada: these, scale and cutout, as often as overfitting asks for "
+        "(Karras 2020)",
+    )
+    frozen_layers: int = setting(
+        0,
+        "after pretraining: first convolutions of the family's image discriminator that stay as they are "
+        "(FreezeD, Mo 2020)",
+        least=0,
+        most=16,
     )
 
 
@@ -182,13 +191,15 @@ class TrialSpec:
     settings: TrialSettings
 
     schema: int = SCHEMA  # that of its identity: a trial keeps the one it was begun with
+    start: str = ""  # identity of the networks that it starts from; empty: fresh ones
 
     @property
     def id(self) -> str:
         """Hash of everything that determines the result."""
         if self.schema == SCHEMA:
             return identity(SCHEMA, self)
-        return content_hash({**asdict(self), "settings": formerly(self.settings)})
+        values = {**asdict(self), "settings": formerly(self.settings)}
+        return content_hash({k: v for k, v in values.items() if k != "start" or v})
 
 
 # The settings that there were when identities hashed every one of them.
@@ -221,7 +232,7 @@ def spec_from(values: Mapping[str, Any]) -> TrialSpec:
             train=TrainSettings(**groups["train"]),
         )
         own = {name: values[name] for name in ("label", "index", "seed", "fold", "data")}
-        schema = values.get("schema", 1)
+        start, schema = values.get("start", ""), values.get("schema", 1)
     except (KeyError, TypeError) as e:
         raise SkinGanError(f"trial.yaml was written by another version ({e}): search again") from e
     if schema not in (1, SCHEMA):
@@ -229,7 +240,7 @@ def spec_from(values: Mapping[str, Any]) -> TrialSpec:
             f"trial.yaml has settings of schema {schema}, which this version does not know: expected 1 or "
             f"{SCHEMA}; use the version that wrote it, or search again"
         )
-    return TrialSpec(**own, settings=check(settings), schema=schema)
+    return TrialSpec(**own, settings=check(settings), start=start, schema=schema)
 
 
 def check(s: TrialSettings) -> TrialSettings:

@@ -2,8 +2,8 @@
 
 A small U-Net learns the velocity that carries noise to images along straight lines; to generate is to take
 some steps along it. `model.latent` is the noise: a number for each of 3 * size * size values. `model.base` is
-the channels at full resolution; there are 2, 3 and 4 times as many at each halving. The settings of losses and
-discriminators have no effect.
+the channels at full resolution; there are 2, 3 and 4 times as many at each halving. The settings of losses
+and discriminators have no effect.
 """
 
 from __future__ import annotations

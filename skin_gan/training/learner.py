@@ -54,6 +54,14 @@ class Sampler:
         return torch.multinomial(self.weights, self.batch, replacement=True, generator=self.generator)
 
 
+def freeze(discriminator: nn.Module, count: int) -> None:
+    """Keep the first `count` convolutions of a family's image discriminator (FreezeD, Mo 2020)."""
+    own = getattr(discriminator, "pixels", discriminator)  # of one on frozen features, its head of pixels
+    layers = [m for m in own.modules() if isinstance(m, nn.Conv2d)] if own is not None else []
+    for layer in layers[:count]:
+        layer.requires_grad_(False)
+
+
 class Learner:
     """One GAN in training. Its `state_dict` is complete: loaded into another, that one goes on the same."""
 
@@ -72,6 +80,8 @@ class Learner:
         self.ema = Ema(nets["generator"], 1000 * s.train.ema_kimg)
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             nets = nn.SyncBatchNorm.convert_sync_batchnorm(nets)
+        if spec.start and "discriminator" in nets:
+            freeze(nets["discriminator"], s.train.frozen_layers)
         trained = [(name.split(".")[0], p) for name, p in nets.named_parameters() if p.requires_grad]
         judges = [p for net, p in trained if "discriminator" in net]
         makers = [p for net, p in trained if "discriminator" not in net]
@@ -112,6 +122,24 @@ class Learner:
         """Whether every weight is a finite number. Waits for the device."""
         tensors = [p for net in [*self.plain.values(), self.ema.net] for p in net.parameters()]
         return bool(torch.stack([p.isfinite().all() for p in tensors]).all())
+
+    def start_from(self, networks: Mapping[str, Any]) -> None:
+        """Take over pretrained networks (see `networks`); optimisers and random streams stay fresh.
+
+        SkinGanError if they are of other shapes.
+        """
+        try:
+            for name, net in self.plain.items():
+                net.load_state_dict(networks[name])
+            self.ema.net.load_state_dict(networks["generator"])
+        except (KeyError, RuntimeError) as e:
+            why = str(e).splitlines()[-1].strip()
+            raise SkinGanError(f"the pretrained networks do not fit {self.settings.model}: {why}") from e
+
+    def networks(self) -> dict[str, Any]:
+        """What `start_from` takes: the networks' weights, the generator's as their average."""
+        weights = {name: net.state_dict() for name, net in self.plain.items()}
+        return weights | {"generator": self.ema.net.state_dict()}
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and primitives only."""
