@@ -7,7 +7,7 @@ trains, how often it is evaluated and where it runs are not part of that, so tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from skin_gan.errors import SkinGanError
@@ -104,10 +104,13 @@ else:
         bases=(Losses,),
     )
     LossSettings.__module__ = __name__
+    LossSettings.__doc__ = f"{Losses.__doc__} A weight for each penalty on the discriminator, 0 by default."
 
 
 @dataclass
 class OptimSettings:
+    """The optimisers of generators and discriminators."""
+
     name: Literal["adam", "sgd"] = setting("adam", "optimiser")
     lr_g: float = setting(2e-4, "learning rate of generator and encoder", above=0, below=1)
     lr_d: float = setting(2e-4, "learning rate of discriminators", above=0, below=1)
@@ -119,6 +122,8 @@ class OptimSettings:
 
 @dataclass
 class TrainSettings:
+    """Batches, arithmetic, moving average and augmentation."""
+
     batch: int = setting(
         64, "images over all processes, per discriminator update", unit="images", least=2, most=4096
     )
@@ -169,7 +174,9 @@ class EvalSettings:
 class Operations:
     """How a trial is carried out: never changes its result, so never part of its identity."""
 
-    device: str = setting("auto", "auto, cpu or cuda")
+    device: str = setting(
+        "auto", "what trains; auto: a GPU where there is one", among=("auto", "cpu", "cuda")
+    )
     threads: int = setting(1, "CPU threads per process", least=1)
     checkpoint_seconds: float = setting(
         60.0, "at most this much work is lost to a kill", unit="seconds", least=0
@@ -198,8 +205,7 @@ class TrialSpec:
         """Hash of everything that determines the result."""
         if self.schema == SCHEMA:
             return identity(SCHEMA, self)
-        values = {**asdict(self), "settings": formerly(self.settings)}
-        return content_hash({k: v for k, v in values.items() if k != "start" or v})
+        return content_hash({**differing(self), "settings": formerly(self.settings)})
 
 
 # The settings that there were when identities hashed every one of them.

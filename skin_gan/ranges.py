@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, get_type_hints
+from functools import partial
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from skin_gan.errors import SkinGanError
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a field stands for, and which values it may have. Numbers have to be finite."""
+    """A field's meaning and valid values. Numbers have to be finite. Bounds of a list are each item's."""
 
     meaning: str
     unit: str = ""
@@ -20,10 +22,16 @@ class Setting:
     least: float | None = None
     below: float | None = None
     most: float | None = None
-    among: tuple[int, ...] = ()
+    among: tuple[Any, ...] = ()
     multiple: int = 0  # 0: not of anything
+    form: str = ""  # the valid values in words, where the bounds do not say it
+    rule: Callable[[Any], bool] | None = None  # what `form` asks for beyond the bounds
 
     def allows(self, value: Any) -> bool:
+        items = value if isinstance(value, list) else [value]
+        return all(map(self._allows_item, items)) and (self.rule is None or self.rule(value))
+
+    def _allows_item(self, value: Any) -> bool:
         if self.among:
             return value in self.among
         if not isinstance(value, int | float):
@@ -38,8 +46,8 @@ class Setting:
         )
 
     @property
-    def expected(self) -> str:
-        """The range in words, such as "above 0, below 1"."""
+    def bounds(self) -> str:
+        """The range in words, such as "above 0, below 1"; "" where there is none."""
         if self.among:
             *others, last = map(str, self.among)
             return f"{', '.join(others)} or {last}"
@@ -47,50 +55,71 @@ class Setting:
             return f"{self.least:g} to {self.most:g}"
         words = {"above": self.above, "at least": self.least, "below": self.below, "at most": self.most}
         bounds = [f"{word} {bound:g}" for word, bound in words.items() if bound is not None]
-        kind = f"a multiple of {self.multiple}" if self.multiple else "a finite number"
-        bounded = self.below is not None or self.most is not None
-        return ", ".join(bounds if bounded else [kind, *bounds])
+        return ", ".join([*([f"a multiple of {self.multiple}"] if self.multiple else []), *bounds])
 
 
 def setting(default: Any, meaning: str, **rest: Any) -> Any:
     """A dataclass field with its description; `rest` are other fields of `Setting`."""
-    return field(default=default, metadata={"setting": Setting(meaning, **rest)})
+    metadata = {"setting": Setting(meaning, **rest)}
+    if isinstance(default, list | dict):  # each record has its own
+        return field(default_factory=partial(deepcopy, default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Described:
-    """A setting of a record: what it is called, has and may have."""
+    """A setting of a record: its name, value, type and description."""
 
     name: str  # dotted
     value: Any
-    kind: Any  # int, float, str, or a Literal of names
+    kind: Any  # int, float, bool, str, list[int], a Literal of names, ...
     setting: Setting
+    group: Any  # the dataclass that has the field
 
     @property
     def expected(self) -> str:
-        """The valid values in words."""
-        options = getattr(self.kind, "__args__", ())
-        return f"one of {', '.join(options)}" if options else self.setting.expected
+        """The valid values in words; "" where every value of the type is valid."""
+        s = self.setting
+        if s.form:
+            return s.form
+        if get_origin(self.kind) is Literal:
+            return f"one of {', '.join(get_args(self.kind))}"
+        bounds = s.bounds
+        if float in (self.kind, *get_args(self.kind)) and s.below is None and s.most is None and not s.among:
+            bounds = f"a finite number, {bounds}" if bounds else "a finite number"
+        return f"each of {bounds}" if bounds and get_origin(self.kind) is list else bounds
 
     @property
     def valid(self) -> bool:
-        options = getattr(self.kind, "__args__", ())
-        return self.value in options if options else self.setting.allows(self.value)
+        if get_origin(self.kind) is Literal:
+            return self.value in get_args(self.kind)
+        return self.setting.allows(self.value)
 
 
 def described(record: Any, prefix: str = "") -> Iterator[Described]:
-    """Each described setting of a record and its groups."""
-    kinds = get_type_hints(type(record))
+    """Each described setting of a record, then those of its groups, and of the records in its dicts."""
+    kinds, values = get_type_hints(type(record)), {f.name: getattr(record, f.name) for f in fields(record)}
     for f in fields(record):
-        value = getattr(record, f.name)
-        if is_dataclass(value):
-            yield from described(value, f"{prefix}{f.name}.")
-        elif "setting" in f.metadata:
-            yield Described(f"{prefix}{f.name}", value, kinds[f.name], f.metadata["setting"])
+        if "setting" in f.metadata:
+            yield Described(
+                f"{prefix}{f.name}", values[f.name], kinds[f.name], f.metadata["setting"], type(record)
+            )
+    for name, value in values.items():
+        for key, item in value.items() if isinstance(value, dict) else [("", value)]:
+            if is_dataclass(item):
+                yield from described(item, ".".join(filter(None, (prefix[:-1], name, key))) + ".")
 
 
-def check_ranges(record: Any, prefix: str = "") -> None:
-    """Raise one SkinGanError that names each setting out of its range."""
-    wrong = [f"{d.name}={d.value}: expected {d.expected}" for d in described(record, prefix) if not d.valid]
-    if wrong:
+def out_of_range(record: Any, prefix: str = "", skip: tuple[str, ...] = ()) -> list[str]:
+    """For each setting that is out of its range, its value and what was expected.
+
+    `skip`: beginnings of the dotted names of settings that are not checked.
+    """
+    every = (d for d in described(record, prefix) if not d.name.startswith(skip))
+    return [f"{d.name}={d.value}: expected {d.expected}" for d in every if not d.valid]
+
+
+def check_ranges(record: Any, skip: tuple[str, ...] = ()) -> None:
+    """Raise one SkinGanError that names each setting out of its range; `skip` as in `out_of_range`."""
+    if wrong := out_of_range(record, skip=skip):
         raise SkinGanError("settings out of range: " + "; ".join(wrong))

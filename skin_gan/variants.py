@@ -22,9 +22,9 @@ SHARED = ("__init__", "blocks", "steps")  # files beside the variants that are n
 
 
 @cache
-def names(folder: str) -> tuple[str, ...]:
-    """Names of the variants in a folder of this package."""
-    files = (Path(__file__).parent / folder).glob("*.py")
+def names(folder: str, package: str = "skin_gan") -> tuple[str, ...]:
+    """Names of the variants in a folder of a package, this one or one beside it."""
+    files = (Path(__file__).parents[1] / package / folder).glob("*.py")
     return tuple(sorted(path.stem for path in files if path.stem not in SHARED))
 
 
@@ -35,8 +35,8 @@ def about(folder: str, name: str) -> str:
 
 
 @cache
-def variant(folder: str, name: str) -> ModuleType:
+def variant(folder: str, name: str, package: str = "skin_gan") -> ModuleType:
     """The module of a variant; SkinGanError that lists the names there are."""
-    if name not in names(folder):
-        raise SkinGanError(f"unknown name {name!r}: skin_gan/{folder} has {', '.join(names(folder))}")
-    return import_module(f"{__package__}.{folder.replace('/', '.')}.{name}")
+    if name not in (there := names(folder, package)):
+        raise SkinGanError(f"unknown name {name!r}: {package}/{folder} has {', '.join(there)}")
+    return import_module(f"{package}.{folder.replace('/', '.')}.{name}")

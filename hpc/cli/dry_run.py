@@ -6,17 +6,21 @@ from rich.console import Console
 from rich.table import Table
 
 from hpc.plan.sweep_plan import SEARCH, Plan, expected_kimg
-from hpc.state import snapshot
+from hpc.settings.compose import Experiment
 from hpc.state.provenance import frozen
+from hpc.state.snapshot import snapshot
 
 
-def print_plan(console: Console, plan: Plan, data: str) -> None:
-    """What `dry_run=true` shows: settings, stages, jobs, trials, cost, folders; `data`: which is meant."""
+def print_plan(console: Console, plan: Plan, data: str, before: Experiment | None) -> None:
+    """Print settings, stages, jobs, trials, cost and folders.
+
+    `data`: which is meant; `before`: the settings of the sweep's last launch, if there was one.
+    """
     from omegaconf import OmegaConf
 
     e, s = plan.experiment, plan.experiment.search
     print(OmegaConf.to_yaml(OmegaConf.structured(e)))
-    speed, source = known_speed(plan)
+    speed, source = known_speed(plan, before)
     t = Table("stage", "jobs", "trials", "kimg", "device-hours", "after", box=None, header_style="bold")
     for stage in plan.stages:
         kimg = sum(job.kimg for job in stage.jobs)
@@ -34,7 +38,7 @@ def print_plan(console: Console, plan: Plan, data: str) -> None:
     hours = f"{device_hours(plan.kimg, speed):.2f} device-hours at {speed:.0f} images/s, " if speed else ""
     console.print(f"cost: {plan.kimg:g} kimg of training: {hours}{source}")
     console.print(data, highlight=False)
-    console.print(f"folder: {plan.run.path}{' (exists: would go on)' if plan.run.settings.exists() else ''}")
+    console.print(f"folder: {plan.run.path}{' (exists: would go on)' if before else ''}")
 
 
 def print_scripts(plan: Plan) -> None:
@@ -46,11 +50,11 @@ def print_scripts(plan: Plan) -> None:
             print(f"--- sbatch script of stage {name}\n{script}")
 
 
-def known_speed(plan: Plan) -> tuple[float, str]:
+def known_speed(plan: Plan, before: Experiment | None) -> tuple[float, str]:
     """Images per second that one device trains, and how that is known; 0 where nothing is."""
     speed, source = plan.experiment.profile.images_per_second, "assumed in the cluster profile"
-    if plan.run.settings.exists():
-        s = snapshot.snapshot(plan.run)
+    if before:
+        s = snapshot(plan.run, before)
         speeds = [t["images_per_second"] for c in s.classes for t in c.trials if t.get("images_per_second")]
         if speeds:
             speed, source = sum(speeds) / len(speeds), f"measured over {len(speeds)} trials of this sweep"

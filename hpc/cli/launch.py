@@ -19,14 +19,16 @@ from rich.live import Live
 from hpc import fault_of_package
 from hpc.cli.conclusion import conclude
 from hpc.cli.dry_run import print_plan
+from hpc.cli.progress import Clock, display, line
+from hpc.cli.settings_help import help_on
 from hpc.plan.ablation import sizes
 from hpc.plan.sweep_plan import Plan, make_plan, reopen
 from hpc.settings.compose import CHOICES, CLUSTER, ROOT, Experiment, changes, compose, load, overridden
 from hpc.slurm import client
-from hpc.slurm.job_states import job_states
-from hpc.state import snapshot, submissions
+from hpc.slurm.job_states import Queue, job_states
 from hpc.state.completion import complete, of_earlier_version
 from hpc.state.provenance import code_of, commit, record_launch
+from hpc.state.snapshot import Snapshot, snapshot
 from hpc.state.submissions import Submission
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
@@ -88,8 +90,10 @@ def _interrupt(*_: object) -> None:
 
 def launch(words: list[str]) -> int:
     """`hpc/launch.py`: plan a sweep, run it or go on with it, and say where the results are."""
-    if not words or {"-h", "--help"} & set(words):
-        print(launch_help())
+    asked = next((i for i, word in enumerate(words) if word in ("-h", "--help")), None)
+    if not words or asked is not None:
+        keys = [word for word in words[asked or 0 :] if not word.startswith("-")]
+        print("\n\n".join(map(help_on, keys)) or launch_help())
         return 0 if words else 2
     if {"-V", "--version"} & set(words):
         print(version())
@@ -102,38 +106,39 @@ def launch(words: list[str]) -> int:
     console = make_console()
     if e.profile.kind == "slurm":
         client.adopt(e.profile)
-    for line in overridden(words):
-        console.print(line)
+    for note in overridden(words):
+        console.print(note)
     reached = e.profile.kind != "slurm" or reach(console, e)
     store = describe(e.data, Path(e.results), sizes(e.ablate, e.trial.model.size))
     word, e.data = e.data, "demo" if store.kind == "demo" else str(store.path)
     plan = make_plan(e, store)
     check_launch(plan, store)
     if e.dry_run:
+        before = load(plan.run.settings) if plan.run.settings.exists() else None
         if reached:
-            reconcile.check_place(plan)
-        print_plan(console, plan, described(store, word))
+            reconcile.check_place(plan, before)
+        print_plan(console, plan, described(store, word), before)
         return 0
     console.print(described(store, word))
     store = resolve(e.data, sizes(e.ablate, e.trial.model.size), Path(e.results))
     for note in plan.notes:
         console.print(note)
-    with attach(console, plan.run, plan.experiment):
-        reconcile.check_place(plan)
-        code = record_launch(plan, store, words)
-        print_ended(console, plan)
-        return carry_out(console, plan, code)
+    with attach(console, plan.run, plan.experiment) as before:
+        reconcile.check_place(plan, before)
+        code = record_launch(plan, store, words, before)
+        queue, s = reconcile.look(plan)
+        print_ended(console, plan, queue, s)
+        return carry_out(console, plan, code, queue, s)
 
 
-def print_ended(console: Console, plan: Plan) -> None:
-    """What ended Slurm's jobs that are to be done again."""
-    if plan.experiment.profile.kind != "slurm" or not submissions.every(plan.run):
+def print_ended(console: Console, plan: Plan, queue: Queue, s: Snapshot) -> None:
+    """Print why those of Slurm's jobs ended that are to be done again."""
+    todo = {job.name for stage in plan.stages for job in stage.jobs if not complete(plan, job, s)}
+    if not todo & queue.latest.keys():
         return
-    todo = {job.name for stage in plan.stages for job in stage.jobs if not complete(plan, job)}
-    states, _ = job_states(plan.run, plan.experiment.profile, {})
-    ended = [s for s in states if s.job in todo and not s.alive and s.why]
-    for s in ended[:MANY]:
-        console.print(f"{s.job} (job {s.id}) {s.state}: {s.why}", highlight=False)
+    ended = [x for x in job_states(plan.run, queue, s.records) if x.job in todo and not x.alive and x.why]
+    for x in ended[:MANY]:
+        console.print(f"{x.job} (job {x.id}) {x.state}: {x.why}", highlight=False)
     if len(ended) > MANY:
         console.print(f"and {len(ended) - MANY} more: see hpc/status.py")
 
@@ -173,7 +178,7 @@ def launch_help() -> str:
     keys = ", ".join(f for f in Experiment.__dataclass_fields__ if f not in ("about", "sweep"))
     return "\n\n".join(
         [
-            "usage: python hpc/launch.py sweep=NAME [key=value ...], or --help, or --version",
+            "usage: python hpc/launch.py sweep=NAME [key=value ...], or --help [KEY ...], or --version",
             "Search GAN settings for each lesion class, pick the best generators, and say where they are.",
             "sweeps\n" + listing("sweep"),
             "budgets\n" + listing("budget"),
@@ -181,7 +186,9 @@ def launch_help() -> str:
             f"presets\n  preset={', '.join(PRESETS)}",
             "data\n  data=auto (an ingested store, else built-in), demo (built-in, not medical), or a\n"
             "  store's path; `python -m skin_gan.data ingest --help` makes a store from HAM10000",
-            f"keys\n  {keys}",
+            f"keys\n  {keys}\n"
+            "  --help KEY explains one, such as --help trial.optim.lr_g, or a group, such as --help search;\n"
+            "  docs/settings.md has all",
             EXAMPLES,
         ]
     )
@@ -193,10 +200,10 @@ def summary(path: Path) -> str:
 
 
 @contextmanager
-def attach(console: Console, run: RunFolder, asked: Experiment | None = None) -> Iterator[None]:
+def attach(console: Console, run: RunFolder, asked: Experiment | None = None) -> Iterator[Experiment | None]:
     """Hold the sweep's launch lock; while another launch holds it, show how far that one has come.
 
-    What the settings that are `asked` for change in those of the last launch is told.
+    Prints what the settings that are `asked` for change in those of the last launch, and yields the latter.
     """
     path = run.path / "launch.lock"
     later = "it runs with other settings; when it has ended, this launch goes on with: "
@@ -204,50 +211,53 @@ def attach(console: Console, run: RunFolder, asked: Experiment | None = None) ->
     while True:
         with lock(path, wait=0.5) as held:  # who asks whether a launch is alive holds it for a moment
             if held is not None:
+                before = load(run.settings) if asked and run.settings.exists() else None
                 if not told:
-                    tell_changes(console, run, asked, "changed since the last launch: ")
-                yield
+                    tell_changes(console, before, asked, "changed since the last launch: ")
+                yield before
                 return
         console.print(f"this sweep is running already: attached to it ({run.path})")
         with watching(console, run) as watch:
             while locked(path):
                 if run.settings.exists():  # otherwise that launch has only just begun
                     if not told:
-                        tell_changes(console, run, asked, later)
+                        tell_changes(console, load(run.settings), asked, later)
                         told = True
                     watch()
                 time.sleep(0.5)
 
 
-def tell_changes(console: Console, run: RunFolder, asked: Experiment | None, before: str) -> None:
-    """Print what `asked` changes in the settings that the sweep's folder holds, if there is anything."""
-    if asked and run.settings.exists() and (changed := changes(load(run.settings), asked)):
-        console.print(before + ", ".join(changed), highlight=False)
+def tell_changes(console: Console, before: Experiment | None, asked: Experiment | None, said: str) -> None:
+    """Print what `asked` changes in the settings of `before`, if there is anything."""
+    if asked and before and (changed := changes(before, asked)):
+        console.print(said + ", ".join(changed), highlight=False)
 
 
-def carry_out(console: Console, plan: Plan, code: Path, names: Container[str] | None = None) -> int:
+def carry_out(
+    console: Console, plan: Plan, code: Path, queue: Queue, s: Snapshot, names: Container[str] | None = None
+) -> int:
     """Run what is left of the plan, or of its jobs of these names, here or on the cluster."""
     from hpc.cluster import executor, reconcile
 
     jobs = [job for stage in plan.stages for job in stage.jobs if names is None or job.name in names]
     failures: list[str] = []
-    if earlier := [job.name for job in jobs if of_earlier_version(plan, job)]:
+    if earlier := [job.name for job in jobs if of_earlier_version(job, s)]:
         console.print(
             f"done again, since the records of an earlier version do not say what was read: {earlier[0]}"
             + (f" and {len(earlier) - 1} more jobs" if len(earlier) > 1 else "")
             + "; what they have trained is kept"
         )
-    if all(complete(plan, job) for job in jobs):
+    if all(complete(plan, job, s) for job in jobs):
         console.print("every trial of this sweep has ended: nothing left to do")
     elif plan.experiment.profile.kind == "slurm":
-        queued, new = reconcile.submit(plan, jobs, code)
+        queued, new = reconcile.submit(plan, jobs, code, queue, s)
         print_submitted(console, plan, queued, new)
         print(f"results: {plan.run.path}")
         return 0
     else:
         console.print(f"{plan.experiment.sweep} on {plan.experiment.data}: {plan.run.path}")
         with watching(console, plan.run) as watch:
-            failures = executor.run_local(plan, jobs, code, watch)
+            failures = executor.run_local(plan, jobs, code, watch, s)
     conclude(console, plan)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
@@ -277,7 +287,7 @@ def watching(console: Console, run: RunFolder) -> Iterator[Callable[[], None]]:
 
     On a terminal that is a live table; elsewhere a line every 15 seconds and at each change of stage.
     """
-    clock = snapshot.Clock()
+    clock = Clock()
     looked, printed, stage = 0.0, 0.0, ""
     # Looking costs some 50 ms of a processor that may be training.
     interval = 1.0 if console.is_terminal else 5.0
@@ -287,12 +297,12 @@ def watching(console: Console, run: RunFolder) -> Iterator[Callable[[], None]]:
         now = time.monotonic()
         if now < looked + interval:
             return
-        looked, s = now, snapshot.snapshot(run)
+        looked, s = now, snapshot(run)
         left = clock.left(s)
         if live:
-            live.update(snapshot.display(s, left), refresh=True)
+            live.update(display(s, left), refresh=True)
         elif s.stage != stage or now > printed + 15.0:
-            console.print(time.strftime("%H:%M:%S"), snapshot.line(s, left), markup=False, highlight=False)
+            console.print(time.strftime("%H:%M:%S"), line(s, left), markup=False, highlight=False)
             printed, stage = now, s.stage
 
     if console.is_terminal:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
-from collections.abc import Collection
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,11 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from hpc.cli.launch import make_console
+from hpc.cli.progress import stage_line, table, trial_table
 from hpc.plan.sweep_plan import SEARCH, class_of
-from hpc.settings.compose import ROOT
+from hpc.settings.compose import ROOT, load
 from hpc.slurm import client
-from hpc.slurm.job_states import JobState, job_states
-from hpc.state import snapshot
+from hpc.slurm.job_states import JobState, Queue, ask, job_states
+from hpc.state.snapshot import snapshot
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
 from skin_gan.io import locked
@@ -85,44 +85,40 @@ def page(runs: list[RunFolder], options: argparse.Namespace) -> tuple[Group, int
 
 def describe(run: RunFolder, options: argparse.Namespace) -> tuple[list[RenderableType], bool]:
     """All that is shown of one sweep, and whether all is done, or Slurm has no job of it left."""
-    s = snapshot.snapshot(run)
+    e = load(run.settings)
+    slurm = e.profile.kind == "slurm"
+    queue = ask(run, e.profile) if slurm else Queue()
+    s = snapshot(run, e)
     if options.label and options.label not in s.experiment.classes:
         raise SkinGanError(f"unknown class {options.label}: choose one of {', '.join(s.experiment.classes)}")
     parts: list[RenderableType] = []
-    if s.experiment.profile.kind == "slurm":
-        states, trouble = job_states(run, s.experiment.profile, s.jobs)
+    if slurm:
+        states = job_states(run, queue, s.records)
         alive = sum(state.alive for state in states)
-        where = trouble or f"{alive} jobs in the queue"
-        active, ended = bool(alive), not alive and not trouble
+        where = f"from disk alone: {queue.trouble}" if queue.trouble else f"{alive} jobs in the queue"
+        active, ended = bool(alive), not alive and not queue.trouble
         parts.append(job_table(states))
         at_work = {
             class_of(state.job) for state in states if state.alive and state.state != client.PENDING.lower()
         }
-        mark_stopped(s, s.experiment.classes if trouble else at_work)
+        at_work |= set(e.classes) if queue.trouble else set()
     else:
-        active, ended = s.launcher, s.stage == "done" and not s.launcher
-        where = "a launch is running" if s.launcher else "no launch is running here"
-        mark_stopped(s, [c for c in s.experiment.classes if s.launcher or job_is_running(run, c)])
-    e = s.experiment
+        active = locked(run.path / "launch.lock")
+        ended = s.stage == "done" and not active
+        where = "a launch is running" if active else "no launch is running here"
+        at_work = {c.label for c in s.classes if c.running and (active or job_is_running(run, c.label))}
+    s = s.marked(STOPPED, set(e.classes) - at_work)  # a trial that was killed could not say so
     which = (
         f"seed {e.seed}, fold {e.fold}, {e.trial.model.size} pixels"  # the folder's name is a hash of these
     )
     head = Text(f"{e.sweep}: {run.path} (stage {s.stage}; {where}; {which})", style="bold")
     if active and s.stage not in (SEARCH, "done"):  # what each of its jobs is at, or waits for
-        parts.insert(0, Text(" ".join(snapshot.stage_line(s))))
-    parts = [head, *parts, snapshot.table(s)]
+        parts.insert(0, Text(" ".join(stage_line(s))))
+    parts = [head, *parts, table(s)]
     for c in s.classes:
         if options.trials or options.label == c.label:
-            parts += [Text(f"\n{c.label}", style="bold"), snapshot.trial_table(c)]
+            parts += [Text(f"\n{c.label}", style="bold"), trial_table(c)]
     return parts, ended
-
-
-def mark_stopped(s: snapshot.Snapshot, at_work: Collection[str]) -> None:
-    """Trials of other classes do not run: one that was killed could not say so."""
-    for c in s.classes:
-        if c.label not in at_work:
-            for trial in c.running:
-                trial["state"] = STOPPED
 
 
 def job_is_running(run: RunFolder, label: str) -> bool:

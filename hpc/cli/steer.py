@@ -11,11 +11,10 @@ from rich.console import Console
 from hpc.cli.launch import attach, carry_out, make_console
 from hpc.plan.sweep_plan import SEARCH, STAGES, Plan, class_of, reopen
 from hpc.slurm import client
-from hpc.slurm.job_states import JobState, job_states
+from hpc.slurm.job_states import JobState, job_states, living
 from hpc.state import submissions
 from hpc.state.logs import tail
 from hpc.state.provenance import freeze
-from hpc.state.snapshot import Snapshot, snapshot
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import DIVERGED, FAILED, RunFolder
 from skin_gan.io import locked
@@ -68,17 +67,12 @@ def chooser(plan: Plan, labels: list[str] | None, stage: str | None, shared: boo
     return wanted
 
 
-def states_of(plan: Plan, s: Snapshot) -> list[JobState]:
-    """The states of the sweep's jobs. SkinGanError if Slurm cannot be asked."""
-    states, trouble = job_states(plan.run, plan.experiment.profile, s.jobs)
-    if trouble:
-        raise SkinGanError(trouble.removeprefix("from disk alone: "))
-    return states
-
-
 def act(console: Console, plan: Plan, wanted: Callable[[str], bool], action: str) -> int:
+    from hpc.cluster.reconcile import reached
+
     said, do = ACTIONS[action]
-    every = [s for s in states_of(plan, snapshot(plan.run)) if s.alive]
+    queue = reached(plan)
+    every = [living(s, queue.alive[s.id]) for s in queue.submitted if s.id in queue.alive]
     alive = [s for s in every if wanted(s.job)]
     if action == "hold":
         alive = [s for s in alive if s.state == client.PENDING.lower()]  # Slurm would hold its requeueing
@@ -96,23 +90,26 @@ def act(console: Console, plan: Plan, wanted: Callable[[str], bool], action: str
 
 def retry(console: Console, run: RunFolder, labels: list[str] | None, stage: str | None) -> int:
     """Name what failed, and run or queue again what is not finished."""
+    from hpc.cluster.reconcile import look
+
     reopen(run)  # before a lock is made in what may be no sweep's folder
     with attach(console, run):
-        plan, s = reopen(run), snapshot(run)
+        plan = reopen(run)
         wanted = chooser(plan, labels, stage, shared=True)
-        if plan.experiment.profile.kind == "slurm":
-            for state in states_of(plan, s):
-                if wanted(state.job) and not state.alive and state.why:
-                    print_failure(console, run, state)
+        queue, s = look(plan)
+        for state in job_states(run, queue, s.records):
+            if wanted(state.job) and not state.alive and state.why:
+                print_failure(console, run, state)
         jobs = [job for part in plan.stages for job in part.jobs if wanted(job.name)]
         searched = {job.label for job in jobs if job.stage == SEARCH}
         for c in s.classes:
             for trial in c.trials if c.label in searched else ():
                 if trial["state"] in (FAILED, DIVERGED):
+                    why = trial.get("reason", "")
                     again = "tried again" if trial["state"] == FAILED else "it would diverge again: not tried"
-                    console.print(f"{c.label}/{trial['name']}: {trial['state']}: {trial['reason']} ({again})",
-                                  highlight=False)  # fmt: skip
-        return carry_out(console, plan, freeze(run), {job.name for job in jobs})
+                    name = f"{c.label}/{trial['name']}"
+                    console.print(f"{name}: {trial['state']}: {why} ({again})", highlight=False)
+        return carry_out(console, plan, freeze(run), queue, s, {job.name for job in jobs})
 
 
 def print_failure(console: Console, run: RunFolder, state: JobState) -> None:

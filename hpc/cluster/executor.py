@@ -33,6 +33,7 @@ from hpc.state.environment import DEVICES, alone, clean, replace_variables
 from hpc.state.logs import last_words, tail
 from hpc.state.provenance import exports, job_environment
 from hpc.state.records import error_of
+from hpc.state.snapshot import Snapshot, of_jobs
 from hpc.state.submissions import Submission
 from skin_gan.cores import cores
 from skin_gan.errors import SkinGanError
@@ -52,16 +53,20 @@ def slots(e: Experiment) -> int:
     return p.slots or max(1, devices // p.devices_per_trial)
 
 
-def run_local(plan: Plan, wanted: list[Job], code: Path, watch: Callable[[], None]) -> list[str]:
+def run_local(plan: Plan, wanted: list[Job], code: Path, watch: Callable[[], None], s: Snapshot) -> list[str]:
     """Run the wanted jobs on this machine, from the frozen `code`, as many at a time as it has slots.
 
     Calls `watch` several times a second. Returns a line for each job that failed; later stages still run, on
     what there is. Ctrl-C, or any exception from `watch`, stops the jobs; everything on disk stays usable.
     """
-    failures, chosen = [], set(wanted)
+    failures, chosen, ran = [], set(wanted), False
     os.environ.update(job_environment(code, os.environ))
     for stage in plan.stages:
-        jobs = [job for job in stage.jobs if job in chosen and not complete(plan, job)]
+        jobs = [job for job in stage.jobs if job in chosen]
+        if ran:  # jobs have changed the folder since the launch read it
+            s = of_jobs(plan, jobs)
+        jobs = [job for job in jobs if not complete(plan, job, s)]
+        ran = ran or bool(jobs)
         # The processes of a final training have all of this machine's GPUs.
         alone = stage.name == FINAL and plan.experiment.profile.gpus_per_node
         failures += run_jobs(plan, jobs, 1 if alone else slots(plan.experiment), watch)

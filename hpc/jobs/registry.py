@@ -1,65 +1,15 @@
-"""What the jobs of each stage do, the search apart: that is `hpc.jobs.task`' own. Starts without torch."""
+"""The work of each stage's jobs; a search is `hpc.jobs.task`'s own. Starts without torch."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
-from hpc.plan.ablation import arm_tasks, combined_tasks, needs_all_features, sample_tasks
+from hpc.plan.ablation import arm_tasks, combined_tasks, sample_tasks
 from hpc.plan.sweep_plan import ABLATE, COMBINE, FINAL, FOLDS, GENERATE, PREPARE, REPORT, SELECT, Plan
-from hpc.settings.compose import Experiment
-from hpc.settings.space import domains
 from hpc.stages.final import train_final
-from hpc.stages.prepare import preflight
-from skin_gan.errors import SkinGanError
-
-# Metrics of trials and of classifier runs in TensorBoard's table, which shows the first five.
-METRICS = (
-    "metrics/kid", "metrics/kid_floor", "metrics/coverage", "test/balanced_accuracy", "val/balanced_accuracy",
-    "metrics/copies", "metrics/precision", "metrics/recall", "metrics/fd", "metrics/c2st", "metrics/collapse",
-    "test/macro_auc", "test/ece",
-)  # fmt: skip
-
-
-def prepare(plan: Plan, label: str, tell: Callable[..., None]) -> None:
-    """Check the machine, name the board's columns, and compute the features of the real images once.
-
-    On one thread: on cores that others use too, a second one waits for the first more than it helps.
-    """
-    preflight(plan)
-    import torch
-
-    from hpc.stages.inputs import Inputs
-    from skin_gan.training.board import name_columns
-
-    torch.set_num_threads(1)
-    name_columns(plan.run.path, *columns(plan.experiment))
-    Inputs(plan).warm(lambda done, total: tell(done=done, total=total))
-    tell(features=["all"] if needs_all_features(plan.experiment.ablate) else plan.experiment.classes)
-
-
-def columns(e: Experiment) -> tuple[dict[str, list[Any] | tuple[float, float]], list[str]]:
-    """Of TensorBoard's table: the searched settings and what each is drawn from, and the metrics' tags.
-
-    Where classifiers are trained, also what tells their runs apart, and their metrics.
-    """
-    settings: dict[str, list[Any] | tuple[float, float]] = {"label": e.classes, **domains(e.search.space)}
-    if not e.ablate.classifiers:
-        return settings, [tag for tag in METRICS if tag.startswith("metrics/")]
-    return settings | {name: [] for name in ("classifier", "arm", "split", "seed")}, list(METRICS)
-
-
-def select(plan: Plan, label: str, tell: Callable[..., None]) -> None:
-    """Write the leaderboard and export the best generator of each class."""
-    from hpc.stages.select import export_best, write_leaderboard
-
-    rows = write_leaderboard(plan)
-    if not any(row["kid"] is not None for row in rows):
-        raise SkinGanError(
-            f"no trial in {plan.run.path} was ever evaluated: {plan.run.jobs} holds the jobs' messages"
-        )
-    export_best(plan, rows)
+from hpc.stages.prepare import prepare
+from hpc.stages.select import select
 
 
 def ablate(plan: Plan, label: str, tell: Callable[..., None], stage: str) -> None:

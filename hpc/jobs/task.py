@@ -20,11 +20,12 @@ from hpc.search.rendezvous import Meeting
 from hpc.search.runner import Runner
 from hpc.search.supervisor import STOPPED, Driver
 from hpc.stages.final import train_final
-from hpc.stages.inputs import stage_data
+from hpc.stages.scratch import stage_data
 from hpc.state import submissions
-from hpc.state.completion import inputs, target
+from hpc.state.completion import inputs, reads_others, target
 from hpc.state.logs import last_words, tail
 from hpc.state.records import attempt, ended, record, witness
+from hpc.state.snapshot import of_jobs
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
 from skin_gan.io import lock, locked, read_json
@@ -56,7 +57,10 @@ class Task:
             assert held is not None
             plan = reopen(run)
             job = Job(self.stage, self.label, index=self.index)
-            tell(target=target(plan, self.stage), classes=plan.experiment.classes, inputs=inputs(plan, job))
+            s = of_jobs(plan, [job] if reads_others(job) else [])
+            tell(
+                target=target(plan, self.stage), classes=plan.experiment.classes, inputs=inputs(plan, job, s)
+            )
             if self.stage == SEARCH and self.index is not None:
                 run_trial(plan, self.label, self.index)
             elif self.stage == SEARCH:

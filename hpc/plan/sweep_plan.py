@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +16,7 @@ from hpc.plan.ablation import arm_tasks, combined_tasks, sample_tasks, without_w
 from hpc.settings import compose
 from hpc.settings.ablation import check_balance
 from hpc.settings.compose import Experiment, SearchSettings
-from hpc.settings.space import draw, drawn
+from hpc.settings.space import RANDOM, distributions, draw
 from skin_gan.config import SCHEMA, TrialSpec, formerly
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
@@ -148,6 +150,12 @@ def ablation_stages(e: Experiment) -> list[tuple[str, list[Job]]]:
     ]
 
 
+def jobs_before(plan: Plan, stage: str) -> list[Job]:
+    """The jobs from the selection on whose results the stage reads."""
+    before = itertools.takewhile(lambda other: other.name != stage, plan.stages)
+    return [job for other in before if other.name not in (PREPARE, SEARCH) for job in other.jobs]
+
+
 def search_jobs(e: Experiment) -> list[Job]:
     """A job per class, or per trial."""
     if e.backend == "ray":
@@ -174,8 +182,8 @@ def processes(e: Experiment, stage: str) -> int:
 def check_processes(e: Experiment) -> None:
     """SkinGanError if processes that train together cannot share batches equally, or have no core each."""
     sizes = [e.trial.train.batch]
-    if batch := e.search.space.get("train", {}).get("batch"):
-        sizes += map(int, drawn(batch, int))
+    if batch := distributions(e.search.space).get("train.batch"):
+        sizes += map(int, batch.typical())
     together = {"a trial": (e.profile.nodes if e.backend == "array" else 1, e.profile.devices_per_trial)}
     if e.final.kimg:
         together["a final training"] = e.profile.nodes, processes(e, FINAL)
@@ -206,7 +214,7 @@ def reopen(run: RunFolder) -> Plan:
     )
 
 
-def unfinished(state: dict[str, Any], last: float) -> bool:
+def unfinished(state: Mapping[str, Any], last: float) -> bool:
     """Whether a trial in this state has work left towards `last` kimg.
 
     A failed trial is tried again; a diverged one would diverge again; a pruned one stays pruned.
@@ -235,6 +243,8 @@ def run_identity(e: Experiment, data: str, schema: int) -> str:
         "schema": schema, "data": data, "trial": trial, "space": e.search.space,
         "baseline": e.search.baseline, "seed": e.seed, "fold": e.fold,
     }  # fmt: skip
+    if e.search.sampler != RANDOM:
+        decisive["sampler"] = e.search.sampler
     return content_hash(decisive, length=8)
 
 
@@ -246,10 +256,10 @@ def schema_of(run: RunFolder, e: Experiment, data: str) -> int:
 
 def trial_specs(e: Experiment, data: str, label: str, schema: int = SCHEMA) -> list[TrialSpec]:
     """Trials 0 to n-1 of a class. Trial i follows from (seed, class, i), so raising n keeps the others."""
-    specs = []
-    for index in range(e.search.trials):
-        published = e.search.baseline and index == 0
-        settings = e.trial if published else draw(e.search.space, e.trial, e.seed, label, index)
+    specs, s = [], e.search
+    for index in range(s.trials):
+        published = s.baseline and index == 0
+        settings = e.trial if published else draw(s.space, e.trial, e.seed, label, index, s.sampler)
         seed = int(content_hash([e.seed, label, index], length=8), 16) % 2**31
         specs.append(TrialSpec(label, index, seed, e.fold, data, settings, schema))
     return specs

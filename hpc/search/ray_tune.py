@@ -21,6 +21,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -254,15 +255,15 @@ def joined_by(nodes: int, meeting: Meeting) -> Iterator[None]:
 
 def join(run: RunFolder, address: str, slots: int, temporary: str) -> None:
     """Be a node of the Ray at the address, until this process is ended."""
-    from ray.scripts.scripts import cli
-
     gpus = reopen(run).experiment.profile.gpus_per_node
     options = {
         "address": address, "num-cpus": slots, "num-gpus": gpus, "object-store-memory": OBJECTS,
         "temp-dir": folder_in(temporary), "dashboard-agent-listen-port": 0, "log-color": "false",
     }  # fmt: skip
     signal.signal(signal.SIGINT, lambda *_: sys.exit(128 + signal.SIGINT))  # which it would call an error
-    cli(["start", "--block", *(f"--{name}={value}" for name, value in options.items())])
+    sys.argv = ["ray", "start", "--block", *(f"--{name}={value}" for name, value in options.items())]
+    (command,) = entry_points(group="console_scripts", name="ray")
+    command.load()()  # in this process, which ends with the job
 
 
 def die_with_parent(temporary: str) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from skin_gan.ablation.arms import ARMS, CLASSIFIERS, CONTROLS, PUBLISHED, Arm, check
-from skin_gan.ablation.balance import images_to_add
+from skin_gan.ablation.balance import HIGHEST, LOWEST, images_to_add
 from skin_gan.data.splits import N_FOLDS
 from skin_gan.errors import SkinGanError
+from skin_gan.ranges import setting
 
 BY_IMAGE = "by-image"
 COMBINED = "combined"  # the best generator on top of the strongest conventional arm, as chosen in each fold
@@ -22,31 +23,57 @@ FILTERS = ("confidence", "distance", "discriminator", "copies", "frame", "ruler"
 RANDOM = "random as "
 
 
+def _different_folds(folds: list[int]) -> bool:
+    return bool(folds) and len(set(folds)) == len(folds)
+
+
 @dataclass
 class ClassifierPlan:
-    """What one classifier is trained on, how often."""
+    """What one classifier is trained on, and how often."""
 
-    arms: list[str] = field(default_factory=list)  # of skin_gan.ablation.arms.ARMS, or a name in `sources`
-    seeds: int = 3  # trainings of each arm in each fold
-    steps: int = 0  # optimiser updates; 0: the classifier's own number
-    pretrained: str = ""  # a file of torchvision's weights for resnet18 or resnet50; "" trains from scratch
-    ratios: list[float] = field(default_factory=list)  # arms of `best` with so many images per real one
-    filters: list[str] = field(default_factory=list)  # arms of `best` filtered, each with a random control
-    by_lesion: bool = True  # tested on `folds`, which is what counts
-    by_image: bool = False  # also with a split by image, as is often published: it leaks, and shows how much
+    arms: list[str] = setting(
+        [],
+        "what is compared: names of arms, real among them, and of ablate.sources",
+    )
+    seeds: int = setting(3, "trainings of each arm in each fold", least=1)
+    steps: int = setting(0, "optimiser updates; 0: the classifier's own number", unit="updates", least=0)
+    pretrained: str = setting(
+        "", "file of torchvision's weights, for resnet18 or resnet50; empty: trained from scratch"
+    )
+    ratios: list[float] = setting(
+        [], "further arms of the best generator, with so many images per real one", least=LOWEST, most=HIGHEST
+    )
+    filters: list[str] = setting(
+        [], "further arms of the best generator, filtered, each with a random control", among=FILTERS
+    )
+    by_lesion: bool = setting(True, "tested on ablate.folds, which is what counts")
+    by_image: bool = setting(
+        False, "also with a split by image, as is often published: it leaks, and shows how much"
+    )
 
 
 @dataclass
 class AblateSettings:
     """Do generated images help a classifier? With `ablate.classifiers={}` the chain ends with selection."""
 
-    classifiers: dict[str, ClassifierPlan] = field(default_factory=dict)  # the first is the headline
-    folds: list[int] = field(default_factory=lambda: [0])  # tested on; others than the search's cost training
-    balance: Any = "equalise"  # how many images generated arms add; see skin_gan.ablation.balance
-    # More generators, each to be named as an arm: another sweep's folder, or images of any origin (a folder
-    # or zip of folders named like the classes, a store)
-    sources: dict[str, str] = field(default_factory=dict)
-    unverified: bool = False  # allow images that do not say which fold their generator has seen
+    classifiers: dict[str, ClassifierPlan] = setting(
+        {}, f"by name, of {', '.join(CLASSIFIERS)}; the first is the headline"
+    )
+    folds: list[int] = setting(
+        [0], "tested on; others than the search's cost training", least=0, most=N_FOLDS - 1,
+        form=f"different folds of 0 to {N_FOLDS - 1}", rule=_different_folds,
+    )  # fmt: skip
+    balance: Any = setting(
+        "equalise",
+        f"how many images generated arms add: equalise fills classes up to the largest; a ratio of "
+        f"{LOWEST:g} to {HIGHEST:g} adds so many per real image; or a count for each class",
+    )
+    sources: dict[str, str] = setting(
+        {},
+        "more generators, each an arm by its name: another sweep's folder, or images of any origin (a folder "
+        "or zip of folders named like the classes, a store)",
+    )
+    unverified: bool = setting(False, "allow images that do not say which fold their generator has seen")
 
 
 def arms(a: AblateSettings, plan: ClassifierPlan) -> dict[str, Arm]:
@@ -64,7 +91,7 @@ def arms(a: AblateSettings, plan: ClassifierPlan) -> dict[str, Arm]:
 
 
 def check_ablate(a: AblateSettings, family: str) -> None:
-    """SkinGanError that names each setting of the ablation that means nothing, with the valid choices."""
+    """SkinGanError for a setting of the ablation that does not go with others, with the valid choices."""
     own = [*ARMS, *a.sources]
     sweeps = {BEST, family, *a.sources, *CONTROLS}
     for name, plan in a.classifiers.items():
@@ -80,16 +107,11 @@ def check_ablate(a: AblateSettings, family: str) -> None:
             )
         if unknown := [arm for arm in plan.arms if arm not in own]:
             raise SkinGanError(f"unknown arm {', '.join(unknown)}: choose of {', '.join(own)}")
-        if unknown := [f for f in plan.filters if f not in FILTERS]:
-            raise SkinGanError(f"unknown filter {', '.join(unknown)}: choose of {', '.join(FILTERS)}")
         if PLAIN not in plan.arms:
             raise SkinGanError(
                 f"ablate.classifiers.{name}.arms={plan.arms}: expected {PLAIN} among them, which all others "
                 "are compared with"
             )
-        if plan.seeds < 1 or plan.steps < 0:
-            raise SkinGanError(f"ablate.classifiers.{name}: seeds={plan.seeds}, steps={plan.steps}: expected "
-                               "at least 1 seed and 0 steps")  # fmt: skip
         if not (plan.by_lesion or plan.by_image):
             raise SkinGanError(
                 f"ablate.classifiers.{name}: by_lesion and by_image are false: expected one of them, or "
@@ -108,10 +130,6 @@ def check_ablate(a: AblateSettings, family: str) -> None:
                 f"{family}: leave the arm out, or name a sweep's folder with "
                 f"ablate.sources.{missing[0]}=results/..."
             )
-        for ratio in plan.ratios:
-            images_to_add({"any": 1}, ratio)
-    if not a.folds or len(set(a.folds)) < len(a.folds) or not all(0 <= f < N_FOLDS for f in a.folds):
-        raise SkinGanError(f"ablate.folds={a.folds}: expected different folds of 0 to {N_FOLDS - 1}")
     if not isinstance(a.balance, dict):  # which classes there are to count is known with the data
         images_to_add({"any": 1}, a.balance)
 

@@ -9,25 +9,26 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
-import math
 import os
 import re
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hpc.settings.ablation import AblateSettings, check_ablate, check_arms, check_name
 from hpc.settings.profiles import ProfileSettings, check_profile
-from hpc.settings.space import check_space, leaves
+from hpc.settings.space import RANDOM, SAMPLERS, check_space, leaves
 from hpc.settings.yaml_tree import first_line, read_text, read_words, typed
-from skin_gan.config import EvalSettings, Operations, TrialSettings, check
+from skin_gan.config import EvalSettings, Operations, TrialSettings
+from skin_gan.data.splits import N_FOLDS
 from skin_gan.errors import SkinGanError
 from skin_gan.io import write_atomic
-from skin_gan.presets import PRESETS
+from skin_gan.presets import preset
+from skin_gan.ranges import check_ranges, setting
+from skin_gan.variants import names
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = re.compile(r"\w+(\.\w[\w-]*)*")  # a dotted name
@@ -37,54 +38,84 @@ NO_TEXT = re.compile(
 CLUSTER = "SKIN_GAN_CLUSTER"  # environment variable: the profile that is meant where no cluster= is given
 
 
+if TYPE_CHECKING:
+    Sampler = str
+else:  # a new file is a choice by being there
+    Sampler = Literal[names(SAMPLERS, "hpc")]
+
+
+def _rising(rungs: list[float]) -> bool:
+    return bool(rungs) and rungs == sorted(set(rungs))
+
+
 @dataclass
 class SearchSettings:
     """What Ray Tune searches, for each lesion class."""
 
-    trials: int = 8  # per class; raise it later to extend the same sweep
-    rungs: list[float] = field(default_factory=lambda: [4.0, 12.0, 36.0])  # kimg; the last is full length
-    scheduler: Literal["asha", "none"] = "asha"  # none: every trial runs to the last rung
-    baseline: bool = True  # trial 0 is the preset as published, so that the search has something to beat
-    # A tree like TrialSettings' whose leaves are {loguniform: [a, b]}, {uniform: [a, b]} or {choice: [...]};
-    # of a setting that is a whole number, both ranges draw whole numbers, a and b among them
-    space: dict[str, Any] = field(default_factory=dict)
+    trials: int = setting(8, "per class; raise it later to extend the same sweep", unit="trials", least=1)
+    rungs: list[float] = setting(
+        [4.0, 12.0, 36.0], "when trials are compared; the last is a trial's full length", unit="kimg",
+        above=0, form="rising kimg above 0, like [4,12,36]", rule=_rising,
+    )  # fmt: skip
+    scheduler: Literal["asha", "none"] = setting(
+        "asha", "asha stops the worse trials at each rung; none: every trial runs to the last one"
+    )
+    baseline: bool = setting(
+        True, "trial 0 is the preset as published, so that the search has something to beat"
+    )
+    sampler: Sampler = setting(RANDOM, "how trials are drawn from the space: a file in hpc/settings/samplers")
+    space: dict[str, Any] = setting(
+        {},
+        "a tree like that of trial, whose leaves are {loguniform: [a, b]}, {uniform: [a, b]} or {choice: "
+        "[...]}; of a setting that is a whole number both ranges draw whole numbers, a and b among them",
+    )
 
 
 @dataclass
 class SelectSettings:
     """When the best generator of a class is rejected, and when it is called poor. See `hpc.stages.select`."""
 
-    max_copies: float = 0.05  # largest share of generated images that may be copies of training images
-    min_coverage: float = 0.2  # smallest coverage, as a share of what real images reach at equal n
-    # KID x1000 above its floor beyond which an accepted generator is called poor. Of the 21 pairs of classes
-    # of HAM10000 at 32 pixels the *photographs* of 15 are nearer to one another (11 to 199, median 70).
-    poor_kid: float = 100.0
+    max_copies: float = setting(
+        0.05, "largest share of generated images that may be copies of training images", least=0, most=1
+    )
+    min_coverage: float = setting(
+        0.2, "smallest coverage, as a share of what real images reach at equal n", least=0
+    )
+    # Of the 21 pairs of classes of HAM10000 at 32 pixels the *photographs* of 15 are nearer to one another
+    # (11 to 199, median 70).
+    poor_kid: float = setting(
+        100.0, "KID x1000 above its floor beyond which an accepted generator is called poor"
+    )
 
 
 @dataclass
 class FinalSettings:
     """The training of each chosen generator anew, by all devices of profile.nodes. See `hpc.stages.final`."""
 
-    kimg: float = 0.0  # its length, thousands of images; 0: no such stage
+    kimg: float = setting(0.0, "its length; 0: no such stage", unit="kimg", least=0)
 
 
 @dataclass
 class Experiment:
     """One launch, whole. `python hpc/launch.py key=value ...` sets any of these."""
 
-    sweep: str = "???"
-    about: str = ""
-    preset: str = "aegan_page"
-    data: str = "auto"
-    budget: str = "short"
-    cluster: str = "local"
-    classes: list[str] = field(default_factory=list)  # empty: every class of the data
-    seed: int = 0
-    fold: int = 0
-    results: str = str(ROOT / "results")
-    backend: Literal["ray", "array"] = "ray"  # array: each trial of a grid is a job of its own, without Ray
-    allow_rejected: bool = False  # later stages take rejected generators too
-    dry_run: bool = False
+    sweep: str = setting("???", "what is searched: a file in sweeps/; has to be given")
+    about: str = setting("", "the sweep in a line, for the report")
+    preset: str = setting("aegan_page", "published settings to begin with: a file in skin_gan/presets")
+    data: str = setting(
+        "auto", "a store's path; demo: built-in data; auto: an ingested store, else the built-in data"
+    )
+    budget: str = setting("short", "how much is trained: a file in sweeps/budgets")
+    cluster: str = setting("local", "where it runs: a file in slurm/; without it $SKIN_GAN_CLUSTER counts")
+    classes: list[str] = setting([], "lesion classes, such as [df,vasc]; empty: every class of the data")
+    seed: int = setting(0, "of the trials drawn and of their trainings", least=0)
+    fold: int = setting(0, "which of the data's folds is the test set", least=0, most=N_FOLDS - 1)
+    results: str = setting(str(ROOT / "results"), "folder that all sweeps' folders go into")
+    backend: Literal["ray", "array"] = setting(
+        "ray", "what runs the search; array: each trial of a grid is a job of its own, without Ray"
+    )
+    allow_rejected: bool = setting(False, "later stages take rejected generators too")
+    dry_run: bool = setting(False, "show what would be done and what that costs, and do nothing")
     trial: TrialSettings = field(default_factory=TrialSettings)
     evaluate: EvalSettings = field(default_factory=EvalSettings)
     operations: Operations = field(default_factory=Operations)
@@ -95,22 +126,8 @@ class Experiment:
     profile: ProfileSettings = field(default_factory=ProfileSettings)
 
 
-DEVICES = ("auto", "cpu", "cuda")
-MOST = sys.float_info.max
-# The least and the greatest value of settings, and both in words; those of `trial` are `skin_gan.config`'s.
-RANGES: dict[str, tuple[float, float, str]] = {
-    "fold": (0, 4, "0 to 4"),
-    "search.trials": (1, MOST, "at least 1"),
-    "evaluate.images": (16, MOST, "at least 16"),
-    "evaluate.every_kimg": (0, MOST, "a finite number, at least 0"),
-    "evaluate.grid": (1, MOST, "at least 1"),
-    "operations.threads": (1, MOST, "at least 1"),
-    "operations.checkpoint_seconds": (0, MOST, "a finite number, at least 0"),
-    "operations.log_kimg": (0, MOST, "a finite number, at least 0"),
-    "select.max_copies": (0, 1, "a share, 0 to 1"),
-    "select.min_coverage": (0, MOST, "a finite number, at least 0"),
-    "final.kimg": (0, MOST, "a finite number, at least 0"),
-}
+# Checked when a sweep is launched and not when it is opened: an earlier version may have let them through.
+AT_LAUNCH = ("profile.", "seed", "operations.device", "select.poor_kid")
 
 
 @dataclass(frozen=True)
@@ -152,15 +169,13 @@ def compose(words: list[str]) -> Experiment:
     choices = ("preset", "budget", "cluster")
     defaults["cluster"] = os.environ.get(CLUSTER) or defaults["cluster"]
     name = {key: str(given.get(key, sweep.get(key, defaults[key]))) for key in choices}
-    if name["preset"] not in PRESETS:
-        raise SkinGanError(f"unknown preset {name['preset']!r}: choose one of {', '.join(PRESETS)}")
     for path, _ in leaves(given.get("search", {}).get("space", {})):
         remove(sweep.get("search", {}).get("space", {}), path)  # replaced whole, not merged into
     budget = CHOICES["budget"].load("budget", name["budget"])
     if given.get("ablate", {}).get("classifiers") == {}:
         remove(budget, ("ablate", "classifiers"))  # none, rather than none besides the budget's
     layers = [
-        {"trial": dataclasses.asdict(PRESETS[name["preset"]])},
+        {"trial": dataclasses.asdict(preset(name["preset"]))},
         sweep,
         budget,
         CHOICES["cluster"].load("cluster", name["cluster"]),
@@ -171,13 +186,9 @@ def compose(words: list[str]) -> Experiment:
     if "results" not in given and e.profile.results:
         e.results = e.profile.results
     e = checked(e)
-    # Not in `load`: what was launched can be asked after in any later version.
+    # Not in `load`: a sweep of an earlier version can be opened in any later one.
     check_profile(e.profile)
     check_results(e.results)
-    if e.seed < 0:
-        raise SkinGanError(f"seed={e.seed}: expected at least 0")
-    if e.operations.device not in DEVICES:
-        raise SkinGanError(f"operations.device={e.operations.device}: choose one of {', '.join(DEVICES)}")
     for source in e.ablate.sources:
         check_name(source, e.trial.model.family)
     # Asked after from another folder, too.
@@ -260,19 +271,14 @@ def remove(tree: dict[str, Any], path: tuple[str, ...]) -> None:
     tree.pop(path[-1], None)
 
 
-def checked(e: Experiment) -> Experiment:
-    """`e` if its values are in range; else one error that says which is not."""
-    check(e.trial)
+def checked(e: Experiment, skip: tuple[str, ...] = ()) -> Experiment:
+    """Return `e` with `results` as an absolute path, or raise one SkinGanError that says what is wrong.
+
+    `skip`: settings whose range is not checked, as `check_ranges` has it.
+    """
+    check_ranges(e, skip)
     check_space(e.search.space, e.trial)
     rungs = e.search.rungs
-    for key, (low, high, expected) in RANGES.items():
-        value = e
-        for part in key.split("."):
-            value = getattr(value, part)
-        if not low <= value <= high:  # type: ignore[operator]
-            raise SkinGanError(f"{key}={value}: expected {expected}")
-    if not rungs or rungs != sorted(set(rungs)) or rungs[0] <= 0 or not all(map(math.isfinite, rungs)):
-        raise SkinGanError(f"search.rungs={rungs}: expected rising kimg above 0, like [4,12,36]")
     if e.search.scheduler == "asha" and len(rungs) > 1:
         factor = rungs[1] / rungs[0]
         if any(abs(b / a - factor) > 1e-6 for a, b in itertools.pairwise(rungs)) or factor < 1.5:
@@ -340,4 +346,4 @@ def save(e: Experiment, path: Path) -> None:
 
 def load(path: Path) -> Experiment:
     """Read settings that `save` wrote."""
-    return checked(merge([typed(read_text(path), Experiment, f"in {path}")]))
+    return checked(merge([typed(read_text(path), Experiment, f"in {path}")]), skip=AT_LAUNCH)

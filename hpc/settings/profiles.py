@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from skin_gan.errors import SkinGanError
+from skin_gan.ranges import setting
+
+MEMORY = re.compile(r"(\d+)(?:([KMGT])B?)?", re.IGNORECASE)  # as sbatch takes it; without a unit megabytes
 
 
 @dataclass
@@ -17,39 +20,59 @@ class ProfileSettings:
     reservation and constraint first to the SBATCH_ variable of the shell that launches.
     """
 
-    kind: Literal["local", "slurm"] = "local"
-    slots: int = 0  # trials at a time here or on each node of a job; 0: one per GPU, or per `threads` cores
-    gpus_per_node: int = 0  # GPUs that the slots share; 0 trains on CPUs
-    images_per_second: float = 0.0  # assumed per slot for the cost estimate until something is measured
-    results: str = ""  # where results go unless results= says so; all nodes of a cluster must see it
-    partition: str = ""
-    account: str = ""
-    qos: str = ""
-    constraint: str = ""
-    reservation: str = ""
-    devices_per_trial: int = 1  # GPUs, or groups of operations.threads cores, that train a trial together
-    nodes: int = 1  # of a class's search by Ray, of each trial with backend=array, of a final training
-    cpus_per_task: int = 1  # CPU cores per node
-    mem: str = ""  # per node, such as 16G
-    minutes: int = 24 * 60  # time limit of a job; a search that needs longer is requeued and goes on
-    parallel: int = 16  # jobs of one stage at a time
-    max_array: int = 1000  # elements of one job array; more go into further arrays
-    signal_delay: int = 120  # seconds before the limit at which a job is told to stop and requeue itself
-    requeues: int = 100  # how often one job may reach its time limit
-    setup: list[str] = field(default_factory=list)  # shell lines before Python starts: modules, environment
-    python: str = ""  # the command that starts Python on a node, for containers; default: this very one
-    scratch: str = ""  # a folder on each node's own disk to read the data from; environment variables count
-    extra: dict[str, str | bool | None] = field(
-        default_factory=dict
-    )  # other sbatch options: {exclusive: true}
-    conf: str = ""  # slurm.conf, where Slurm's commands do not find it themselves
+    kind: Literal["local", "slurm"] = setting("local", "this machine, or a cluster")
+    slots: int = setting(
+        0,
+        "trials at a time here or on each node of a job; 0: one per GPU, or per operations.threads cores",
+        unit="trials", least=0,
+    )  # fmt: skip
+    gpus_per_node: int = setting(0, "GPUs that the slots share; 0 trains on CPUs", unit="GPUs", least=0)
+    images_per_second: float = setting(
+        0.0, "assumed speed of a slot, for the cost estimate, until one is measured", unit="images/s", least=0
+    )
+    results: str = setting("", "where results go unless results= says so; all nodes of a cluster must see it")
+    partition: str = setting("", "Slurm's partition")
+    account: str = setting("", "Slurm's account")
+    qos: str = setting("", "Slurm's quality of service")
+    constraint: str = setting("", "features that a node has to have")
+    reservation: str = setting("", "Slurm's reservation")
+    devices_per_trial: int = setting(
+        1, "GPUs, or groups of operations.threads cores, that train a trial together", least=1
+    )
+    nodes: int = setting(
+        1, "of a class's search by Ray, of each trial with backend=array, of a final training",
+        unit="nodes", least=1,
+    )  # fmt: skip
+    cpus_per_task: int = setting(1, "CPU cores per node", unit="cores", least=1)
+    mem: str = setting(
+        "", "memory per node", form="a whole number with K, M, G or T, such as 16G",
+        rule=lambda mem: not mem or bool(MEMORY.fullmatch(mem)),
+    )  # fmt: skip
+    minutes: int = setting(
+        24 * 60, "time limit of a job; a search that needs longer is requeued and goes on",
+        unit="minutes", least=1,
+    )  # fmt: skip
+    parallel: int = setting(16, "jobs of one stage at a time", unit="jobs", least=1)
+    max_array: int = setting(
+        1000, "elements of one job array; more go into further arrays", unit="jobs", least=1
+    )
+    signal_delay: int = setting(
+        120, "how long before its limit a job is told to stop and to requeue itself", unit="seconds", least=1
+    )
+    requeues: int = setting(100, "how often a job may reach its time limit", least=0)
+    setup: list[str] = setting([], "shell lines before Python starts: modules, environment")
+    python: str = setting("", "command that starts Python on a node, for containers; empty: this very one")
+    scratch: str = setting(
+        "", "folder on each node's own disk to read the data from; environment variables count"
+    )
+    extra: dict[str, str | bool | None] = setting({}, "other options of sbatch, such as {exclusive: true}")
+    conf: str = setting("", "slurm.conf, where Slurm's commands do not find it themselves")
 
 
 # What a profile of kind local may set; all else is for Slurm.
 HERE = (
     "kind", "slots", "gpus_per_node", "images_per_second", "results", "devices_per_trial", "nodes", "scratch",
 )  # fmt: skip
-MEMORY = re.compile(r"(\d+)(?:([KMGT])B?)?", re.IGNORECASE)  # as sbatch takes it; without a unit megabytes
 OPTION = re.compile("[a-z][a-z0-9_]+")  # the long name of an option of sbatch
 # Options that make the chain of jobs what it is, and what to use instead.
 CHAIN = {
@@ -62,21 +85,13 @@ CHAIN = {
 
 
 def check_profile(p: ProfileSettings) -> None:
-    """Raise one SkinGanError if a value of the profile is out of range, or does not go with another."""
-    least = {"slots": 0, "gpus_per_node": 0, "images_per_second": 0, "devices_per_trial": 1, "nodes": 1,
-             "cpus_per_task": 1, "minutes": 1, "parallel": 1, "max_array": 1, "signal_delay": 1,
-             "requeues": 0}  # fmt: skip
-    for name, low in least.items():
-        if not low <= getattr(p, name) < float("inf"):
-            raise SkinGanError(f"profile.{name}={getattr(p, name)}: expected at least {low}")
+    """Raise one SkinGanError if a value of the profile does not go with another."""
     if p.kind == "local":
         check_local(p)
     if p.kind == "slurm" and p.signal_delay >= p.minutes * 60:
         raise SkinGanError(
             f"profile.signal_delay={p.signal_delay}: expected fewer seconds than profile.minutes={p.minutes}"
         )
-    if p.mem and not MEMORY.fullmatch(p.mem):
-        raise SkinGanError(f"profile.mem={p.mem}: expected a whole number with K, M, G or T, such as 16G")
     check_devices(p)
     extra_options(p)
 

@@ -1,28 +1,30 @@
-"""The search space: which settings, drawn how. Trial i of a class depends on (seed, class, i) alone. Pure.
+"""The search space: which settings are searched, and the distribution of each. Pure.
 
 A leaf is {choice: [...]}, in which a value that stands twice is drawn twice as often, {uniform: [low, high]}
 or {loguniform: [low, high]}. Ranges of a setting that is a whole number draw whole numbers, low and high too.
+Trial i of a class depends on (seed, class, i) alone, by whichever sampler: see `hpc.settings.samplers`.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import random
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from skin_gan.config import TrialSettings, check
 from skin_gan.errors import SkinGanError
+from skin_gan.variants import variant
 
 Path = tuple[str, str]
+SAMPLERS = "settings/samplers"  # a file each in this package
+RANDOM = "random"  # the sampler that is not part of a sweep's identity, since it was there first
 # Settings that all trials of a sweep share.
 UNSEARCHABLE = {
     ("model", "size"): "trials are compared at one size: launch a sweep for each, by trial.model.size=64",
 }
-
-
 DISTRIBUTIONS = ("loguniform", "uniform", "choice")
 EVERY = 256  # whole numbers of a range, from its lower end on, that are checked one by one
 
@@ -44,14 +46,15 @@ def searched(space: dict[str, Any]) -> list[str]:
 def check_space(space: dict[str, Any], base: TrialSettings) -> None:
     """Raise one SkinGanError if a leaf names no setting, is no distribution, or may draw an invalid value."""
     for path, leaf in leaves(space):
-        name = "search.space." + ".".join(path)
-        kind = _type_of(path, name)
+        setting = ".".join(path)
+        name = f"search.space.{setting}"
+        kind = _type_of(setting, "search.space.")
         if path in UNSEARCHABLE:
             raise SkinGanError(f"{name}: {UNSEARCHABLE[path]}")
         _check_leaf(name, leaf, kind)
-        for value in drawn(leaf, kind):
+        for value in _distribution(leaf, setting).typical():
             try:
-                check(with_values(base, {path: value}))
+                check(with_values(base, {setting: value}))
             except SkinGanError as e:
                 raise SkinGanError(f"{name}: {e}") from e
 
@@ -77,30 +80,54 @@ def _check_leaf(name: str, leaf: Any, kind: Any) -> None:
         raise SkinGanError(f"{name}: {what} of a whole number expects whole bounds, got {values!r}")
 
 
-def drawn(leaf: dict[str, Any], kind: Any) -> list[Any]:
-    """Values that stand for all that the leaf, a valid one, draws for a setting of the type.
+class Distribution(NamedTuple):
+    """What one searched setting is drawn from."""
 
-    All options of a choice; the bounds of a range, and of whole numbers the first `EVERY` too, among which
-    each remainder that matters occurs.
-    """
-    what, values = next(iter(leaf.items()))
-    if what == "choice" or kind is not int:
-        return list(values)
-    low, high = map(int, values)
-    return [*range(low, min(high, low + EVERY)), high]
+    how: str  # choice, uniform or loguniform
+    values: list[Any]  # the options of a choice; of a range its low and high
+    kind: Any  # type of the setting: int, float, or a Literal of strings
+
+    def at(self, u: float) -> Any:
+        """The value at the quantile `u`, 0 <= u < 1: equal shares of u are equally likely."""
+        if self.how == "choice":
+            return self.values[int(u * len(self.values))]
+        low, high = self.values
+        if self.kind is int:  # n has the share that lies between n and n + 1
+            return min(max(int(self._between(low, high + 1, u)), int(low)), int(high))
+        return _rounded(self._between(low, high, u), low, high)
+
+    def _between(self, low: float, high: float, u: float) -> float:
+        if self.how == "uniform":
+            return low + (high - low) * u
+        return math.exp(math.log(low) + (math.log(high) - math.log(low)) * u)
+
+    @property
+    def domain(self) -> list[Any] | tuple[float, float]:
+        """The different options of a choice, each of the setting's type, or (low, high) of a range."""
+        if self.how == "choice":
+            return list(dict.fromkeys(self.kind(v) if self.kind in (int, float) else v for v in self.values))
+        return (float(self.values[0]), float(self.values[1]))
+
+    def typical(self) -> list[Any]:
+        """Values that stand for all that may be drawn, to be checked.
+
+        All options of a choice; the bounds of a range, and of whole numbers the first `EVERY` too, among
+        which each remainder that matters occurs.
+        """
+        if self.how == "choice" or self.kind is not int:
+            return list(self.values)
+        low, high = map(int, self.values)
+        return [*range(low, min(high, low + EVERY)), high]
 
 
-def domain(leaf: dict[str, Any], kind: Any) -> list[Any] | tuple[float, float]:
-    """What a setting of the type is drawn from: its different values, or (low, high) of a range."""
-    what, values = next(iter(leaf.items()))
-    if what == "choice":
-        return list(dict.fromkeys(kind(v) if kind in (int, float) else v for v in values))
-    return (float(values[0]), float(values[1]))
+def distributions(space: dict[str, Any]) -> dict[str, Distribution]:
+    """The distribution of each searched setting by its dotted name."""
+    return {(name := ".".join(path)): _distribution(leaf, name) for path, leaf in leaves(space)}
 
 
-def domains(space: dict[str, Any]) -> dict[str, list[Any] | tuple[float, float]]:
-    """The domain of each searched setting by its dotted name."""
-    return {".".join(path): domain(leaf, _type_of(path, ".".join(path))) for path, leaf in leaves(space)}
+def _distribution(leaf: dict[str, Any], name: str) -> Distribution:
+    ((how, values),) = leaf.items()
+    return Distribution(how, values, _type_of(name))
 
 
 def _is_range(values: Any, positive: bool) -> bool:
@@ -115,50 +142,35 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-def draw(space: dict[str, Any], base: TrialSettings, seed: int, label: str, index: int) -> TrialSettings:
+def draw(
+    space: dict[str, Any], base: TrialSettings, seed: int, label: str, index: int, sampler: str = RANDOM
+) -> TrialSettings:
     """The settings of trial `index` of class `label`: `base` with each searched setting drawn anew."""
-    values: dict[Path, Any] = {}
-    for path, leaf in leaves(space):
-        # One stream per setting: adding a setting to the space does not change what the others draw.
-        rng = random.Random(f"{seed}/{label}/{index}/{'.'.join(path)}")
-        values[path] = _draw(rng, leaf, _type_of(path, ".".join(path)))
-    return with_values(base, values)
-
-
-def _draw(rng: random.Random, leaf: dict[str, Any], kind: Any) -> Any:
-    what, values = next(iter(leaf.items()))
-    if what == "choice":
-        return rng.choice(values)
-    low, high = values
-    if kind is int and what == "uniform":
-        return rng.randint(int(low), int(high))
-    if kind is int:  # n gets the share that lies between n and n + 1
-        return min(max(int(math.exp(rng.uniform(math.log(low), math.log(high + 1)))), int(low)), int(high))
-    if what == "uniform":
-        return _rounded(rng.uniform(low, high), low, high)
-    return _rounded(math.exp(rng.uniform(math.log(low), math.log(high))), low, high)
+    ordered = dict(sorted(distributions(space).items()))  # the order in the file means nothing
+    return with_values(base, variant(SAMPLERS, sampler, "hpc").draw(ordered, seed, label, index))
 
 
 def _rounded(value: float, low: float, high: float) -> float:
     """The value at four significant digits, or as many more as keep it in the range.
 
-    With four, names and tables stay readable, and no search needs more.
+    Four keep names and tables readable, and no search needs more.
     """
     value = min(max(value, low), high)  # of a logarithm's own rounding
     return next(x for x in (float(f"{value:.{n}g}") for n in range(4, 18)) if low <= x <= high)
 
 
-def with_values(base: TrialSettings, values: dict[Path, Any]) -> TrialSettings:
-    """A copy of `base` with the settings at the given paths replaced, each of its field's type."""
-    new = copy.deepcopy(base)
-    for (group, name), value in values.items():
-        kind = _type_of((group, name), f"{group}.{name}")
+def with_values(base: TrialSettings, values: dict[str, Any]) -> TrialSettings:
+    """A copy of `base` with the settings of these dotted names replaced, each of its field's type."""
+    new = replace(base, **{group: copy.copy(settings) for group, settings in vars(base).items()})
+    for name, value in values.items():
+        kind = _type_of(name)
         options = getattr(kind, "__args__", None)  # of a Literal
         if options and value not in options:
             raise SkinGanError(f"{value!r} is not one of {', '.join(map(str, options))}")
         if not options and (not _is_number(value) or kind(value) != value):
             raise SkinGanError(f"{value!r} is not {'a whole number' if kind is int else 'a number'}")
-        setattr(getattr(new, group), name, value if options else kind(value))
+        group, key = name.split(".")
+        setattr(getattr(new, group), key, value if options else kind(value))
     return new
 
 
@@ -169,13 +181,16 @@ def value_at(settings: TrialSettings, name: str) -> Any:
 
 
 @cache
-def _type_of(path: Path, name: str) -> Any:
-    """The type of the setting at `path`: int, float, or a Literal of strings."""
-    group, key = path
+def _type_of(name: str, where: str = "") -> Any:
+    """The type of the setting with a dotted name: int, float, or a Literal of strings.
+
+    SkinGanError that names the valid choices, after `where` the name was given, for an unknown name.
+    """
+    group, key = name.split(".", 1)
     groups = get_type_hints(TrialSettings)
     if group not in groups:
-        raise SkinGanError(f"{name}: there is no group {group!r}: choose one of {', '.join(groups)}")
+        raise SkinGanError(f"{where}{name}: there is no group {group!r}: choose one of {', '.join(groups)}")
     settings = get_type_hints(groups[group])
     if key not in settings:
-        raise SkinGanError(f"{name}: there is no setting {key!r}: choose one of {', '.join(settings)}")
+        raise SkinGanError(f"{where}{name}: there is no setting {key!r}: choose one of {', '.join(settings)}")
     return settings[key]

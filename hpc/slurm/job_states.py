@@ -5,7 +5,8 @@ and the records and logs on disk where a cluster keeps no accounts. No torch.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from hpc.state.records import KILLED, error_of
 from hpc.state.submissions import Submission
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
-from skin_gan.io import read_json
 
 DONE, FAILED, LOST, CANCELLED, UNKNOWN = "done", "failed", "lost", "cancelled", "unknown"
 # What a job died of, by Slurm's final state; of other states by their own words.
@@ -56,50 +56,69 @@ class JobState:
         return self.submission.id
 
 
-def job_states(
-    run: RunFolder, p: ProfileSettings, records: dict[str, dict[str, Any]]
-) -> tuple[list[JobState], str]:
-    """How each job is that was submitted last under its name, or before and has not ended; and why Slurm
-    could not be asked, if so.
+@dataclass(frozen=True)
+class Queue:
+    """A sweep's submissions, and which of them were in Slurm's queue thereafter."""
+
+    submitted: tuple[Submission, ...] = ()  # in their order
+    alive: Mapping[str, client.Queued] = field(default_factory=dict)  # by id
+    trouble: str = ""  # why Slurm could not be asked
+
+    @property
+    def latest(self) -> dict[str, Submission]:
+        """The last submission of each job, by the job's name."""
+        return {s.job: s for s in self.submitted}
+
+    @property
+    def ending(self) -> int:
+        """Jobs that Slurm is cleaning up: they end, or are requeued."""
+        return sum(job.state == client.COMPLETING for job in self.alive.values())
+
+
+def ask(run: RunFolder, p: ProfileSettings) -> Queue:
+    """Read the submissions, then ask Slurm for its queue.
+
+    To be asked before records are read: of a job that is not in the queue the record is then the last one.
     """
-    submitted = submissions.every(run)
-    known = {s.job: s for s in submitted}
+    submitted = tuple(submissions.every(run))
     try:
         client.use(p)
-        alive, trouble = client.queue(run.path), ""
+        return Queue(submitted, client.queue(run.path))
     except SkinGanError as e:
-        alive, trouble = {}, f"from disk alone: {e}"
-    ended = {} if trouble else client.ended(s.id for s in known.values() if s.id not in alive)
-    last = {s.id for s in known.values()}
-    states = [living(s, alive[s.id]) for s in submitted if s.id in alive and s.id not in last]
-    for name, s in known.items():
-        if s.id in alive:
-            states.append(living(s, alive[s.id], records.get(name, {})))
+        return Queue(submitted, trouble=str(e))
+
+
+def job_states(run: RunFolder, q: Queue, records: Mapping[str, Mapping[str, Any]]) -> list[JobState]:
+    """The state of each job's last submission, and of earlier ones that are in the queue."""
+    latest = q.latest
+    ended = {} if q.trouble else client.ended(s.id for s in latest.values() if s.id not in q.alive)
+    last = {s.id for s in latest.values()}
+    states = [living(s, q.alive[s.id]) for s in q.submitted if s.id in q.alive and s.id not in last]
+    for name, s in latest.items():
+        record = records.get(name, {})
+        if s.id in q.alive:
+            states.append(living(s, q.alive[s.id], record))
         else:
-            record = records.get(name, {})
-            if record.get("state") != DONE or record.get("slurm") != s.id:
-                # It may have ended after the records were read, and before Slurm was asked.
-                record = read_json(run.jobs / f"{name}.json") or record
-            states.append(buried(run, s, record, ended.get(s.id, ""), asked=not trouble))
-    return states, trouble
+            states.append(buried(run, s, record, ended.get(s.id, ""), asked=not q.trouble))
+    return states
 
 
-def living(s: Submission, q: client.Queued, record: dict[str, Any] | None = None) -> JobState:
-    """A job in the queue: why it is pending, or what it waits for while it runs."""
+def living(s: Submission, q: client.Queued, record: Mapping[str, Any] | None = None) -> JobState:
+    """The state of a job in the queue: why it is pending, or what it waits for while it runs."""
     own = record if record and record.get("slurm") == s.id else {}
     why = q.reason if q.state == client.PENDING else own.get("waiting", "")
     return JobState(s, q.state.lower(), why, q.restarts, q.left, q.nodes, alive=True)
 
 
-def buried(run: RunFolder, s: Submission, record: dict[str, Any], ended: str, asked: bool) -> JobState:
-    """A job that is not in the queue, or of which the queue could not be asked."""
+def buried(run: RunFolder, s: Submission, record: Mapping[str, Any], ended: str, asked: bool) -> JobState:
+    """The state of a job that is not in the queue, or of which the queue could not be asked."""
     if record.get("slurm") != s.id:
         record = {}  # of an earlier job: this one has not started
-    state, error = record.get("state", UNKNOWN), error_of(run, s.job, record)
-    node, restarts = record.get("node") or "", record.get("restarts", 0)
-    if ended == "COMPLETED" and state != FAILED:
-        state, error = DONE, ""  # over NFS the record may be seen later than that
-    if state == DONE or not asked:
+    state, node, restarts = record.get("state", UNKNOWN), record.get("node") or "", record.get("restarts", 0)
+    if state == DONE or (ended == "COMPLETED" and state != FAILED):
+        return JobState(s, DONE, "", restarts, node=node)  # over NFS the record may be seen later than that
+    error = error_of(run, s.job, record)
+    if not asked:
         return JobState(s, state, error, restarts, node=node)
     # The log is the first process's, and of one that was requeued tells of its earlier runs too: an error
     # of its own was the last, and what another process died of the first sees as a lost connection.

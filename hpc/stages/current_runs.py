@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from hpc.plan.sample_sources import read_source, rows_kept
 from hpc.plan.sweep_plan import ABLATE, COMBINE, Job, Plan
 from hpc.settings.ablation import COMBINED
 from hpc.state.completion import complete
+from hpc.state.snapshot import Snapshot, of_jobs
 from skin_gan.ablation.arms import Arm, current
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.ablation.predictions import Predictions, load
@@ -33,8 +34,13 @@ class Current:
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.run, self.e = plan, plan.run, plan.experiment
-        self.complete = cache(lambda job: complete(plan, job))
         self.sets, self.fingerprint = cache(self._sets), cache(self._fingerprint)
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """What the jobs of classifier runs are judged by, read once and only where it has to be."""
+        stages = (stage for stage in self.plan.stages if stage.name in (ABLATE, COMBINE))
+        return of_jobs(self.plan, [job for stage in stages for job in stage.jobs])
 
     def read(self, task: ArmTask, arm: Arm, seed: int, part: str) -> Predictions:
         """The predictions of a run. SkinGanError where they are missing, damaged, or `EARLIER`."""
@@ -85,7 +91,7 @@ class Current:
         known = task.arm in ablation.arms(self.e.ablate, self.e.ablate.classifiers[task.classifier])
         job = Job(ABLATE, task.label) if known else Job(COMBINE, replace(task, arm=COMBINED).label)
         used, balance = record["samples"], record["arm"]["balance"]
-        if not used or self.complete(job):
+        if not used or complete(self.plan, job, self.snapshot):
             return []
         source = (arm.source, arm.filter, self.fold(task))
         others = [k for k in used if self.fingerprint(*source, k, balance[k]) != used[k]]

@@ -1,4 +1,4 @@
-"""What only the machine that trains can tell, checked before many jobs find it out."""
+"""The first stage: checks the machine that trains, computes what later jobs share. Starts without torch."""
 
 from __future__ import annotations
 
@@ -6,20 +6,60 @@ import os
 import shutil
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from hpc.plan.ablation import needs_all_features
 from hpc.plan.sweep_plan import Plan
-from hpc.settings.compose import ROOT
+from hpc.settings.compose import ROOT, Experiment
+from hpc.settings.space import distributions
 from hpc.slurm import client
-from hpc.stages.inputs import check_scratch
+from hpc.stages.scratch import check_scratch
 from hpc.state.provenance import CODE
 from skin_gan.errors import SkinGanError
 
+# Metrics of trials and of classifier runs in TensorBoard's table, which shows the first five.
+METRICS = (
+    "metrics/kid", "metrics/kid_floor", "metrics/coverage", "test/balanced_accuracy", "val/balanced_accuracy",
+    "metrics/copies", "metrics/precision", "metrics/recall", "metrics/fd", "metrics/c2st", "metrics/collapse",
+    "test/macro_auc", "test/ece",
+)  # fmt: skip
+
+
+def prepare(plan: Plan, label: str, tell: Callable[..., None]) -> None:
+    """Check the machine, name the board's columns, and compute the features of the real images once.
+
+    On one thread: on cores that others use too, a second one waits for the first more than it helps.
+    """
+    preflight(plan)
+    import torch
+
+    from hpc.stages.inputs import Inputs
+    from skin_gan.training.board import name_columns
+
+    torch.set_num_threads(1)
+    name_columns(plan.run.path, *columns(plan.experiment))
+    Inputs(plan).warm(lambda done, total: tell(done=done, total=total))
+    tell(features=["all"] if needs_all_features(plan.experiment.ablate) else plan.experiment.classes)
+
+
+def columns(e: Experiment) -> tuple[dict[str, list[Any] | tuple[float, float]], list[str]]:
+    """Of TensorBoard's table: the searched settings and what each is drawn from, and the metrics' tags.
+
+    Where classifiers are trained, also what tells their runs apart, and their metrics.
+    """
+    drawn = {name: distribution.domain for name, distribution in distributions(e.search.space).items()}
+    settings: dict[str, list[Any] | tuple[float, float]] = {"label": e.classes, **drawn}
+    if not e.ablate.classifiers:
+        return settings, [tag for tag in METRICS if tag.startswith("metrics/")]
+    return settings | {name: [] for name in ("classifier", "arm", "split", "seed")}, list(METRICS)
+
 
 def preflight(plan: Plan) -> None:
-    """Check what only the machine that trains can tell, before many jobs find it out. Raises SkinGanError."""
+    """SkinGanError for what many jobs would stumble over and only the machine that trains can tell."""
     import torch
 
     e, code = plan.experiment, os.environ.get(CODE, str(ROOT))

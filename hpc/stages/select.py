@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hpc.plan.sweep_plan import Plan
 from hpc.settings.compose import SelectSettings
 from hpc.settings.space import searched, value_at
+from skin_gan.errors import SkinGanError
 from skin_gan.folders import TrialFolder
 from skin_gan.io import read_jsonl, write_atomic
 from skin_gan.words import ACCEPTED, POOR, REJECTED
@@ -20,6 +21,16 @@ METRICS = (
     "recall_floor", "density", "density_floor", "coverage", "coverage_floor", "c2st", "c2st_floor", "copies",
     "collapse", "checkerboard", "n_real", "n_fake", "note",
 )  # fmt: skip
+
+
+def select(plan: Plan, label: str, tell: Callable[..., None]) -> None:
+    """Write the leaderboard and export the best generator of each class."""
+    rows = write_leaderboard(plan)
+    if not any(row["kid"] is not None for row in rows):
+        raise SkinGanError(
+            f"no trial in {plan.run.path} was ever evaluated: {plan.run.jobs} holds the jobs' messages"
+        )
+    export_best(plan, rows)
 
 
 def best_row(folder: TrialFolder) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from hpc.plan.sweep_plan import Plan
 from hpc.settings import compose
-from hpc.settings.compose import ROOT
+from hpc.settings.compose import ROOT, Experiment
 from skin_gan.cores import cores
 from skin_gan.data.store import Store
 from skin_gan.folders import RunFolder
@@ -35,10 +35,12 @@ FROM_GIT = {
 }  # fmt: skip
 
 
-def record_launch(plan: Plan, store: Store, words: list[str]) -> Path:
-    """Save the resolved settings and where they came from, before work starts; returns the code's copy."""
+def record_launch(plan: Plan, store: Store, words: list[str], before: Experiment | None = None) -> Path:
+    """Save the resolved settings and where they came from, before work starts; returns the code's copy.
+
+    `before`: the settings that the folder holds, if it does.
+    """
     plan.run.jobs.mkdir(parents=True, exist_ok=True)
-    before = compose.load(plan.run.settings) if plan.run.settings.exists() else None
     if before != plan.experiment:
         compose.save(plan.experiment, plan.run.settings)
     code = freeze(plan.run)

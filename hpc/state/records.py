@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def witness(run: RunFolder, name: str, rank: int) -> Iterator[None]:
         raise
 
 
-def error_of(run: RunFolder, name: str, entry: dict[str, Any]) -> str:
+def error_of(run: RunFolder, name: str, entry: Mapping[str, Any]) -> str:
     """What ended a job, of which `entry` is the record: the first error of its other processes, else its own.
 
     That a connection was lost is what one process says of another's end.

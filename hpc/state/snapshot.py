@@ -1,37 +1,52 @@
-"""What a sweep has reached, from its folder alone: for status, live display and time left. No torch."""
+"""A sweep's folder as read at one instant. No torch.
+
+Whoever asks what a sweep has reached takes one snapshot and hands it on: a launch, each refresh of a display,
+a job that starts. Each file is read once per snapshot. Slurm is asked for its queue before: then a job that
+ends in between has its last record in the snapshot.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
-
-from hpc.plan.sweep_plan import PREPARE, SEARCH, Job, Stage, expected_kimg, stages_of
+from hpc.plan import ablation
+from hpc.plan.sweep_plan import (
+    AFTER_SELECTION,
+    FINAL,
+    SEARCH,
+    SELECT,
+    Job,
+    Plan,
+    Stage,
+    expected_kimg,
+    jobs_before,
+    stages_of,
+)
 from hpc.settings import compose
 from hpc.settings.compose import Experiment
+from hpc.state.outputs import outputs_exist
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PENDING, PRUNED, RUNNING, RunFolder, TrialFolder
-from skin_gan.io import locked, read_json
+from skin_gan.identity import content_hash
+from skin_gan.io import read_json
 
 ENDED = (COMPLETED, PRUNED, DIVERGED, FAILED)
-STYLES = {RUNNING: "cyan", COMPLETED: "green", PRUNED: "yellow", DIVERGED: "red", FAILED: "bold red"}
+Record = Mapping[str, Any]  # jobs/NAME.json, see `hpc.state.records`
+State = Mapping[str, Any]  # state.json of a trial with its "name"; "damaged" says why it could not be read
 
 
-@dataclass
+@dataclass(frozen=True)
 class ClassProgress:
-    """The trials of one class: states from their folders, in the order of their index."""
+    """The trials of one class, in the order of their index."""
 
     label: str
     planned: int
-    trials: list[dict[str, Any]] = field(default_factory=list)  # state.json of each, with its "name"
-    job: dict[str, Any] = field(default_factory=dict)
+    trials: tuple[State, ...]
+    job: Record
 
     def count(self, *states: str) -> int:
         return sum(t["state"] in states for t in self.trials)
@@ -46,38 +61,60 @@ class ClassProgress:
         return sum(t.get("kimg", 0.0) for t in self.trials)
 
     @property
-    def running(self) -> list[dict[str, Any]]:
+    def running(self) -> list[State]:
         return [t for t in self.trials if t["state"] == RUNNING]
 
     @property
-    def best(self) -> dict[str, Any] | None:
+    def best(self) -> State | None:
         measured = [t for t in self.trials if t.get("best_kid") is not None]
         return min(measured, key=lambda t: t["best_kid"], default=None)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Snapshot:
     """A sweep at one instant."""
 
     run: RunFolder
     experiment: Experiment
-    classes: list[ClassProgress]
-    jobs: dict[str, dict[str, Any]]
-    launcher: bool  # whether a launch is watching over it on this machine
+    records: Mapping[str, Record]  # by the job's name
+    trials: Mapping[str, Mapping[str, State]]  # by class, then by the folder's name in order
+    outputs: frozenset[str] = frozenset()  # names of the jobs whose output files are all there
+    sources: tuple[str, ...] = ()  # hashes of the generators of other sweeps, see `_sources`
+
+    def record(self, job: Job) -> Record:
+        """The job's record; empty if it never started."""
+        return self.records.get(job.name, {})
+
+    def state(self, label: str, folder: TrialFolder) -> State:
+        """The state of a trial of the plan. SkinGanError if its file is damaged."""
+        state = self.trials.get(label, {}).get(folder.path.name, {"state": PENDING})
+        if "damaged" in state:
+            raise SkinGanError(state["damaged"])
+        return state
+
+    @cached_property
+    def classes(self) -> list[ClassProgress]:
+        # A launch with fewer trials than an earlier one must not hide those that exist.
+        return [
+            ClassProgress(label, max(self.experiment.search.trials, len(states)), tuple(states.values()),
+                          self.records.get(f"{SEARCH}-{label}", {}))
+            for label, states in self.trials.items()
+        ]  # fmt: skip
 
     @property
     def stage(self) -> str:
         return next((s.name for s in self.stages if any(not self.done(job) for job in s.jobs)), "done")
 
-    @property
+    @cached_property
     def stages(self) -> tuple[Stage, ...]:
         return stages_of(self.experiment)
 
     def done(self, job: Job) -> bool:
-        if job.stage == SEARCH and job.name not in self.jobs:  # another backend may have trained its trials
+        """Whether the job ended well, perhaps on other inputs than now: see `hpc.state.completion`."""
+        if job.stage == SEARCH and job.name not in self.records:  # another backend may have trained them
             c = next(c for c in self.classes if c.label == job.label)
             return len(c.ended) >= c.planned if job.index is None else job.index in c.ended
-        return self.jobs.get(job.name, {}).get("state") == "done"
+        return self.record(job).get("state") == "done"
 
     @property
     def kimg(self) -> float:
@@ -93,161 +130,78 @@ class Snapshot:
             left += max(0.0, open_trials * per_trial - sum(t.get("kimg", 0.0) for t in c.running))
         return left
 
-
-def snapshot(run: RunFolder) -> Snapshot:
-    """Read the folder. Raises SkinGanError if it is not a sweep's."""
-    e = compose.load(run.settings)
-    jobs = {p.stem: read_json(p) or {} for p in run.jobs.glob("*.json")}
-    classes = []
-    for label in e.classes:
-        trials = [_state(path) for path in sorted((run.trials / label).glob("[0-9]*-*"))]
-        # A launch with fewer trials than an earlier one must not hide those that exist.
-        classes.append(ClassProgress(label, max(e.search.trials, len(trials)), trials,
-                                     jobs.get(f"{SEARCH}-{label}", {})))  # fmt: skip
-    return Snapshot(run, e, classes, jobs, locked(run.path / "launch.lock"))
+    def marked(self, state: str, classes: Iterable[str]) -> Snapshot:
+        """The snapshot with `state` as that of the running trials of these classes."""
+        labels = set(classes)
+        marked = {
+            label: {k: {**t, "state": state} if t["state"] == RUNNING else t for k, t in trials.items()}
+            for label, trials in self.trials.items()
+            if label in labels
+        }
+        return replace(self, trials={**self.trials, **marked})
 
 
-def _state(folder: Path) -> dict[str, Any]:
-    """Of a trial whose state is damaged, nothing: the others are worth showing."""
-    state = {}
-    with contextlib.suppress(SkinGanError):
+def snapshot(run: RunFolder, e: Experiment | None = None) -> Snapshot:
+    """Read all job records and trial states of a sweep's folder, and its settings if `e` does not give them.
+
+    SkinGanError if it is not a sweep's folder, or a record is damaged.
+    """
+    e = e or compose.load(run.settings)
+    records = _records(run, (path.stem for path in run.jobs.glob("*.json")))
+    trials = {label: _trials(run, label) for label in e.classes}
+    return Snapshot(run, e, records, trials)
+
+
+def of_plan(plan: Plan) -> Snapshot:
+    """The snapshot for a launch: every job of the plan can be judged by it."""
+    jobs = [job for stage in plan.stages for job in stage.jobs]
+    return _with_outputs(plan, jobs, snapshot(plan.run, plan.experiment))
+
+
+def of_jobs(plan: Plan, jobs: Iterable[Job]) -> Snapshot:
+    """A snapshot of no more than these jobs are judged by."""
+    jobs = list(jobs)
+    stages = {job.stage for job in jobs}
+    names = {job.name for job in jobs if job.stage != SEARCH}
+    names |= {job.name for stage in stages for job in jobs_before(plan, stage)}
+    labels = {job.label for job in jobs if job.stage == SEARCH}
+    if SELECT in stages:
+        labels |= set(plan.experiment.classes)
+    trials = {label: _trials(plan.run, label) for label in sorted(labels)}
+    return _with_outputs(plan, jobs, Snapshot(plan.run, plan.experiment, _records(plan.run, names), trials))
+
+
+def _with_outputs(plan: Plan, jobs: list[Job], s: Snapshot) -> Snapshot:
+    judged = [job for job in jobs if job.stage == FINAL or (job.stage != SEARCH and s.done(job))]
+    outputs = frozenset(job.name for job in judged if outputs_exist(plan, job, s.record(job)))
+    after = any(job.stage in AFTER_SELECTION for job in jobs)
+    return replace(s, outputs=outputs, sources=_sources(plan) if after else ())
+
+
+def _records(run: RunFolder, names: Iterable[str]) -> dict[str, Record]:
+    found = {name: read_json(run.jobs / f"{name}.json") for name in names}
+    return {name: record for name, record in found.items() if record is not None}
+
+
+def _trials(run: RunFolder, label: str) -> dict[str, State]:
+    folders = sorted((run.trials / label).glob("[0-9]*-*"))
+    return {folder.name: _state(folder) for folder in folders}
+
+
+def _state(folder: Path) -> State:
+    """A damaged file is reported in the state, not raised: the other trials are worth showing."""
+    try:
         state = TrialFolder(folder).state()
-    return {"state": PENDING, "reason": "", **state, "name": folder.name}
+    except SkinGanError as e:
+        state = {"state": PENDING, "damaged": str(e)}
+    return {**state, "name": folder.name}
 
 
-@dataclass
-class Clock:
-    """Time left, from the training done while this clock ran."""
-
-    started: float = field(default_factory=time.monotonic)
-    kimg: float | None = None
-
-    def left(self, s: Snapshot) -> float | None:
-        """Seconds until the search ends at the pace so far, or None while that is unknown."""
-        if self.kimg is None:
-            self.started, self.kimg = time.monotonic(), s.kimg
-        done = s.kimg - self.kimg
-        if done <= 0:
-            return None
-        return s.kimg_left / done * (time.monotonic() - self.started)
-
-
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours} h {m:02d} min" if hours else f"{m} min {s:02d} s" if m else f"{s} s"
-
-
-def line(s: Snapshot, left: float | None) -> str:
-    """One line for a log: stage, running trials, best KID, time left."""
-    if s.stage == "done":
-        return "every stage is done"
-    if s.stage != SEARCH:
-        return " ".join(stage_line(s))
-    now = ", ".join(
-        f"{c.label}/{t['name'][:4]} {t.get('kimg', 0):.2f}/{t.get('target', 0):g} kimg"
-        for c in s.classes
-        for t in c.running
-    )
-    ended = sum(c.count(*ENDED) for c in s.classes)
-    best = ", ".join(f"{c.label} {c.best['best_kid']:.0f}" for c in s.classes if c.best)
-    return (
-        f"search: {ended}/{sum(c.planned for c in s.classes)} trials ended; now {now or 'starting'}; "
-        f"best KID x1000 {best or 'none yet'}; left about {duration(left)}"
-    )
-
-
-def stage_line(s: Snapshot) -> list[str]:
-    """A stage other than the search: how many of its jobs are done, and what the others are at."""
-    stage = next(stage for stage in s.stages if stage.name == s.stage)
-    running = [job for job in stage.jobs if s.jobs.get(job.name, {}).get("state") == "running"]
-    done = sum(s.done(job) for job in stage.jobs)
-    what = "features of real images" if s.stage == PREPARE else ""
-    now = [f"{job.label or what}{share(s.jobs[job.name])}".strip() for job in running]
-    return [
-        f"{s.stage}:",
-        f"{done}/{len(stage.jobs)} jobs done; now",
-        ", ".join(filter(None, now)) or "starting",
-    ]
-
-
-def share(record: dict[str, Any]) -> str:
-    """What a job waits for, or how much of its work is done and how long the rest takes, where it says so."""
-    if record.get("waiting"):
-        return f" {record['waiting']}"
-    if not record.get("total"):
-        return ""
-    left = record.get("left")
-    time_left = "" if left is None else f" (left about {duration(left)})"
-    return f" {record.get('done', 0)}/{record['total']}{time_left}"
-
-
-def table(s: Snapshot) -> Table:
-    """A row per class."""
-    t = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (
-        "class",
-        "ended",
-        "running",
-        "pruned",
-        "failed",
-        "kimg",
-        "img/s",
-        "best KID x1000",
-        "trial now",
-    ):
-        t.add_column(name, justify="left" if name in ("class", "trial now") else "right")
-    for c in s.classes:
-        now = ", ".join(map(place, c.running))
-        speed = sum(x.get("images_per_second") or 0.0 for x in c.running)
-        t.add_row(
-            c.label,
-            f"{c.count(*ENDED)}/{c.planned}",
-            str(len(c.running)),
-            str(c.count(PRUNED)),
-            str(c.count(DIVERGED, FAILED)),
-            f"{c.kimg:.1f}",
-            f"{speed:.0f}" if speed else "",
-            f"{c.best['best_kid']:.1f}" if c.best else "",
-            now or c.job.get("waiting") or (c.job.get("error", "") if c.job.get("state") == "failed" else ""),
-        )
-    return t
-
-
-def place(trial: dict[str, Any]) -> str:
-    """Where a running trial is: its index, the kimg of its target, or what it waits for."""
-    where = trial.get("waiting") or f"{trial.get('kimg', 0):.2f}/{trial.get('target', 0):g}"
-    return f"{trial['name'][:4]} {where}"
-
-
-def trial_table(c: ClassProgress) -> Table:
-    """A row per trial of a class."""
-    t = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("trial", "state", "kimg", "KID x1000", "best KID x1000", "at kimg", "reason"):
-        t.add_column(name, justify="left" if name in ("trial", "state", "reason") else "right")
-    for x in c.trials:
-        t.add_row(
-            x["name"],
-            Text(x["state"], style=STYLES.get(x["state"], "")),
-            f"{x.get('kimg', 0):.2f}",
-            _number(x.get("kid")),
-            _number(x.get("best_kid")),
-            _number(x.get("best_kimg")),
-            x.get("reason", ""),
-        )
-    return t
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
-
-
-def display(s: Snapshot, left: float | None) -> Group:
-    """What a launch shows while it runs."""
-    head = Text.assemble(
-        (f"{s.experiment.sweep}", "bold"), f"  stage {s.stage}  {s.kimg:.1f} kimg trained  ",
-        f"left about {duration(left)}" if s.stage == SEARCH else "" if s.stage == "done" else line(s, left),
-    )  # fmt: skip
-    return Group(head, table(s))
+def _sources(plan: Plan) -> tuple[str, ...]:
+    """A hash of each card of the generators of other sweeps that are sources of the ablation; "" for none."""
+    a, found = plan.experiment.ablate, []
+    for name in sorted(set(a.sources) - ablation.foreign(a).keys()):
+        for label in plan.experiment.classes:
+            card = RunFolder(Path(a.sources[name])).best(label) / "generator.yaml"
+            found.append(content_hash(card.read_text()) if card.exists() else "")
+    return tuple(found)

@@ -49,7 +49,7 @@ def load_networks(path: Path | None, identity: str) -> dict[str, Any]:
     """The pretrained networks `identity`. SkinGanError if the file is damaged, missing or holds others."""
     if path is None or not path.exists():
         raise SkinGanError(
-            f"the pretrained networks {identity} are not there (expected {path}): the stage pretrain makes them"
+            f"the pretrained networks {identity} are not in {path}: the job of the stage pretrain makes them"
         )
     content = _read(path)
     if content["id"] != identity:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState, is_initialized
 from accelerate.utils import DistributedDataParallelKwargs
 
 from skin_gan.config import Operations
@@ -32,7 +32,7 @@ def make_accelerator(precision: str, ops: Operations) -> Accelerator:
     be changed. It is made anew where they differ from the last trial's, which must have ended by then.
     """
     device = choose_device(ops.device)
-    if AcceleratorState._shared_state:
+    if is_initialized():
         state = AcceleratorState()
         moved = state.device.type != device and state.num_processes == 1
         if moved or state.mixed_precision != PRECISIONS[precision]:
@@ -50,5 +50,5 @@ def make_accelerator(precision: str, ops: Operations) -> Accelerator:
 
 def end_processes() -> None:
     """Leave the process group, where there is one: what a script of several processes does last."""
-    if PartialState._shared_state:
-        PartialState().destroy_process_group()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

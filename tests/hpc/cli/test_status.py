@@ -3,17 +3,18 @@
 from dataclasses import replace
 
 import pytest
-from plans import launched
+from plans import complete, launched
 
 from hpc.cli import status as status_page
+from hpc.cli import steer as steer_page
+from hpc.cli.progress import line
 from hpc.cli.status import status
 from hpc.cli.steer import steer
 from hpc.plan.sweep_plan import reopen
 from hpc.slurm import client
 from hpc.state import records, submissions
-from hpc.state.completion import complete
 from hpc.state.records import error_of, record
-from hpc.state.snapshot import line, snapshot
+from hpc.state.snapshot import snapshot
 from hpc.state.submissions import Submission
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
@@ -97,10 +98,13 @@ def test_a_record_without_what_it_should_say_is_of_a_job_that_is_not_done(tmp_pa
         assert read_json(plan.run.jobs / "search-df.json")["restarts"] == 1
 
 
-def test_retry_names_a_failed_trial_that_does_not_say_why(tmp_path):
+def test_retry_names_a_failed_trial_that_does_not_say_why(tmp_path, monkeypatch, capsys):
     plan = launched(tmp_path)
-    plan.trials("df")[0][1].state_file.write_text('{"state": "failed"}')
-    assert snapshot(plan.run).classes[0].trials[0]["reason"] == ""
+    folder = plan.trials("df")[0][1]
+    folder.state_file.write_text('{"state": "failed"}')
+    monkeypatch.setattr(steer_page, "carry_out", lambda *_: 0)
+    assert steer(["retry", str(plan.run.path)]) == 0
+    assert f"df/{folder.path.name}: failed:  (tried again)" in capsys.readouterr().out
 
 
 def test_what_cannot_be_read_is_one_clear_error(tmp_path):

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 from places import ROOT
-from plans import WORDS, plan_of
+from plans import STEP, WORDS, plan_of
 
 from hpc.cli.launch import make_console
 from hpc.cli.status import find_runs, job_table
 from hpc.cli.steer import chooser
 from hpc.cluster import executor, reconcile
 from hpc.cluster.reconcile import check_place
-from hpc.settings.compose import CHOICES, CLUSTER, compose, save
+from hpc.settings.compose import CHOICES, CLUSTER, compose, load, save
 from hpc.settings.profiles import ProfileSettings
 from hpc.slurm import client
 from hpc.slurm.client import Queued
-from hpc.slurm.job_states import JobState, buried, cause_of, job_states
+from hpc.slurm.job_states import JobState, ask, buried, cause_of, job_states
 from hpc.state import submissions
 from hpc.state.provenance import freeze
 from hpc.state.records import record, witness
@@ -29,8 +29,6 @@ from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
 from skin_gan.io import read_json, write_json
 
-# What slurmstepd writes of every job that ends early.
-STEP = "slurmstepd: error: *** STEP 103.0 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***"
 PREPARED = {"state": "done", "ended": 1.0, "classes": ["df", "nv", "vasc"]}
 # Profiles
 
@@ -196,7 +194,7 @@ class Fake:
 
 def submit(plan) -> list[str]:
     jobs = [job for stage in plan.stages for job in stage.jobs]
-    return [s.job for s in reconcile.submit(plan, jobs, Path("/code"))[1]]
+    return [s.job for s in reconcile.submit(plan, jobs, Path("/code"), *reconcile.look(plan))[1]]
 
 
 def test_the_first_launch_submits_all_and_the_second_nothing(tmp_path, monkeypatch):
@@ -227,7 +225,7 @@ def test_a_search_that_runs_towards_less_is_followed_by_another(tmp_path, monkey
     write_json(plan.run.jobs / "search-df.json", {"state": "running", "target": [2, 0.064, 0.192]})
     assert submit(plan) == []
     assert "search-df" in submit(plan_of(tmp_path, "search.trials=4"))
-    states, _ = job_states(plan.run, plan.experiment.profile, {})
+    states = job_states(plan.run, ask(plan.run, plan.experiment.profile), {})
     both = [state for state in states if state.job == "search-df"]
     assert [state.state for state in both] == ["running", "pending"]  # both are steered
 
@@ -239,7 +237,7 @@ def test_what_a_retry_of_one_class_takes_from_the_queue_it_gives_back(tmp_path, 
     known = submissions.latest(plan.run)
     del fake.alive[known["search-df"].id], fake.alive[known["prepare"].id]
     of_df = [job for stage in plan.stages for job in stage.jobs if job.label in ("df", "")]
-    again = [s.job for s in reconcile.submit(plan, of_df, Path("/code"))[1]]
+    again = [s.job for s in reconcile.submit(plan, of_df, Path("/code"), *reconcile.look(plan))[1]]
     assert again == ["search-df", "select", "final-df", "final-nv", "final-vasc"]
     cancelled = {s.job for s in known.values() if s.id in fake.cancelled}
     assert cancelled == {"select", "final-df", "final-nv", "final-vasc"}
@@ -315,9 +313,9 @@ def test_a_sweep_with_jobs_in_a_queue_is_not_launched_elsewhere(tmp_path, monkey
     here = plan_of(tmp_path, "cluster=local")
     assert here.run == plan.run
     with pytest.raises(SkinGanError, match="5 jobs of this sweep are in the queue of cluster=one_gpu"):
-        check_place(here)
+        check_place(here, load(plan.run.settings))
     fake.alive.clear()
-    check_place(here)
+    check_place(here, load(plan.run.settings))
 
 
 def test_the_same_cluster_under_another_name_is_the_same_and_stays_the_chosen_one(tmp_path, monkeypatch):
@@ -328,7 +326,7 @@ def test_the_same_cluster_under_another_name_is_the_same_and_stays_the_chosen_on
     monkeypatch.delenv(client.CONF, raising=False)
     monkeypatch.setattr(client, "_conf", "")
     client.use(plan.experiment.profile)
-    check_place(plan)  # all jobs are in the queue that is asked now
+    check_place(plan, load(plan.run.settings))  # all jobs are in the queue that is asked now
     assert fake.alive and os.environ[client.CONF] == str(tmp_path)
 
 
@@ -449,16 +447,18 @@ def test_a_job_that_ends_while_status_looks_is_done(tmp_path, monkeypatch):
     s = Submission("search-df", "7")
     submissions.add(plan.run, s)
     monkeypatch.setattr(client, "ended", lambda ids: {})
-    before = {"search-df": {"slurm": "7", "state": "running"}}
+    record = {"slurm": "7", "state": "running"}
+    write_json(plan.run.jobs / "search-df.json", record)
 
     def queue(*_: object) -> dict[str, Queued]:
         write_json(plan.run.jobs / "search-df.json", {"slurm": "7", "state": "done"})
         return {}
 
     monkeypatch.setattr(client, "queue", queue)
-    (state,), _ = job_states(plan.run, plan.experiment.profile, before)
+    seen, read = reconcile.look(plan)
+    (state,) = job_states(plan.run, seen, read.records)
     assert state.state == "done"
-    assert buried(plan.run, s, before["search-df"], "COMPLETED", asked=True).state == "done"
+    assert buried(plan.run, s, record, "COMPLETED", asked=True).state == "done"
     failed = {"slurm": "7", "state": "failed", "error": "ValueError"}
     assert buried(plan.run, s, failed, "COMPLETED", asked=True).why == "ValueError"
 

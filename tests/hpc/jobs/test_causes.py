@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from plans import plan_of
+from plans import STEP, plan_of
 
 from hpc.cluster import executor
 from hpc.jobs import task
@@ -26,8 +26,6 @@ from skin_gan.errors import SkinGanError, cause
 from skin_gan.folders import RunFolder
 from skin_gan.io import read_json, write_json
 
-# What slurmstepd writes of every job that ends early.
-STEP = "slurmstepd: error: *** STEP 103.0 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***"
 ENDED = """\
 srun: error: node1: task 0: Exited with exit code 1
 srun: launch/slurm: _step_signal: Terminating StepId=4.0

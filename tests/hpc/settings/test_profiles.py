@@ -3,21 +3,12 @@
 from pathlib import Path
 
 import pytest
+from plans import WORDS, plan_of
 
 from hpc.cluster import executor
-from hpc.plan.sweep_plan import make_plan
 from hpc.settings.compose import CHOICES, Choice, compose, load, save
 from hpc.settings.profiles import ProfileSettings
-from skin_gan.data.resolve import describe
 from skin_gan.errors import SkinGanError
-
-BASE = ("sweep=aegan_lr", "data=demo", "budget=micro")
-WORDS = (*BASE, "cluster=one_gpu")
-
-
-def plan_of(results: Path, *words: str):
-    e = compose([*WORDS, f"results={results}", *words])
-    return make_plan(e, describe(e.data, results))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +42,7 @@ def plan_of(results: Path, *words: str):
 )
 def test_a_value_that_would_fail_in_a_job_is_one_clear_error(words, says):
     with pytest.raises(SkinGanError) as e:
-        compose([*WORDS, *words])
+        compose([*WORDS, "cluster=one_gpu", *words])
     assert says in str(e.value) and "\n" not in str(e.value)
 
 
@@ -67,14 +58,14 @@ def test_files_are_read_as_strictly_as_words(tmp_path, monkeypatch):
     }.items():
         (tmp_path / "mine.yaml").write_text(text)
         with pytest.raises(SkinGanError) as e:
-            compose([*BASE, "cluster=mine"])
+            compose([*WORDS, "cluster=mine"])
         assert says in str(e.value) and "\n" not in str(e.value)
     (tmp_path / "mine.yaml").write_text("kind: slurm\nsetup: [a]\nextra: {begin: '16:00'}\nminutes: 60")
-    assert compose([*BASE, "cluster=mine"]).profile.extra == {"begin": "16:00"}
+    assert compose([*WORDS, "cluster=mine"]).profile.extra == {"begin": "16:00"}
 
 
 def test_a_sweep_is_asked_after_whatever_its_profile_was(tmp_path):
-    e = compose([*WORDS, 'profile.extra={begin: "16:00", comment: 0:30}'])
+    e = compose([*WORDS, "cluster=one_gpu", 'profile.extra={begin: "16:00", comment: 0:30}'])
     e.profile.mem = "1.5G"  # as an earlier version may have let through
     save(e, tmp_path / "sweep.yaml")
     assert load(tmp_path / "sweep.yaml") == e
@@ -91,7 +82,7 @@ def test_each_process_of_a_final_training_has_a_core(tmp_path):
 @pytest.mark.parametrize("slots", [1, 2, 4, 8])
 def test_slots_that_share_the_gpus_equally_are_taken(slots):
     words = ("profile.gpus_per_node=4", f"profile.slots={slots}")
-    assert compose([*WORDS, *words]).profile.slots == slots
+    assert compose([*WORDS, "cluster=one_gpu", *words]).profile.slots == slots
 
 
 def test_a_users_option_replaces_the_profiles_own_however_it_is_spelled(tmp_path):
@@ -120,5 +111,5 @@ def test_memory_is_shared_in_every_spelling_that_sbatch_takes(tmp_path, mem):
 
 
 def test_a_local_profile_has_nothing_of_slurms():
-    assert compose([*BASE, "cluster=local", "profile.scratch=/tmp", "profile.slots=2"]).profile.slots == 2
-    assert vars(ProfileSettings()) == vars(compose([*BASE, "cluster=local"]).profile)
+    assert compose([*WORDS, "cluster=local", "profile.scratch=/tmp", "profile.slots=2"]).profile.slots == 2
+    assert vars(ProfileSettings()) == vars(compose([*WORDS, "cluster=local"]).profile)

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given, settings
@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import api_pb2, metadata
 
-from hpc.plan.sweep_plan import trial_specs
-from hpc.settings.compose import CHOICES, Choice, Experiment, compose, load, overridden, save
-from hpc.settings.space import check_space, domains, draw, searched, value_at
+from hpc.plan.sweep_plan import run_identity, trial_specs
+from hpc.settings.compose import CHOICES, Choice, Experiment, compose, flat, load, overridden, save
+from hpc.settings.space import check_space, distributions, draw, searched, value_at
 from skin_gan.ablation.arms import ClassifierSettings
-from skin_gan.config import SCHEMA, TrialSettings, TrialSpec, check, spec_from
+from skin_gan.config import SCHEMA, EvalSettings, TrialSettings, TrialSpec, check, spec_from
 from skin_gan.errors import SkinGanError
 from skin_gan.identity import differing
 from skin_gan.presets import PRESETS
@@ -63,11 +63,11 @@ AEGAN = "sweep=aegan_lr"
         ([AEGAN, "results=/a/12:30"], "PYTHONPATH is divided at colons"),
         ([AEGAN, "results=/a/50%jobs"], "signs such as %j"),
         ([AEGAN, "results=/a\nb"], "expected a path without"),
-        ([AEGAN, "operations.device=tpu"], "choose one of auto, cpu, cuda"),
+        ([AEGAN, "operations.device=tpu"], "operations.device=tpu: expected auto, cpu or cuda"),
         ([AEGAN, "evaluate.grid=0"], "evaluate.grid=0: expected at least 1"),
         ([AEGAN, "evaluate.every_kimg=-1"], "at least 0"),
         ([AEGAN, "operations.log_kimg=.nan"], "a finite number"),
-        ([AEGAN, "select.max_copies=1.5"], "a share, 0 to 1"),
+        ([AEGAN, "select.max_copies=1.5"], "select.max_copies=1.5: expected 0 to 1"),
         ([AEGAN, "search.rungs=[4,.inf]"], "rising kimg"),
         ([AEGAN, "search.space.model.size={choice: [32, 64]}"], "launch a sweep for each"),
         ([AEGAN, "search.space.model.base={uniform: [32, 64]}"], "model.base=33: expected a multiple of 4"),
@@ -78,6 +78,16 @@ AEGAN = "sweep=aegan_lr"
         ([AEGAN, "trial.loss.real_label=0.4"], "loss.real_label=0.4"),
         ([AEGAN, "trial.optim=3"], "trial.optim on the command line: expected keys and values"),
         ([AEGAN, "search.rungs=[12,4]"], "rising kimg"),
+        ([AEGAN, "search.rungs=[]"], "rising kimg"),
+        ([AEGAN, "search.rungs=[0,4]"], "rising kimg above 0"),
+        ([AEGAN, "search.sampler=grid"], "search.sampler on the command line: expected one of random, sobol"),
+        ([AEGAN, "select.poor_kid=.nan"], "select.poor_kid=nan: expected a finite number"),
+        ([AEGAN, "ablate.folds=[0,5]"], "ablate.folds=[0, 5]: expected different folds of 0 to 4"),
+        ([AEGAN, "ablate.folds=[1,1]"], "different folds of 0 to 4"),
+        ([AEGAN, "ablate.classifiers.head.seeds=0"], "ablate.classifiers.head.seeds=0: expected at least 1"),
+        ([AEGAN, "ablate.classifiers.head.steps=-1"], "head.steps=-1: expected at least 0"),
+        ([AEGAN, "ablate.classifiers.head.ratios=[1,20]"], "expected each of 0.25 to 10"),
+        ([AEGAN, "ablate.classifiers.head.filters=[blur]"], "filters=['blur']: expected each of confidence"),
         ([AEGAN, "search.rungs=[4,5,9]"], "constant factor"),
         ([AEGAN, "search.trials=0"], "at least 1"),
         ([AEGAN, "fold=5"], "0 to 4"),
@@ -287,31 +297,65 @@ def test_identity_follows_every_setting():
     assert len(ids) == 1 + len(list(searched_everything(TrialSettings()))) + 5
 
 
+def records(kind):
+    """A dataclass and those that its fields hold, in dicts too."""
+    yield kind
+    for hint in get_type_hints(kind).values():
+        for inner in (hint, *get_args(hint)):
+            if dataclasses.is_dataclass(inner):
+                yield from records(inner)
+
+
 def with_a_new_field(kind):
     """`kind` with a field more, at its beginning, and the others in reverse order, with their defaults."""
     old = [
         (f.name, Any, dataclasses.field(default=f.default, default_factory=f.default_factory))
         for f in reversed(dataclasses.fields(kind))
     ]
-    return dataclasses.make_dataclass(kind.__name__, [("new", float, 0.25), *old])
+    properties = {name: value for name, value in vars(kind).items() if isinstance(value, property)}
+    return dataclasses.make_dataclass(
+        kind.__name__, [("new", float, 0.25), *old], namespace=properties, kw_only=True
+    )
 
 
 def rebuilt(value, classes):
-    """The same values in other classes."""
+    """The same values, in other classes where `classes` maps theirs to others."""
+    if isinstance(value, dict):
+        return {key: rebuilt(item, classes) for key, item in value.items()}
     if not dataclasses.is_dataclass(value):
         return value
     kept = {f.name: rebuilt(getattr(value, f.name), classes) for f in dataclasses.fields(value)}
-    return classes[type(value)](**kept)
+    return classes.get(type(value), type(value))(**kept)
+
+
+def identities(e, classes):
+    """The identity of a sweep and of its first trials, by the schemas that there are."""
+    for schema in (1, SCHEMA):
+        yield run_identity(e, "data", schema)
+        for spec in trial_specs(e, "data", "df", schema)[:4]:
+            yield rebuilt(spec, classes).id
+
+
+@pytest.mark.parametrize("kind", [*records(Experiment), TrialSpec])
+def test_a_new_field_with_a_default_and_another_order_leave_every_id(kind):
+    classes = {kind: with_a_new_field(kind)}
+    for words in (
+        ["sweep=architecture", "seed=3"],
+        ["sweep=dcgan_lr", "budget=full", "search.sampler=sobol"],
+    ):
+        e = compose(words)
+        later = rebuilt(e, classes)
+        assert [*identities(later, classes)] == [*identities(e, {})]
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_new_field_with_a_default_and_another_order_leave_every_id(name):
-    groups = {f.default_factory for f in dataclasses.fields(TrialSettings)}
-    classes = {kind: with_a_new_field(kind) for kind in (*groups, TrialSettings)}
+@pytest.mark.parametrize("kind", [*records(TrialSettings)][1:])
+def test_a_new_field_is_part_of_the_id_where_it_is_not_its_default(kind, name):
     spec = TrialSpec("df", 0, 1, 0, "data", PRESETS[name])
-    later = dataclasses.replace(spec, settings=rebuilt(PRESETS[name], classes))
+    later = rebuilt(spec, {kind: with_a_new_field(kind)})
     assert later.id == spec.id
-    later.settings.train.new = 0.5
+    (group,) = (g for g in vars(later.settings).values() if hasattr(g, "new"))
+    group.new = 0.5
     assert later.id != spec.id
 
 
@@ -354,22 +398,52 @@ def test_each_records_the_fields_that_were_chosen():
     assert differing(TrialSettings()) == {}
 
 
-# What every identity of this schema rests on. A default that changes raises SCHEMA, here as there; a setting
-# that is new is added here.
+# What the identities of a schema rest on, since they hash what differs from it.
 DEFAULTS = {
-    "model": dict(family="aegan", size=32, latent=16, base=64, upsampling="nearest", norm="batch",
-                  d_norm="batch"),
-    "loss": dict(name="bce", real_label=1.0, fake_label=0.0, zero_outputs=0.0,
-                 r1=0.0, r2=0.0, gp=0.0, lecam=0.0, lazy=1,
-                 image=1.0, latent=0.5, adversarial_image=0.005, adversarial_latent=0.1,
-                 input_noise=0.0),
-    "optim": dict(name="adam", lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, d_steps=1, clip=0.0),
-    "train": dict(batch=64, precision="fp32", ema_kimg=20.0, augment="none"),
+    2: {
+        "model": dict(family="aegan", size=32, latent=16, base=64, upsampling="nearest", norm="batch",
+                      d_norm="batch"),
+        "loss": dict(name="bce", real_label=1.0, fake_label=0.0, zero_outputs=0.0,
+                     r1=0.0, r2=0.0, gp=0.0, lecam=0.0, lazy=1,
+                     image=1.0, latent=0.5, adversarial_image=0.005, adversarial_latent=0.1,
+                     input_noise=0.0),
+        "optim": dict(name="adam", lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, d_steps=1, clip=0.0),
+        "train": dict(batch=64, precision="fp32", ema_kimg=20.0, augment="none"),
+    },
 }  # fmt: skip
 
 
+def told_of_defaults(s: TrialSettings, schema: int) -> str:
+    """What has to be done since the defaults are those of `s`; "" if nothing has."""
+    if schema not in DEFAULTS:
+        return f"schema {schema} is new: store its defaults here"
+    now, stored = flat(dataclasses.asdict(s)), flat(DEFAULTS[schema])
+    if changed := [f"{k}={now.get(k)} (was {v})" for k, v in stored.items() if now.get(k) != v]:
+        return (
+            f"{', '.join(changed)}: equal identities, other settings. Raise SCHEMA in skin_gan/config.py, "
+            "and store the defaults of the new schema here"
+        )
+    if new := now.keys() - stored.keys():
+        return f"add what is new to the stored defaults: {', '.join(sorted(new))}"
+    return ""
+
+
 def test_a_changed_default_raises_the_schema():
-    assert (SCHEMA, dataclasses.asdict(TrialSettings())) == (2, DEFAULTS)
+    told = told_of_defaults(TrialSettings(), SCHEMA)
+    assert not told, told
+
+
+def test_a_changed_a_removed_and_a_new_default_are_told():
+    changed = TrialSettings()
+    changed.optim.lr_g = 1e-3
+    told = told_of_defaults(changed, SCHEMA)
+    assert "optim.lr_g=0.001 (was 0.0002)" in told and "Raise SCHEMA" in told
+    assert "store" in told_of_defaults(changed, SCHEMA + 1)
+    kind = with_a_new_field(type(changed.train))
+    told = told_of_defaults(rebuilt(TrialSettings(), {type(changed.train): kind}), SCHEMA)
+    assert told.endswith("train.new")
+    without = dataclasses.replace(TrialSettings(), train=EvalSettings())
+    assert "train.batch=None (was 64)" in told_of_defaults(without, SCHEMA)
 
 
 # As the version with schema 1 made them: by hashing all of its settings.
@@ -419,7 +493,7 @@ WORDED = {"model.norm": ["batch", "layer", "group", "none"], "optim.name": ["ada
 
 
 @st.composite
-def distributions(draw_):
+def searched_setting(draw_):
     """A searched setting, and a distribution in its range as people write them."""
     name = draw_(st.sampled_from([*NUMBERS, *WHOLE, *WORDED]))
     if name in WORDED:
@@ -435,7 +509,7 @@ def distributions(draw_):
 
 
 @settings(deadline=None, max_examples=150)
-@given(distributions(), st.integers(0, 99))
+@given(searched_setting(), st.integers(0, 99))
 def test_a_space_that_is_accepted_draws_valid_values_in_range_and_has_columns(distribution, seed):
     name, leaf = distribution
     group, key = name.split(".")
@@ -448,7 +522,8 @@ def test_a_space_that_is_accepted_draws_valid_values_in_range_and_has_columns(di
         assert type(value) is type(value_at(base, name))
         assert value in values if kind == "choice" else values[0] <= value <= values[1]
     with tempfile.TemporaryDirectory() as folder:
-        name_columns(Path(folder), domains(space), ["metrics/kid"])
+        drawn = {name: distribution.domain for name, distribution in distributions(space).items()}
+        name_columns(Path(folder), drawn, ["metrics/kid"])
         (column,) = columns_in(Path(folder))
     shown = list(column.domain_discrete.values)
     if kind != "choice":

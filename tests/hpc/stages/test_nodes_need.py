@@ -7,22 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from plans import WORDS, plan_of
 
-from hpc.plan.sweep_plan import make_plan
 from hpc.settings.compose import compose
 from hpc.slurm import client
-from hpc.stages.inputs import stage_data
 from hpc.stages.prepare import preflight
-from skin_gan.data.resolve import describe
+from hpc.stages.scratch import stage_data
 from skin_gan.errors import SkinGanError
 from skin_gan.io import lock
 
-WORDS = ("sweep=aegan_lr", "data=demo", "budget=micro", "classes=[df]", "cluster=cpu")
-
-
-def plan_of(results: Path, *words: str):
-    e = compose([*WORDS, f"results={results}", *words])
-    return make_plan(e, describe(e.data, results))
+CPU = ("classes=[df]", "cluster=cpu")
 
 
 @pytest.fixture
@@ -39,25 +33,25 @@ def clients(tmp_path, monkeypatch) -> Path:
 def test_python_without_scontrol_is_told_before_a_search_reaches_its_time_limit(
     tmp_path, monkeypatch, clients
 ):
-    preflight(plan_of(tmp_path))  # a Slurm that is busy is no fault
+    preflight(plan_of(tmp_path, *CPU))  # a Slurm that is busy is no fault
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(SkinGanError, match=r"there is no scontrol for .* requeued"):
-        preflight(plan_of(tmp_path))
-    preflight(plan_of(tmp_path, "cluster=local"))
+        preflight(plan_of(tmp_path, *CPU))
+    preflight(plan_of(tmp_path, *CPU, "cluster=local"))
 
 
 def test_a_node_without_its_scratch_is_told_before_the_searches_find_it_out(tmp_path, clients):
     with pytest.raises(SkinGanError, match="a variable in it is not set on this node"):
-        preflight(plan_of(tmp_path, "profile.scratch=$NO_SUCH_VARIABLE"))
+        preflight(plan_of(tmp_path, *CPU, "profile.scratch=$NO_SUCH_VARIABLE"))
     (tmp_path / "file").touch()
     with pytest.raises(SkinGanError, match=r"cannot write .*/file/mine"):
-        preflight(plan_of(tmp_path, f"profile.scratch={tmp_path}/file/mine"))
-    preflight(plan_of(tmp_path, f"profile.scratch={tmp_path}/scratch"))
+        preflight(plan_of(tmp_path, *CPU, f"profile.scratch={tmp_path}/file/mine"))
+    preflight(plan_of(tmp_path, *CPU, f"profile.scratch={tmp_path}/scratch"))
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_users_of_one_scratch_have_copies_of_their_own(tmp_path, monkeypatch):
-    plan = plan_of(tmp_path, f"profile.scratch={tmp_path}/scratch")
+    plan = plan_of(tmp_path, *CPU, f"profile.scratch={tmp_path}/scratch")
     stage_data(plan)
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     stage_data(plan)
@@ -85,7 +79,7 @@ def test_what_is_on_a_disk_of_this_machine_is_warned_of(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(shared / "bin" / "python"))
 
     def warned(*words: str) -> str:
-        return "\n".join(client.warnings(compose([*WORDS, f"results={shared}", *words])))
+        return "\n".join(client.warnings(compose([*WORDS, *CPU, f"results={shared}", *words])))
 
     assert warned() == "" == warned(f"data={shared}/store", "profile.python=/usr/bin/env python")
     assert f"results={shared}/link (ext4)" in warned(f"results={shared}/link")

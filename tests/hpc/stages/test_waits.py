@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from plans import launched
 
+from hpc.cli.progress import line, share, table
 from hpc.plan.sweep_plan import SEARCH
 from hpc.search.runner import Runner
 from hpc.slurm import client
 from hpc.slurm.job_states import living
 from hpc.stages.inputs import Inputs
 from hpc.state.records import Pace, record
-from hpc.state.snapshot import line, share, snapshot, table
+from hpc.state.snapshot import snapshot
 from hpc.state.submissions import Submission
 from skin_gan.data.resolve import resolve
 from skin_gan.io import holder, lock, read_json

@@ -7,14 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from plans import launched
+from plans import complete, launched
 from rich.console import Console
 
 from hpc.cli import launch
-from hpc.cluster import executor
+from hpc.cluster import executor, reconcile
 from hpc.plan.sweep_plan import FOLDS, PREPARE, SELECT, Job, Plan
-from hpc.state.completion import complete, inputs, of_earlier_version, target
+from hpc.state.completion import inputs, of_earlier_version, target
 from hpc.state.records import record
+from hpc.state.snapshot import of_jobs, of_plan
 from skin_gan.folders import COMPLETED, RunFolder
 from skin_gan.io import read_json, write_json
 
@@ -37,7 +38,8 @@ def run(plan: Plan, stage: str, clock: float, monkeypatch: pytest.MonkeyPatch, l
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: clock)
         with record(plan.run, job.name) as tell:
-            tell(target=target(plan, stage), classes=plan.experiment.classes, inputs=inputs(plan, job))
+            read = inputs(plan, job, of_jobs(plan, [job]))
+            tell(target=target(plan, stage), classes=plan.experiment.classes, inputs=read)
     return job
 
 
@@ -109,14 +111,15 @@ def test_records_of_an_earlier_version_are_opened_and_their_stages_done_again_wi
         old = {"state": "done", "started": 1.0, "ended": 2.0, "target": target(plan, FOLDS)}
         write_json(plan.run.jobs / f"{name}.json", old)
     jobs = Job(SELECT), Job(FOLDS, "df")
-    assert all(of_earlier_version(plan, job) and not complete(plan, job) for job in jobs)
+    assert all(of_earlier_version(job, of_plan(plan)) and not complete(plan, job) for job in jobs)
     local = replace(plan.experiment, profile=replace(plan.experiment.profile, kind="local"))
     monkeypatch.setattr(executor, "run_local", lambda *_: [])
-    launch.carry_out(Console(width=200), replace(plan, experiment=local), Path("/code"))
+    local = replace(plan, experiment=local)
+    launch.carry_out(Console(width=200), local, Path("/code"), *reconcile.look(local))
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "earlier version" in line]
     assert "select and 1 more jobs" in line
     run(plan, SELECT, 3.0, monkeypatch)
-    assert not of_earlier_version(plan, Job(SELECT)) and complete(plan, Job(SELECT))
+    assert not of_earlier_version(Job(SELECT), of_plan(plan)) and complete(plan, Job(SELECT))
 
 
 def test_prepare_is_done_again_where_a_later_stage_reads_more_features(tmp_path, plan):

@@ -1,0 +1,68 @@
+"""Whether the files that a job makes are there. No torch."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hpc.plan import ablation
+from hpc.plan.sweep_plan import ABLATE, COMBINE, FINAL, GENERATE, REPORT, SELECT, Job, Plan
+from hpc.state.generators import finished
+from skin_gan.errors import SkinGanError
+
+
+def outputs_exist(plan: Plan, job: Job, record: Mapping[str, Any]) -> bool:
+    """Whether the job's output files exist and end where they should."""
+    run, a = plan.run, plan.experiment.ablate
+    if job.stage == SELECT:
+        return run.leaderboard.exists()
+    if job.stage == FINAL:
+        return finished(plan, job.label)
+    if job.stage == REPORT:
+        return (run.path / "report" / "index.html").exists()
+    if job.stage == GENERATE:
+        task = next(t for t in ablation.sample_tasks(a, plan.experiment.classes) if t.label == job.label)
+        sets = (ablation.sample_folder(run, task.fold, source) for source in record.get("sets", []))
+        return all((folder / task.lesion_class / "manifest.yaml").exists() for folder in sets)
+    if job.stage in (ABLATE, COMBINE):
+        return _predicted(plan, job)
+    return True
+
+
+def _predicted(plan: Plan, job: Job) -> bool:
+    """Whether every classifier run of the job has predictions, of this version where the arm is combined."""
+    run, a = plan.run, plan.experiment.ablate
+    tasks = ablation.arm_tasks(a) if job.stage == ABLATE else ablation.combined_tasks(a)
+    asked = next(t for t in tasks if t.label == job.label)
+    if job.stage == COMBINE:
+        try:
+            chosen = ablation.choices(run, asked.classifier, a.folds).get(asked.fold or 0)
+        except SkinGanError:  # damaged, or of an earlier version: written again
+            chosen = None
+        if chosen is None:
+            return False
+        if not chosen["combined"]:
+            return True
+        asked = replace(asked, arm=chosen["combined"])
+    folders = [ablation.arm_folder(run, asked, seed) for seed in range(a.classifiers[asked.classifier].seeds)]
+    parts = ("test",) if asked.fold is None else ("val", "test")
+    if not all(zipfile.is_zipfile(folder / f"{part}.npz") for folder in folders for part in parts):
+        return False
+    return job.stage == ABLATE or all(of_this_version(folder / "test.npz") for folder in folders)
+
+
+def of_this_version(predictions: Path) -> bool:
+    """Whether this version would make the classifier run again as it was made.
+
+    Asked of combined arms, the only ones that an earlier version has made otherwise: it opens the file.
+    """
+    from skin_gan.ablation.arms import current
+    from skin_gan.ablation.predictions import load
+
+    try:
+        return current(load(predictions).record)
+    except SkinGanError:
+        return False

@@ -1,0 +1,142 @@
+"""Samplers: what trial i of a class is drawn from, how evenly, and what a sweep's identity says of that."""
+
+import numpy as np
+import pytest
+from scipy.stats import qmc
+
+from hpc.plan.sweep_plan import run_identity, trial_specs
+from hpc.settings.compose import compose
+from hpc.settings.space import SAMPLERS, Distribution, check_space, distributions, draw, value_at
+from skin_gan.config import SCHEMA, TrialSettings, check
+from skin_gan.variants import names
+
+NAMES = names(SAMPLERS, "hpc")
+BASE = TrialSettings()
+SPACE = {
+    "optim": {"d_steps": {"uniform": [1, 7]}, "beta2": {"uniform": [0.9995, 0.99999]},
+              "beta1": {"choice": [0.0, 0.5, 0]}, "lr_g": {"loguniform": [5e-5, 2e-3]},
+              "name": {"choice": ["adam", "sgd"]}},
+    "model": {"latent": {"loguniform": [3, 200]}},
+}  # fmt: skip
+SEARCHED = ("optim.d_steps", "optim.beta2", "optim.beta1", "optim.lr_g", "optim.name", "model.latent")
+UNIT = {"loss": {key: {"uniform": [0, 1]} for key in ("image", "latent", "input_noise")}}
+
+
+def trial(index, sampler, space=SPACE, seed=0, label="df"):
+    return draw(space, BASE, seed, label, index, sampler)
+
+
+def points(sampler, n, seed=0):
+    """[n, 3]: the first n points of a class in a cube, coordinates in [0, 1]."""
+    rows = [trial(i, sampler, UNIT, seed).loss for i in range(n)]
+    return np.array([[getattr(row, key) for key in UNIT["loss"]] for row in rows])
+
+
+# As drawn when there was no other sampler: sweeps that people have must be found again.
+DRAWN = {
+    (0, "df", 0): (3, 0.9999, 0.0, 0.0002648, "adam", 138),
+    (0, "df", 1): (6, 0.9998, 0.5, 0.0004627, "adam", 188),
+    (0, "nv", 1): (1, 0.9998, 0.0, 0.0008851, "sgd", 59),
+    (5, "df", 1): (1, 0.9998, 0.5, 0.0001516, "adam", 188),
+    (0, "df", 63): (5, 0.99995, 0.5, 0.0001627, "adam", 4),
+}
+
+
+@pytest.mark.parametrize("which", DRAWN)
+def test_random_draws_what_it_always_has(which):
+    seed, label, index = which
+    for drawn in (draw(SPACE, BASE, seed, label, index), draw(SPACE, BASE, seed, label, index, "random")):
+        assert tuple(value_at(drawn, name) for name in SEARCHED) == DRAWN[which]
+
+
+@pytest.mark.parametrize("sampler", NAMES)
+class TestEachSampler:
+    def test_values_are_valid_and_of_their_distributions(self, sampler):
+        check_space(SPACE, BASE)
+        found = [check(trial(i, sampler)) for i in range(64)]
+        for name, d in distributions(SPACE).items():
+            values = [value_at(t, name) for t in found]
+            assert {type(v) for v in values} == {type(value_at(BASE, name))}
+            if d.how == "choice":
+                assert set(values) == set(d.values)
+            else:
+                assert d.values[0] <= min(values) < max(values) <= d.values[1]
+
+    def test_a_trial_follows_from_seed_class_and_index_alone(self, sampler):
+        later = trial(9, sampler)
+        earlier = [trial(i, sampler) for i in range(10)]
+        assert earlier[9] == later
+        others = [trial(9, sampler, seed=1), trial(9, sampler, label="nv"), trial(8, sampler)]
+        assert all(other != later for other in others)
+
+    def test_the_order_of_the_space_means_nothing(self, sampler):
+        backwards = {group: dict(reversed(settings.items())) for group, settings in reversed(SPACE.items())}
+        assert [trial(i, sampler, backwards) for i in range(8)] == [trial(i, sampler) for i in range(8)]
+
+    def test_more_trials_keep_those_there_are(self, sampler):
+        few, many = (
+            trial_specs(
+                compose(["sweep=aegan_lr", f"search.sampler={sampler}", f"search.trials={n}"]), "d", "df"
+            )
+            for n in (8, 16)
+        )
+        assert [spec.id for spec in many[:8]] == [spec.id for spec in few]
+        assert len({spec.id for spec in many}) == 16
+
+    def test_nothing_to_draw_leaves_the_settings_as_they_are(self, sampler):
+        assert trial(3, sampler, {}) == BASE
+
+
+def test_the_first_points_of_sobol_fill_space_better_than_random_ones():
+    sobol, random = (
+        [qmc.discrepancy(points(sampler, 8, seed)) for seed in range(20)] for sampler in ("sobol", "random")
+    )
+    assert max(sobol) < min(random)
+
+
+def test_sobols_points_are_those_of_every_version_of_scipy():
+    """As drawn by SciPy 1.13.1 with NumPy 1.26.4, and by 1.17.1 with 2.4.6."""
+    assert points("sobol", 6)[[0, 1, 5]].tolist() == [
+        [0.4083, 0.8483, 0.2516], [0.6732, 0.01408, 0.7006], [0.9383, 0.9624, 0.9626],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sobols_points_have_an_interval_each(seed):
+    """A (0, 3, 1)-net in base 2 in each dimension: 8 points, one in each eighth, scrambled or not."""
+    eighths = np.floor(points("sobol", 8, seed) * 8).clip(max=7)
+    for dimension in eighths.T:
+        assert sorted(dimension) == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("d", "u", "value"),
+    [
+        (Distribution("choice", ["a", "b", "b"], str), 0.34, "b"),
+        (Distribution("uniform", [2.0, 4.0], float), 0.25, 2.5),
+        (Distribution("loguniform", [1e-5, 1e-3], float), 0.5, 1e-4),
+        (Distribution("uniform", [1, 4], int), 0.999, 4),
+        (Distribution("uniform", [1, 4], int), 0.25, 2),
+        (Distribution("loguniform", [1, 7], int), 0.34, 2),  # log 2 / log 8 is a third
+        (Distribution("loguniform", [1, 7], int), 0.33, 1),
+    ],
+)
+def test_a_quantile_is_that_of_the_distribution(d, u, value):
+    assert d.at(u) == pytest.approx(value) if not isinstance(value, str) else d.at(u) == value
+
+
+# As it was when there was no other sampler, for data with the fingerprint "abc".
+IDENTITIES = {"aegan_lr": "ddd4dade", "architecture": "2b3de390", "dcgan_lr": "707fc0f9"}
+
+
+@pytest.mark.parametrize("sweep", IDENTITIES)
+def test_a_sweeps_identity_names_the_sampler_unless_it_is_random(sweep):
+    e, random, sobol = (
+        compose([f"sweep={sweep}", "data=demo", *words])
+        for words in ([], ["search.sampler=random"], ["search.sampler=sobol"])
+    )
+    assert run_identity(e, "abc", SCHEMA) == run_identity(random, "abc", SCHEMA) == IDENTITIES[sweep]
+    assert run_identity(sobol, "abc", SCHEMA) != IDENTITIES[sweep]
+    assert trial_specs(sobol, "abc", "df")[0] == trial_specs(e, "abc", "df")[0], "the baseline is not drawn"
+    drawn = {spec.id for spec in trial_specs(sobol, "abc", "df")[1:]}
+    assert drawn.isdisjoint(spec.id for spec in trial_specs(e, "abc", "df"))
