@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, make_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from skin_gan.errors import SkinGanError
-from skin_gan.identity import content_hash, differing, identity
+from skin_gan.identity import content_hash, differing, identity, whole
 from skin_gan.ranges import check_ranges, setting
 from skin_gan.variants import AUGMENTATIONS, FAMILIES, LOSSES, PENALTIES, about, names
 
@@ -220,11 +220,7 @@ FORMER = {
 
 def formerly(settings: TrialSettings) -> dict[str, Any]:
     """What schema 1 hashed of the settings. It knew no others: those are added where they were chosen."""
-    chosen = differing(settings)
-    return {
-        group: {name: getattr(getattr(settings, group), name) for name in names} | chosen.get(group, {})
-        for group, names in FORMER.items()
-    }
+    return whole(settings, FORMER)
 
 
 def spec_from(values: Mapping[str, Any]) -> TrialSpec:

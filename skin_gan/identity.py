@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
@@ -37,6 +38,18 @@ def differing(record: Any) -> dict[str, Any]:
         elif value != default or default is MISSING:
             found[f.name] = value
     return found
+
+
+def whole(record: Any, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """All fields named in `groups` of the record's groups, and those beside them that differ from defaults.
+
+    What schemas have hashed that knew these fields and hashed each of them.
+    """
+    chosen = differing(record)
+    return {
+        group: {name: getattr(getattr(record, group), name) for name in names} | chosen.get(group, {})
+        for group, names in groups.items()
+    }
 
 
 def _default(f: Field[Any]) -> Any:

@@ -4,6 +4,7 @@ families/NAME.py                    build(m), step(c)
 objectives/losses/NAME.py           PAIRED, d_loss(real, fakes, s), g_loss(fake, real, s)
 objectives/penalties/NAME.py        SECOND_ORDER, penalty(judged); its weight is a setting, loss.NAME
 objectives/augmentations/NAME.py    ADAPTIVE, of_real(images, rng, state), of_both(images, rng, state)
+metrics/scores/NAME.py              SCORES, score(c)
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from skin_gan.errors import SkinGanError
 
 FAMILIES = "families"
 LOSSES, PENALTIES, AUGMENTATIONS = (f"objectives/{p}" for p in ("losses", "penalties", "augmentations"))
+SCORES = "metrics/scores"
 SHARED = ("__init__", "blocks", "steps")  # files beside the variants that are none
 
 
@@ -30,8 +33,19 @@ def names(folder: str, package: str = "skin_gan") -> tuple[str, ...]:
 
 def about(folder: str, name: str) -> str:
     """The first line of a variant's docstring."""
-    text = (Path(__file__).parent / folder / f"{name}.py").read_text(encoding="utf-8")
-    return (ast.get_docstring(ast.parse(text)) or name).splitlines()[0]
+    return (ast.get_docstring(_parsed(folder, name)) or name).splitlines()[0]
+
+
+def constant(folder: str, name: str, constant: str) -> Any:
+    """A constant of a variant, which is a literal, without importing what the variant imports."""
+    for node in _parsed(folder, name).body:
+        if isinstance(node, ast.Assign) and [ast.unparse(t) for t in node.targets] == [constant]:
+            return ast.literal_eval(node.value)
+    raise SkinGanError(f"skin_gan/{folder}/{name}.py has no {constant}: see those beside it")
+
+
+def _parsed(folder: str, name: str) -> ast.Module:
+    return ast.parse((Path(__file__).parent / folder / f"{name}.py").read_text(encoding="utf-8"))
 
 
 @cache

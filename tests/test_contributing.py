@@ -49,6 +49,8 @@ def test_there_is_an_example_of_each_kind_and_it_is_short():
         "skin_gan/data/layouts",
         "slurm",
         "hpc/settings/samplers",
+        "skin_gan/metrics/scores",
+        "skin_gan/ablation/arms",
     }
     assert kinds == files | objectives
     assert all(len(text.splitlines()) < 60 for text in EXAMPLES.values())
@@ -147,3 +149,108 @@ def test_a_source_in_the_layout_becomes_a_store(checkout, tmp_path):
     words[-1] = str(tmp_path / "other")
     said = run(checkout, f"from skin_gan.data.__main__ import main; print(main({words}))")
     assert said.split()[-1] != "0" and not (tmp_path / "other").exists()
+
+
+def test_the_metric_is_in_evaluations_the_leaderboard_and_tensorboards_table(checkout, tmp_path):
+    """The distance of (10, 20, 30), a drawn image's colour, and (13, 24, 30), a real one's, is 5."""
+    said = run(
+        checkout,
+        f"""
+        import sys
+        from skin_gan.metrics.scores import declared
+        print(declared()["colour"].better, "torch" in sys.modules, "numpy" in sys.modules)
+
+        from pathlib import Path
+        from hpc.stages.prepare import columns
+        from hpc.plan.sweep_plan import make_plan
+        from hpc.settings.compose import compose
+        e = compose(["sweep=aegan_lr", "data=demo", "results={tmp_path}", "classes=[df]"])
+        print(columns(e)[1]["metrics/colour"])
+        import json
+        import numpy as np
+        from hpc.stages.select import leaderboard
+        from skin_gan.data.resolve import resolve
+        from skin_gan.metrics import copies
+        from skin_gan.metrics.evaluate import evaluate
+        from skin_gan.metrics.reference import RealSet, Reference
+
+        class Extractor:
+            name, fd_name, weights_sha = "noise", "FD-noise", "abc"
+            def __call__(self, images):
+                return np.random.default_rng(len(images)).normal(size=(len(images), 5)).astype(np.float32)
+
+        def images(*colour):
+            return np.full((12, 3, 32, 32), np.array(colour)[:, None, None], np.uint8)
+
+        def real(images):
+            return RealSet(images, np.arange(12).astype(str), Extractor()(images))
+
+        train, val = real(images(13, 24, 42)), real(images(13, 24, 30))
+        search = copies.Training(train.features, train.images, train.lesions)
+        limits = copies.thresholds("df", {{"df": search.distances(val.features, val.images)}})
+        ref = Reference("df", 32, 0, "lesion", "abc", "noise", "abc", train, val, search, limits, 1.0,
+                        Path({str(tmp_path)!r}))
+        row = evaluate(images(10, 20, 30), ref, Extractor())
+        print(row["colour"], row["colour_floor"])
+
+        plan = make_plan(e, resolve("demo", [32], Path({str(tmp_path)!r})))
+        spec, folder = plan.trials("df")[0]
+        folder.path.mkdir(parents=True)
+        folder.metrics.write_text(json.dumps({{**row, "kimg": 1.0}}) + "\\n")
+        print([r["colour"] for r in leaderboard(plan) if r["trial"] == folder.path.name])
+        """,
+    )
+    better, meaning, values, column = said.splitlines()
+    assert meaning.startswith("distance of the mean colour") and meaning.endswith("lower is better")
+    assert (better, values, column) == ("lower False False", "5.0 12.0", "[5.0]")
+
+
+def test_the_arm_is_a_choice_that_is_trained_and_has_a_title(checkout, tmp_path):
+    said = run(
+        checkout,
+        f"""
+        from pathlib import Path
+        import numpy as np, torch
+        from bench_samples import MeanColour, make_store
+        from hpc.plan.ablation import arm_tasks, choose
+        from hpc.report.wording import arm_title
+        from hpc.settings.ablation import arms
+        from hpc.settings.compose import compose
+        from skin_gan.ablation.arms import ARMS
+        from skin_gan.ablation.classifiers import ClassifierSettings
+        from skin_gan.ablation.classify import Task, run_arm
+        from skin_gan.ablation.frozen import Frozen
+        from skin_gan.ablation.parts import lesion_split
+        from skin_gan.ablation.trainingset import training_set
+        a = compose(["sweep=aegan_lr", "ablate.classifiers={{cnn: {{arms: [real, mirrored]}}}}"]).ablate
+        plan = a.classifiers["cnn"]
+        print([t.arm for t in arm_tasks(a) if t.classifier == "cnn"], arm_title("mirrored"), sep="|")
+        print(choose({{"real": 0.5, "mirrored": 0.6}}, plan)["strongest"])
+
+        store = make_store(Path({str(tmp_path)!r}) / "store")
+        split, arm = lesion_split(store, 0), arms(a, plan)["mirrored"]
+        train = training_set(store, split, 32, arm)
+        counts = np.bincount(train.labels)
+        images = train.images[torch.arange(len(train.labels))].numpy()
+        real = images[:(split.parts == "train").sum()]
+        known = {{(k, np.rot90(x[..., ::-1], turn, (1, 2)).tobytes())
+                 for x, k in zip(real, train.labels) for turn in range(4)}}
+        added = list(zip(images[len(real):], train.labels[len(real):]))
+        print(len({{*counts.tolist()}}), all((k, x.tobytes()) in known for x, k in added) and len(added) > 9)
+
+        frozen = Frozen(store, 32, Path({str(tmp_path)!r}) / "cache", MeanColour())
+        for network in ("cnn", "head"):
+            task = Task(store, split, ClassifierSettings(network, 32, 12, 16), frozen)
+            mine, plain = (run_arm(task, one, 0)["val"] for one in (arm, ARMS["duplicate"]))
+            print(network, mine.record["id"] != plain.record["id"],
+                  mine.record["real"] == plain.record["real"],
+                  bool(np.abs(mine.probabilities - plain.probabilities).max() > 1e-3))
+        """,
+    )
+    assert said.splitlines() == [
+        "['real', 'mirrored', 'real']|mirrored photographs added",
+        "mirrored",
+        "1 True",
+        "cnn True True True",
+        "head True True True",
+    ]

@@ -10,10 +10,10 @@ RUN/ablation/cnn/choices.json                       what was fixed in each fold 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict, cast
 
 from hpc.settings.ablation import (
     BEST,
@@ -25,17 +25,10 @@ from hpc.settings.ablation import (
     ClassifierPlan,
     arms,
 )
-from skin_gan.ablation.arms import (
-    ARMS,
-    CLASSIFIERS,
-    CONTROLS,
-    CONVENTIONAL,
-    PUBLISHED,
-    Arm,
-    ClassifierSettings,
-    on_top,
-)
+from skin_gan.ablation.arm import Arm, on_top
+from skin_gan.ablation.arms import ARMS, CONTROLS
 from skin_gan.ablation.balance import images_to_add
+from skin_gan.ablation.classifiers import CLASSIFIERS, PUBLISHED, ClassifierSettings
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
 from skin_gan.io import lock, read_json, write_json
@@ -58,7 +51,7 @@ class ArmTask:
 
 
 def part(fold: int | None) -> str:
-    """What a split is called in folders' names."""
+    """The split's name in folders' names."""
     return BY_IMAGE if fold is None else f"fold-{fold}"
 
 
@@ -68,7 +61,7 @@ def slug(arm: str) -> str:
 
 
 def arm_tasks(a: AblateSettings) -> list[ArmTask]:
-    """Everything that can be trained before anything is chosen, the headline classifier first."""
+    """The tasks that need no choice, the headline classifier's first."""
     honest = [
         ArmTask(name, arm, fold)
         for name, plan in a.classifiers.items()
@@ -80,7 +73,7 @@ def arm_tasks(a: AblateSettings) -> list[ArmTask]:
 
 
 def folds(a: AblateSettings, plan: ClassifierPlan) -> list[int]:
-    """Those that the classifier is tested on by lesion."""
+    """The folds that the classifier is tested on by lesion."""
     return a.folds if plan.by_lesion else []
 
 
@@ -117,7 +110,7 @@ def sample_tasks(a: AblateSettings, classes: list[str]) -> list[SampleTask]:
 
 
 def combined_tasks(a: AblateSettings) -> list[ArmTask]:
-    """What is trained once the strongest conventional arm is known; its arm is named by `choices`."""
+    """The tasks that need a fold's choice, which names their arm."""
     return [ArmTask(name, COMBINED, fold) for name, plan in a.classifiers.items() for fold in folds(a, plan)]
 
 
@@ -201,12 +194,25 @@ def foreign(a: AblateSettings) -> dict[str, Path]:
     return {name: path for name, path in places.items() if not RunFolder(path).settings.exists()}
 
 
+class Choice(TypedDict, total=False):
+    """What the stage combine has fixed in a fold by balanced accuracy on its validation images."""
+
+    strongest: str | None  # of the arms without generated images: what is to be beaten
+    treatment: str | None  # the strongest of those that repeat no photographs
+    generated: str | None  # the arm whose generated images are put on top of the treatment
+    ratio: str | None  # the arm with the best ratio, and with the best filter; None: the arm above is better
+    filter: str | None
+    validation: dict[str, float]  # 0..1, of each arm that was chosen from
+    combined: str | None  # the arm that was trained; None without generated images
+    runs: list[str]  # ids of the runs that the choice rests on; earlier versions did not write them
+
+
 def choices_file(run: RunFolder, classifier: str) -> Path:
     return run.path / "ablation" / classifier / "choices.json"
 
 
-def choices(run: RunFolder, classifier: str, folds: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """What stage combine has chosen in each of `folds` on its validation images; without those it has not.
+def choices(run: RunFolder, classifier: str, folds: Sequence[int]) -> dict[int, Choice]:
+    """The choices of those of `folds` in which the stage combine has chosen.
 
     SkinGanError for a file of an earlier version that chose for several folds together, or chose otherwise.
     """
@@ -218,11 +224,11 @@ def choices(run: RunFolder, classifier: str, folds: Sequence[int]) -> dict[int, 
                 f"{file} was written by an earlier version, which chose for all folds together: launch the "
                 "sweep again, which chooses for each"
             )
-        return {folds[0]: found}
+        return {folds[0]: cast(Choice, found)}
     return {fold: found["folds"][str(fold)] for fold in folds if str(fold) in found.get("folds", {})}
 
 
-def write_choice(run: RunFolder, classifier: str, fold: int, chosen: Mapping[str, Any]) -> None:
+def write_choice(run: RunFolder, classifier: str, fold: int, chosen: Choice) -> None:
     """Put a fold's choice into the file, beside those of the other folds, whose jobs may write as well."""
     file = choices_file(run, classifier)
     with lock(file.with_suffix(".lock"), wait=math.inf):
@@ -233,15 +239,15 @@ def write_choice(run: RunFolder, classifier: str, fold: int, chosen: Mapping[str
         write_json(file, {"folds": {**there.get("folds", {}), str(fold): chosen}})
 
 
-def choose(validation: dict[str, float], plan: ClassifierPlan) -> dict[str, Any]:
+def choose(validation: dict[str, float], plan: ClassifierPlan) -> Choice:
     """Fix a fold's arms, ratio and filter by balanced accuracy on its validation images, 0..1, by arm's name.
 
-    strongest: of the arms without generated images, repeated photographs among them: what is to be beaten.
-    treatment: the strongest that adds no images; `generated` is put on top of it, with the best ratio and the
-    best filter (where it beats its random control). generated: `best`, or without it the best other source.
+    A ratio is taken where it beats `best`, a filter where it beats its random control. Where the settings do
+    not name the arm `best`, the best other source takes its place.
     """
     known = {name: value for name, value in validation.items() if name in plan.arms}
-    conventional = [a for a in (PLAIN, *CONVENTIONAL) if a in known]
+    conventional = [a for a in known if a in ARMS and ARMS[a].synthetic == "none"]
+    conventional.sort(key=lambda arm: arm != PLAIN)  # of equal ones the plain arm, then the first asked for
     others = [a for a in known if a not in CONTROLS and (a not in ARMS or ARMS[a].synthetic == "add")]
     asked = BEST in plan.arms
     ratios = {
@@ -266,7 +272,7 @@ def choose(validation: dict[str, float], plan: ClassifierPlan) -> dict[str, Any]
     }  # fmt: skip
 
 
-def combined(a: AblateSettings, plan: ClassifierPlan, chosen: Mapping[str, Any]) -> Arm | None:
+def combined(a: AblateSettings, plan: ClassifierPlan, chosen: Choice) -> Arm | None:
     """The generated images as chosen, on top of the chosen treatment; None without generated images."""
     known = arms(a, plan)
     name = chosen["filter"] or chosen["ratio"] or chosen["generated"]
@@ -276,4 +282,5 @@ def combined(a: AblateSettings, plan: ClassifierPlan, chosen: Mapping[str, Any])
     if chosen["filter"] and chosen["ratio"]:
         ratio = known[chosen["ratio"]].balance
         arm = replace(arm, name=f"{arm.name}@{ratio:g}", balance=ratio)
-    return arm if chosen["treatment"] == PLAIN else on_top(arm, known[chosen["treatment"]])
+    treatment = chosen["treatment"] or PLAIN
+    return arm if treatment == PLAIN else on_top(arm, known[treatment])

@@ -1,4 +1,4 @@
-"""Arms measured and compared on one set of test images: values, gains, verdicts. No torch."""
+"""Measures arms and compares them on one set of test images: values, gains, verdicts. No torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from hpc.settings.ablation import PLAIN, RANDOM
-from skin_gan.ablation.arms import CONTROLS, PUBLISHED, Published, content
+from skin_gan.ablation.arms import CONTROLS
+from skin_gan.ablation.classifiers import PUBLISHED, Published
 from skin_gan.ablation.measures import (
     LOWER_IS_BETTER,
     MELANOMA,
@@ -21,6 +22,7 @@ from skin_gan.ablation.measures import (
     share,
 )
 from skin_gan.ablation.predictions import Predictions, pooled
+from skin_gan.ablation.runs import content
 from skin_gan.ablation.stats import Draws, compare, draws_of, interval, test_images
 from skin_gan.ablation.verdict import holm, not_learnt, verdict
 from skin_gan.errors import SkinGanError
@@ -78,7 +80,7 @@ class Scope:
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Of what each arm's runs were trained on and how: equal for two names of one run."""
+        """A hash for each arm of what its runs were trained on and how: equal for two names of one run."""
         return {
             arm: content_hash([[seed, *map(content, p.record["folds"])] for seed, p in runs.items()])
             for arm, runs in self.arms.items()
@@ -90,7 +92,7 @@ class Scope:
         return "; ".join(a for a, other in self.fingerprints.items() if other == same and a != arm)
 
     def empty(self, arm: str) -> bool:
-        """Whether it was to be given generated images and got none, in any fold."""
+        """Whether the arm adds generated images and got none in any fold."""
         found = [fold for p in self.arms[arm].values() for fold in p.record["folds"]]
         return found[0]["arm"]["synthetic"] != "none" and not any(sum(f["synthetic"].values()) for f in found)
 
@@ -109,7 +111,7 @@ class Measured:
 
     @cached_property
     def unlearnt(self) -> str:
-        """Why the classifier cannot judge, by its plain arm; "" if it can."""
+        """The reason, from its plain arm, why the classifier can give no verdict; "" if it can."""
         if PLAIN not in self.draws:
             return f"the arm {PLAIN}, which shows whether the classifier has learnt, has no finished run"
         drawn = self.draws[PLAIN]["balanced_accuracy"]
@@ -124,7 +126,7 @@ def scope(
     splits: Sequence[str],
     runs: Mapping[str, Mapping[str, Mapping[int, Predictions]]],
 ) -> Scope:
-    """Of each arm in `runs` the seeds that have all of `splits`, which are pooled."""
+    """The scope of all `splits` together: of each arm the seeds that have run in all of them."""
     arms = {}
     for arm, by in runs.items():
         seeds = sorted(set.intersection(*(set(by.get(split, {})) for split in splits)))
@@ -134,7 +136,7 @@ def scope(
 
 
 def measure(of: Scope, resamples: int) -> Measured:
-    """All measures of all arms. What cannot be measured is named and left out."""
+    """Measure all arms. An arm that cannot be measured is left out, and named among the problems."""
     problems: list[str] = []
     by_test: dict[str, dict[str, Mapping[int, Predictions]]] = {}
     for arm, runs in of.arms.items():
@@ -160,7 +162,7 @@ def _by_measure(both: Draws, run: Predictions) -> dict[str, Draws]:
 
 
 def _all(run: Predictions, w: Array) -> Array:
-    """Every measure [B,M] of a run: resampling the lesions takes longest, and is done once."""
+    """All measures [B,M] of a run at once, since resampling the lesions takes longest."""
     all_measures = measures(run.classes, run.folds).values()
     found = [measure(run.labels, run.probabilities, w) for measure in all_measures]
     if MELANOMA in run.classes:
@@ -173,7 +175,7 @@ def _all(run: Predictions, w: Array) -> Array:
 
 
 def arm_rows(m: Measured) -> list[ArmRow]:
-    """Each arm's own values; none where a measure is not defined on these images."""
+    """A row for each arm and each measure that is defined on these images."""
     rows = []
     for arm, by_measure in m.draws.items():
         runs = m.scope.arms[arm]
@@ -194,7 +196,7 @@ def arm_rows(m: Measured) -> list[ArmRow]:
 def gain_rows(
     m: Measured, base: str, primary: tuple[str, str] | None = None
 ) -> tuple[list[GainRow], list[str]]:
-    """Every other arm minus `base`, a measure at a time; and what could not be compared.
+    """A row for each measure of each other arm minus `base`, and a line on each comparison that failed.
 
     `primary`: arm and measure of the one comparison that was fixed beforehand.
     """
@@ -215,10 +217,10 @@ def gain_rows(
         for arm, x in found.items():
             p, n = tested[arm]
             v = verdict(x, p, n, unlearnt=m.unlearnt)
-            said = m.scope.no_verdict(arm)
+            label = m.scope.no_verdict(arm)
             rows.append(
                 GainRow(m.scope.classifier, m.scope.name, arm, base, name, x.estimate, x.low, x.high, x.p, n,
-                        p, v.mde, said or v.word, "" if said == NOTHING else v.why, m.scope.same_as(arm))
+                        p, v.mde, label or v.word, "" if label == NOTHING else v.why, m.scope.same_as(arm))
             )  # fmt: skip
     return rows, list(problems)
 
@@ -226,11 +228,12 @@ def gain_rows(
 def adjusted(
     of: Scope, p: Mapping[str, float], base: str, primary: str | None = None
 ) -> dict[str, tuple[float, int]]:
-    """By arm its adjusted p value, and for how many comparisons.
+    """Each arm's adjusted p value, and the number of comparisons that it is adjusted for.
 
-    Holm is over what is explored, each run once, whatever arms it is called. Not explored, and with p as it
-    is: the primary comparison, fixed beforehand; the plain arm, itself a base; random controls of filters;
-    what equals the base or was given nothing. The bench's controls are a family of their own.
+    Holm's correction covers the explored comparisons, and counts a run once under whatever names. It leaves p
+    as it is for the primary comparison, which was fixed beforehand, the plain arm, itself a base, the random
+    controls of filters, and arms that equal the base or were given nothing. The bench's controls are a family
+    of their own.
     """
     runs = of.fingerprints
     first: dict[str, str] = {}  # arm that stands for a run
@@ -268,7 +271,7 @@ class PublishedRow:
 
     @property
     def differs(self) -> str:
-        """What is not as it was published, in one sentence."""
+        """The differences from the published setting, in one sentence."""
         trainings = "one training" if self.seeds == 1 else f"{self.seeds} trainings"
         return (
             f"Here {trainings} on {self.train_images} images for {self.epochs:.3g} epochs, the last state "
@@ -279,7 +282,7 @@ class PublishedRow:
 
 
 def published_rows(of: Scope, rows: Sequence[ArmRow], arm: str) -> list[PublishedRow]:
-    """`arm` of the split by image, of a classifier that has published results; none of any other."""
+    """A row for each published measure of the classifier, with the value of `arm`; none without any."""
     known = PUBLISHED.get(of.classifier)
     if known is None or arm not in of.arms:
         return []

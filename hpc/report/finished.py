@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from hpc.plan.ablation import (
     ArmTask,
+    Choice,
     arm_folder,
     arm_tasks,
     choices,
@@ -16,12 +16,11 @@ from hpc.plan.ablation import (
     combined,
     combined_tasks,
     part,
-    slug,
 )
 from hpc.settings.ablation import COMBINED, arms
 from hpc.settings.compose import Experiment
 from hpc.stages.current_runs import EARLIER, Current
-from skin_gan.ablation.arms import Arm
+from skin_gan.ablation.arm import Arm
 from skin_gan.ablation.measures import MELANOMA, cutoff
 from skin_gan.ablation.predictions import Predictions, load
 from skin_gan.errors import SkinGanError
@@ -41,10 +40,10 @@ class Gap:
 
 @dataclass
 class Finished:
-    """The runs of one classifier with their test predictions, what was chosen, and what lacks."""
+    """The finished runs of one classifier with test predictions, its choices, and the runs that lack."""
 
     runs: dict[str, dict[str, dict[int, Predictions]]] = field(default_factory=dict)  # by arm, split, seed
-    choices: dict[int, dict[str, Any]] = field(default_factory=dict)  # by fold, on its validation images
+    choices: dict[int, Choice] = field(default_factory=dict)  # by fold, on its validation images
     gaps: list[Gap] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # what else is damaged
 
@@ -59,12 +58,12 @@ class Finished:
 
 
 def classifiers(e: Experiment) -> list[str]:
-    """Those asked for, the headline first, which is by lesion."""
+    """The sweep's classifiers, the headline first, which is tested by lesion."""
     return sorted(e.ablate.classifiers, key=lambda name: not e.ablate.classifiers[name].by_lesion)
 
 
 def finished(current: Current, classifier: str) -> Finished:
-    """The runs that are asked for now, in the settings' order; one that cannot be used is a gap."""
+    """The runs that the settings ask for now, in their order. A run that cannot be used is a gap."""
     found, run, a = Finished(), current.run, current.e.ablate
     plan = a.classifiers[classifier]
     known = arms(a, plan)
@@ -95,7 +94,7 @@ def finished(current: Current, classifier: str) -> Finished:
 
 
 def earlier(run: RunFolder, classifier: str, asked: Collection[Path] = ()) -> list[str]:
-    """A line on the runs that are on disk and not asked for now, if there are any."""
+    """A line on the runs that are on disk and that the settings do not ask for now, if there are any."""
     there = (run.path / "ablation" / classifier).glob("*/*/seed-[0-9]*")
     others = sorted({folder.parts[-3] for folder in there if folder not in asked})
     return [f"{classifier}: runs {EARLIER} are left out: {', '.join(others)}"] if others else []
@@ -135,7 +134,7 @@ def _check_choice(current: Current, classifier: str, fold: int, found: Finished)
 
 
 def _relative(error: SkinGanError, run: RunFolder) -> str:
-    """The message without where on this machine the sweep is."""
+    """The message with paths from the sweep's folder on."""
     return str(error).replace(f"{run.path}/", "")
 
 
@@ -144,19 +143,16 @@ Runs = Mapping[str, Mapping[str, Mapping[int, Predictions]]]  # by arm, split an
 
 
 def with_alarms(run: RunFolder, classifier: str, runs: Runs) -> tuple[Runs, list[str]]:
-    """`runs` with their alarms, and what is damaged; none where validation images were not predicted."""
+    """`runs` with their alarms, and a line on each damaged file.
+
+    A run without predictions on validation images has no alarms.
+    """
     problems = []
 
     def marked(split: str, seed: int, p: Predictions) -> Predictions:
-        file = (
-            run.path
-            / "ablation"
-            / classifier
-            / slug(p.record["arm"]["name"])
-            / split
-            / f"seed-{seed}"
-            / VALIDATION
-        )
+        fold = None if split == part(None) else int(split.removeprefix("fold-"))
+        task = ArmTask(classifier, p.record["arm"]["name"], fold)
+        file = arm_folder(run, task, seed) / VALIDATION
         if MELANOMA not in p.classes or not file.exists():
             return p
         try:
@@ -164,7 +160,7 @@ def with_alarms(run: RunFolder, classifier: str, runs: Runs) -> tuple[Runs, list
             if val.record.get("id") != p.record.get("id"):
                 raise SkinGanError(f"{file} is of another run than {file.with_name('test.npz').name}")
         except SkinGanError as error:
-            problems.append(str(error).replace(f"{run.path}/", ""))
+            problems.append(_relative(error, run))
             return p
         mel = p.classes.index(MELANOMA)
         return replace(p, alarms=p.probabilities[:, mel] > cutoff(val.labels, val.probabilities, mel))

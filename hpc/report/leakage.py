@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,6 @@ from hpc.report.tables import LEAKS, write_csv
 from skin_gan.ablation.leakage import Images, leakage
 from skin_gan.ablation.parts import labelled_part, lesion_split
 from skin_gan.ablation.samples import SampleSet
-from skin_gan.data.store import Part
 from skin_gan.errors import SkinGanError
 from skin_gan.metrics.cache import FeatureCache, one_thread
 
@@ -42,36 +41,36 @@ class LeakRow:
 
 def write_leaks(sampled: Sampled, folder: Path) -> list[LeakRow]:
     """Judge every set of every source and fold, and write leakage.csv."""
-    seen = cache(partial(training_images, sampled))
-    found = (judge(sampled, fold, source, label, seen) for fold, source, label in sampled.sets())
+    seen = lru_cache(1)(partial(training_images, sampled))  # sets come fold by fold
+    found = (leak_row(sampled, fold, source, label, seen) for fold, source, label in sampled.sets())
     rows = [row for row in found if row]
     write_csv(folder / LEAKS, rows, LeakRow)
     return rows
 
 
-def judge(sampled: Sampled, fold: int, source: str, label: str, seen: Seen) -> LeakRow | None:
-    """None where there is no such set; one that cannot be judged says why."""
+def leak_row(sampled: Sampled, fold: int, source: str, label: str, seen: Seen) -> LeakRow | None:
+    """The row of a set; None where there is no such set. The row of one that cannot be judged says why."""
     found = sampled.read(fold, source, label)
     if found is None:
         return None
     try:
         if isinstance(found, SkinGanError):
             raise found
-        return _judge(sampled, fold, source, label, found, seen)
+        return _searched(sampled, fold, source, label, found, seen)
     except SkinGanError as error:
         why = nameless(str(error), sampled.run.path, source, sampled.a.sources.get(source))
         return LeakRow(fold, source, label, 0, 0, 0, None, None, 0, None, False, f"not judged: {why}")
 
 
 def nameless(message: str, run: Path, source: str, place: str | None) -> str:
-    """Without where on this machine the sweep and the source's images are: the table is published."""
+    """The message without the folders of this machine, since the table is published."""
     message = message.replace(f"{run}/", "")
     for path in (Path(place).resolve(), Path(place), place) if place else ():
         message = message.replace(str(path), f"the source {source}")
     return message
 
 
-def _judge(sampled: Sampled, fold: int, source: str, label: str, sample: SampleSet, seen: Seen) -> LeakRow:
+def _searched(sampled: Sampled, fold: int, source: str, label: str, sample: SampleSet, seen: Seen) -> LeakRow:
     rows, features = sampled.judged(sample)
     with one_thread():
         held_out, train = (real_images(sampled, fold, label, part) for part in ("test", "train"))
@@ -89,8 +88,8 @@ def real_images(sampled: Sampled, fold: int, label: str, part: str) -> Images:
     if len(found.labels) < 2:
         raise SkinGanError(f"{label} has {len(found.labels)} {part} images in fold {fold}")
     n = TRAIN if part == "train" else len(found.labels)
-    chosen = Part(found.images[:n], found.lesions[:n], found.image_ids[:n])
-    return Images(chosen.images, features_of(sampled).of_part(label, chosen), chosen.lesions)
+    features = features_of(sampled).of_images(label, found.image_ids[:n])
+    return Images(found.images[:n], features, found.lesions[:n])
 
 
 def training_images(sampled: Sampled, fold: int) -> Images:
@@ -100,8 +99,7 @@ def training_images(sampled: Sampled, fold: int) -> Images:
     features = np.empty((len(found.labels), sampled.inputs.extractor.dimensions), np.float32)
     for k, label in enumerate(store.classes):
         of_class = found.labels == k
-        part = Part(found.images[of_class], found.lesions[of_class], found.image_ids[of_class])
-        features[of_class] = features_of(sampled).of_part(label, part)
+        features[of_class] = features_of(sampled).of_images(label, found.image_ids[of_class])
     return Images(found.images, features, found.lesions)
 
 

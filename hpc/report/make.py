@@ -1,4 +1,4 @@
-"""The report's stage: leakage, sheets, quiz, tables, and the page that shows them."""
+"""Makes a sweep's report: leakage, sheets, quiz, tables, and the page that shows them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make_report(plan: Plan, photographs: bool = True) -> Path:
 
 
 def practice(sampled: Sampled, folder: Path) -> None:
-    """The quiz, of validation photographs and the main source's images, if there are any."""
+    """Write the quiz of validation photographs and the main source's images, if there are any."""
     images = {}
     for label in sampled.e.classes:
         sample = sampled.read(sampled.e.fold, sampled.main, label) if sampled.main else None

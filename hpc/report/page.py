@@ -1,7 +1,7 @@
-"""The sweep's one page: report/index.html, which holds all it shows and loads nothing. No torch.
+"""Writes the sweep's page, report/index.html, which holds all it shows and loads nothing. No torch.
 
-It is made from files: the tables, leakage.csv and sheets.json with their sheets, the leaderboard, the trials'
-metrics, provenance.json. What is not there is left out, and said.
+The page is made from files: the tables, leakage.csv and sheets.json with their sheets, the leaderboard, the
+trials' metrics, provenance.json. A missing file is left out, and named.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from hpc.plan.ablation import Choice
 from hpc.report import plots
 from hpc.report.comparisons import ArmRow, GainRow
-from hpc.report.publish import SOURCES
 from hpc.report.statement import Statement, controls, limits, statement
 from hpc.report.tables import BY_IMAGE, HEADLINE, LEAKS, PLAIN, Cost, Tables, read_csv
 from hpc.report.wording import (
     ADJUSTED,
     MINIMUM,
+    SOURCES,
     THRESHOLD,
     arm_title,
     class_title,
@@ -81,7 +82,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 def context(
     run: RunFolder, found: Tables, cost: Sequence[Cost], folder: Path, photographs: bool
 ) -> dict[str, Any]:
-    """Everything the template says."""
+    """The values of the page's template."""
     e = compose.load(run.settings)
     made = read_json(run.provenance) or {}
     data = made.get("data", {})
@@ -100,7 +101,7 @@ def context(
         "quiz": (folder / "quiz.html").exists(),
         "adjusted": ADJUSTED, "threshold": THRESHOLD, "minimum": MINIMUM,
         "hours": sum(c.device_hours for c in cost),
-        "provenance": provenance(run, e, made),
+        "provenance": origin(run, e, made),
         "settings": settings(e, data),
         "limits": limits(found, data),
     }  # fmt: skip
@@ -110,7 +111,7 @@ def context(
 
 
 def panel(found: Tables, classifier: str, place: int) -> dict[str, Any]:
-    """All that is shown of one classifier, for each scope by lesion."""
+    """The tables and figures of one classifier, for each scope by lesion."""
     scopes = [s for s in found.scopes if any((a.classifier, a.scope) == (classifier, s) for a in found.arms)]
     return {
         "name": classifier, "place": place,
@@ -129,11 +130,11 @@ def panel(found: Tables, classifier: str, place: int) -> dict[str, Any]:
 
 
 def bases(found: Tables, classifier: str, scope: str) -> list[str]:
-    """What gains are shown over: the strongest arm without generated images, and the plain one."""
+    """The arms that gains are shown over: the strongest without generated images, and the plain one."""
     return [base for base in dict.fromkeys([found.pair(classifier, scope)[1], PLAIN]) if base]
 
 
-def ranked(chosen: Mapping[str, Any]) -> list[tuple[str, str]]:
+def ranked(chosen: Choice) -> list[tuple[str, str]]:
     """Arms with their balanced accuracy on a fold's validation images, the best first."""
     of_arms = sorted((chosen.get("validation") or {}).items(), key=lambda pair: -pair[1])
     return [(arm_title(arm), value(share)) for arm, share in of_arms]
@@ -179,7 +180,7 @@ def generated(found: Tables, classifier: str, scope: str, arm: str) -> int | Non
 
 
 def images(found: Tables, classifier: str) -> list[dict[str, Any]]:
-    """For each arm with generated images, and each split: those of each class, and the share kept."""
+    """For each arm with generated images and each split: its images of each class, and the share kept."""
     out = []
     mine = [g for g in found.given if g.classifier == classifier and g.arm in found.sources]
     for (arm, split), rows in groupby(mine, key=lambda g: (g.arm, g.split)):
@@ -189,7 +190,7 @@ def images(found: Tables, classifier: str) -> list[dict[str, Any]]:
 
 
 def cell(row: ArmRow | None) -> dict[str, Any]:
-    """What a table shows, and what it is sorted by."""
+    """A cell of a table: its text, its interval, and the value that it is sorted by."""
     if row is None:
         return {"text": "–", "span": "", "sort": ""}
     return {"text": value(row.value, row.measure), "span": span(row.low, row.high, row.measure, signed=False),
@@ -222,7 +223,7 @@ def forests(
 
 
 def highlighted(found: Tables, classifier: str) -> list[str]:
-    """The arms that figures tell apart: the plain, the strongest and the combined one."""
+    """The arms that figures highlight: the plain, the strongest and the combined one."""
     combined, strongest = found.pair(classifier, next(iter(found.scopes), ""))
     return list(dict.fromkeys([PLAIN, strongest or PLAIN, combined or BEST]))
 
@@ -263,7 +264,7 @@ def usual(found: Tables) -> list[dict[str, Any]]:
 
 
 def published(found: Tables) -> list[dict[str, Any]]:
-    """For each classifier with published numbers: what differs, and a row per measure."""
+    """For each classifier with published numbers: the differences of setting, and a row per measure."""
     out = []
     for _, of_classifier in groupby(found.published, key=lambda row: row.classifier):
         rows = list(of_classifier)
@@ -278,7 +279,7 @@ def published(found: Tables) -> list[dict[str, Any]]:
 
 
 def gaps(found: Tables) -> list[tuple[str, str, str, str]]:
-    """Missing runs, seeds of one arm and cause together: classifier, arm, split and seeds, why."""
+    """Missing runs, grouped by arm and cause: classifier, arm, split and seeds, cause."""
     same = groupby(found.missing, key=lambda g: (g.classifier, g.arm, g.split, g.why))
     return [(c, arm, f"{split}, seed {', '.join(str(g.seed) for g in of)}", why)
             for (c, arm, split, why), of in same]  # fmt: skip
@@ -304,7 +305,7 @@ def sheets(folder: Path, photographs: bool) -> list[dict[str, Any]]:
 
 
 def cards(run: RunFolder, e: Experiment) -> dict[str, dict[str, Any]]:
-    """The card of each class's chosen generator, of those there are."""
+    """The cards of the chosen generators, by class."""
     found = {}
     for label in e.classes:
         try:
@@ -315,7 +316,7 @@ def cards(run: RunFolder, e: Experiment) -> dict[str, dict[str, Any]]:
 
 
 def chosen(run: RunFolder, e: Experiment) -> list[dict[str, Any]]:
-    """A row per class: the generator that the selection took."""
+    """A row per class on its chosen generator."""
     return [
         {"class": label, "trial": c["trial"][:4], "kimg": c["kimg"], "selection": word_of(c),
          "reasons": "; ".join(c["reasons"]), **c["metrics"]}
@@ -338,8 +339,8 @@ def training(run: RunFolder, e: Experiment) -> list[str]:
     return figures
 
 
-def provenance(run: RunFolder, e: Experiment, made: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What was run on what; no name or path of a machine."""
+def origin(run: RunFolder, e: Experiment, made: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The sweep's data, settings, code and machine, without the machine's name and paths."""
     data = made.get("data")
     if not data:
         return [("sweep", run.path.name), ("missing", "provenance.json")]
@@ -394,7 +395,7 @@ def write_quiz(
 
 
 def png(image: NDArray[np.uint8]) -> str:
-    """uint8 [3,S,S] as the text of a PNG, without anything that tells where it came from."""
+    """uint8 [3,S,S] as the text of a PNG, without metadata that would give it away."""
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()

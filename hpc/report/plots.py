@@ -1,6 +1,6 @@
-"""The report's figures as SVG: drawn for a phone's width, coloured by the page around them. No torch.
+"""The report's figures as SVG: as wide as a phone, in the colours of the page around them. No torch.
 
-A figure is text; its colours are the names below until `inline` turns them into the page's variables, so that
+A figure is text. Its colours are the names below until `inline` turns them into the page's variables, so that
 light and dark pages show the same figure. Lengths are in inches of 96 pixels.
 """
 
@@ -30,7 +30,10 @@ VERDICTS = {HELPS: "good", HARMS: "bad", RULED_OUT: "unsure", UNRESOLVED: "unsur
             LEAKAGE: "bad", NOTHING: "soft", CONTROL: "soft"}  # fmt: skip
 MARKS = {HELPS: "^", HARMS: "v", RULED_OUT: "o", UNRESOLVED: "s", NOT_JUDGED: "d", LEAKAGE: "x",
          NOTHING: "_", CONTROL: "."}  # fmt: skip
-TOLD, LINES = ("soft", "accent", "good"), ("-", "--", "-")  # of up to three arms in one figure
+ACCENTS, LINES = (
+    ("soft", "accent", "good"),
+    ("-", "--", "-"),
+)  # of up to three highlighted arms
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "skin-gan", "font.size": 9, "axes.edgecolor": COLOURS["line"],
     "axes.labelcolor": COLOURS["ink"], "text.color": COLOURS["ink"], "xtick.color": COLOURS["soft"],
@@ -78,7 +81,7 @@ def recalls(rows: Mapping[str, Sequence[ArmRow]], labels: Mapping[str, str]) -> 
             found = {row.measure.removeprefix("recall_"): row for row in of_arm}
             for y, label in enumerate(labels):
                 if row := found.get(label):
-                    at, colour = y + 0.22 * (place - (len(rows) - 1) / 2), COLOURS[TOLD[place]]
+                    at, colour = y + 0.22 * (place - (len(rows) - 1) / 2), COLOURS[ACCENTS[place]]
                     ax.plot([100 * row.low, 100 * row.high], [at, at], color=colour, linewidth=1.2)
                     ax.plot(100 * row.value, at, shapes[place], color=colour, markersize=4.5, clip_on=False,
                             label=arm_title(arm) if y == 0 else None)  # fmt: skip
@@ -113,16 +116,16 @@ def curves(label: str, trials: Sequence[tuple[str, Sequence[float], Sequence[flo
     return _svg(draw, 2.1, f"KID over training of {len(trials)} trials of {label}; the lowest is {best:.1f}")
 
 
-def losses(of: Mapping[str, Sequence[tuple[int, float]]], told: Sequence[str]) -> str:
-    """Training loss over updates of each arm, (updates, loss) each; up to three arms in `told` stand out."""
+def losses(of: Mapping[str, Sequence[tuple[int, float]]], highlighted: Sequence[str]) -> str:
+    """Training loss over updates of each arm, (updates, loss) each; up to three arms are `highlighted`."""
 
     def draw(ax: Axes) -> None:
-        for arm in (arm for arm in of if arm not in told):
+        for arm in (arm for arm in of if arm not in highlighted):
             ax.plot(*zip(*of[arm], strict=True), color=COLOURS["soft"], linewidth=0.6, alpha=0.6)
-        for place, arm in enumerate(told):
+        for place, arm in enumerate(highlighted):
             if arm in of:
-                ax.plot(*zip(*of[arm], strict=True), LINES[place], color=COLOURS[TOLD[place]], linewidth=1.6,
-                        label=arm_title(arm))  # fmt: skip
+                ax.plot(*zip(*of[arm], strict=True), LINES[place], color=COLOURS[ACCENTS[place]],
+                        linewidth=1.6, label=arm_title(arm))  # fmt: skip
         ax.set_xlim(left=0)
         ax.set_ylim(bottom=0)
         ax.set_xlabel("updates")
@@ -134,14 +137,14 @@ def losses(of: Mapping[str, Sequence[tuple[int, float]]], told: Sequence[str]) -
 
 
 def _legend(ax: Axes, left: float) -> None:
-    """Above the axes, a line each."""
+    """Put the legend above the axes, a line for each arm."""
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="lower left", bbox_to_anchor=(left, 1.0), frameon=False, fontsize=8.5, ncols=1,
                   borderaxespad=0, handletextpad=0.4)  # fmt: skip
 
 
 def _rows(ax: Axes, names: Sequence[str]) -> None:
-    """The first row at the top."""
+    """Name the rows, the first at the top."""
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
@@ -163,14 +166,14 @@ def _svg(draw: Callable[[Axes], None], height: float, alt: str) -> str:
 
 
 def _described(svg: str, alt: str) -> str:
-    """From <svg on, with a text for who cannot see it."""
+    """The figure without the lines before its <svg>, with a description for readers who cannot see it."""
     svg = svg[svg.index("<svg") :]
     alt = alt.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     return svg.replace("<svg ", f'<svg role="img" aria-label="{alt}" ', 1)
 
 
 def inline(svg: str, prefix: str) -> str:
-    """For a page: its colours and its font, and ids that no other figure has."""
+    """The figure as a part of a page: with the page's colours and font, and ids that no other figure has."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
     for name, colour in {**COLOURS, "paper": "#ffffff"}.items():

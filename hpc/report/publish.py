@@ -1,7 +1,6 @@
-"""A finished sweep as tables and sheets that may be committed.
+"""Publishes a finished sweep as tables and sheets that may be committed.
 
-No photograph is in it: sheets are of generated images only, and what shows real ones stays in the sweep's
-folder. No path of a machine is in it either.
+They hold no photograph and no path of a machine: sheets show generated images only.
 """
 
 from __future__ import annotations
@@ -9,9 +8,14 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpc.plan.sweep_plan import Plan
+from hpc.report import plots
+from hpc.report.comparisons import ArmRow
+from hpc.report.statement import limits, statement
+from hpc.report.tables import HEADLINE, LEAKS, PLAIN, Tables, read_csv, tables
+from hpc.report.wording import ADJUSTED, MINIMUM, SOURCES, arm_title, measure_title, span, value
 from hpc.settings import compose
 from hpc.settings.yaml_tree import read_yaml
 from hpc.stages.select import word_of, write_leaderboard
@@ -19,10 +23,6 @@ from hpc.state.provenance import code_of
 from skin_gan.identity import content_hash
 from skin_gan.io import read_json, read_jsonl, write_atomic
 
-if TYPE_CHECKING:
-    from hpc.report.tables import Tables
-
-SOURCES = {"ham10000": "Made from HAM10000 (CC BY-NC 4.0), so for non-commercial research only."}
 NOTES = "NOTES.md"  # written by hand; stays as it is
 HEAD = (
     "| class | trial | KID x1000 (95%), selected minimum | real vs real | coverage (real) | copies "
@@ -50,14 +50,14 @@ def publish(plan: Plan, out: Path) -> None:
             shutil.copyfile(best / "generator.yaml", out / f"{label}.yaml")
             cards.append(read_yaml(best / "generator.yaml"))
     notes = ["", f"[What is seen in them]({NOTES})"] if (out / NOTES).exists() else []
-    said = ablation(plan, made, out) if (plan.run.path / "report" / "arms.csv").exists() else []
+    sections = ablation(plan, made, out) if (plan.run.path / "report" / "arms.csv").exists() else []
     write_atomic(
-        out / "README.md", "\n".join([*provenance(plan, made), "", *table(cards), *notes, "", *said])
+        out / "README.md", "\n".join([*heading(plan, made), "", *table(cards), *notes, "", *sections])
     )
 
 
-def provenance(plan: Plan, made: dict[str, Any]) -> list[str]:
-    """What was run on what, as lines of Markdown."""
+def heading(plan: Plan, made: dict[str, Any]) -> list[str]:
+    """The sweep's name, data, settings, code and machine, as lines of Markdown."""
     e, data = plan.experiment, made["data"]
     rungs = ", ".join(f"{r:g}" for r in e.search.rungs)
     settings = content_hash([dataclasses.asdict(e.trial), dataclasses.asdict(e.search)])
@@ -79,8 +79,6 @@ def provenance(plan: Plan, made: dict[str, Any]) -> list[str]:
 
 def table(cards: list[dict[str, Any]]) -> list[str]:
     """A row per class, as lines of Markdown."""
-    from hpc.report.wording import MINIMUM
-
     lines = [HEAD, "| --- " * HEAD.count(" | ") + "| --- |"]
     for c in cards:
         m = c["metrics"]
@@ -99,12 +97,7 @@ def table(cards: list[dict[str, Any]]) -> list[str]:
 
 
 def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
-    """Copy the report's tables, draw its gains, and return what it says as lines of Markdown."""
-    from hpc.report import plots
-    from hpc.report.statement import limits, statement
-    from hpc.report.tables import LEAKS, PLAIN, read_csv, tables
-    from hpc.report.wording import ADJUSTED, arm_title
-
+    """Copy the report's tables, draw its gains, and return its sentences as lines of Markdown."""
     report = plan.run.path / "report"
     for name in ("arms.csv", "gains.csv", "images.csv", "published.csv", "leakage.csv", "costs.csv"):
         if (report / name).exists():
@@ -131,11 +124,11 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
                 "",
                 f"### {classifier}, {scope}",
                 "",
-                *arm_table(found, rows, list(dict.fromkeys(bases))),
+                *arm_table(found, rows, bases),
             ]
-            for base in dict.fromkeys(bases):
+            for base in bases:
                 gains = [g for g in found.gains if (g.classifier, g.scope, g.base, g.measure)
-                         == (classifier, scope, base, "balanced_accuracy")]  # fmt: skip
+                         == (classifier, scope, base, HEADLINE)]  # fmt: skip
                 if gains:
                     name = f"{classifier}-{scope}-over-{base}.svg".replace(" ", "-")
                     write_atomic(out / name, plots.forest(gains))
@@ -144,9 +137,7 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
 
 
 def published(found: Tables) -> list[str]:
-    """Classifiers beside their published numbers."""
-    from hpc.report.wording import measure_title, span, value
-
+    """Tables of classifiers beside their published numbers, as lines of Markdown."""
     lines: list[str] = []
     for row in found.published:
         if row.source not in "".join(lines):
@@ -158,10 +149,8 @@ def published(found: Tables) -> list[str]:
     return lines
 
 
-def arm_table(found: Any, rows: list[Any], bases: list[str]) -> list[str]:
+def arm_table(found: Tables, rows: list[ArmRow], bases: list[str]) -> list[str]:
     """A row per arm: balanced accuracy, accuracy, and its gain over each base in both."""
-    from hpc.report.wording import arm_title
-
     by_arm = {a: {r.measure: r for r in rows if r.arm == a} for a in dict.fromkeys(r.arm for r in rows)}
     over = [f"over {arm_title(base)}: balanced accuracy | accuracy" for base in bases]
     lines = [f"| arm | seeds | balanced accuracy | accuracy | {' | '.join(over)} |"]
@@ -170,11 +159,11 @@ def arm_table(found: Any, rows: list[Any], bases: list[str]) -> list[str]:
         same = [arm_title(other) for other in by["accuracy"].same_run_as.split("; ") if other]
         said = f" (the same run as {' and '.join(same)})" if same else ""
         cells = [arm_title(arm) + said, str(len(by["accuracy"].seeds.split()))]
-        cells += [percent(by[m].value, by[m].low, by[m].high) for m in ("balanced_accuracy", "accuracy")]
+        cells += [percent(by[m].value, by[m].low, by[m].high) for m in (HEADLINE, "accuracy")]
         for base in bases:
-            for measure in ("balanced_accuracy", "accuracy"):
+            for measure in (HEADLINE, "accuracy"):
                 gain = found.gain(by[measure].classifier, by[measure].scope, arm, base, measure)
-                word = f" {gain.verdict}" if gain and measure == "balanced_accuracy" else ""
+                word = f" {gain.verdict}" if gain and measure == HEADLINE else ""
                 cells.append(percent(gain.gain, gain.low, gain.high) + word if gain else "")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
@@ -188,7 +177,7 @@ def percent(value: float, low: float, high: float) -> str:
 def cost(plan: Plan) -> str:
     """Hours of training in the search, and from the first launch to the last end of a job of any stage.
 
-    The latter hold all stages and launches, and what was waited between: the two are no ratio.
+    The latter cover all stages, all launches and the waiting between them: the two are no ratio.
     """
     folders = [folder for label in plan.experiment.classes for _, folder in plan.trials(label)]
     seconds = sum(row["seconds"] for folder in folders for row in read_jsonl(folder.metrics)[-1:])

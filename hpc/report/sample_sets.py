@@ -22,8 +22,8 @@ from skin_gan.ablation.samples import SampleSet
 from skin_gan.errors import SkinGanError
 from skin_gan.io import write_json
 from skin_gan.metrics import copies
+from skin_gan.metrics.arrays import distances
 from skin_gan.metrics.cache import one_thread
-from skin_gan.metrics.scores import distances
 from skin_gan.training import grids
 
 JUDGED = 256  # images of a set whose features are computed for the report; as many are kept in one file

@@ -1,4 +1,4 @@
-"""What the tables allow to be said, in plain sentences, and what speaks against it. No torch."""
+"""Turns the tables into plain sentences: the verdict, its support, and warnings. No torch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ class Statement:
 
 
 def statement(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[str, Any]) -> Statement:
-    """`caught`: rows of leakage.csv that are caught; `data`: what provenance.json says of the store."""
+    """The statement of a report.
+
+    `caught`: rows of leakage.csv that are caught; `data`: the data in provenance.json.
+    """
     row = found.headline
     warnings = _warnings(found, caught, data)
     if row is None:
@@ -67,7 +70,7 @@ def _sentence(row: GainRow) -> str:
 
 
 def _contradictions(found: Tables, row: GainRow) -> list[str]:
-    """The other classifiers that have come to another verdict."""
+    """A sentence on each other classifier with a contradicting verdict."""
     said = []
     for name in found.classifiers:
         other = found.verdict(name)
@@ -81,7 +84,7 @@ def _contradictions(found: Tables, row: GainRow) -> list[str]:
 
 
 def _unfilled(found: Tables, row: GainRow) -> list[str]:
-    """The classes to which the headline's arm added no generated image, in any fold."""
+    """A sentence on the classes to which the headline's arm added no generated image in any fold."""
     splits = {f"fold-{fold}" for fold in found.folds[row.scope]}
     made: dict[str, int] = {}
     for g in found.given:
@@ -94,7 +97,7 @@ def _unfilled(found: Tables, row: GainRow) -> list[str]:
 
 
 def _melanoma(found: Tables, row: GainRow) -> list[str]:
-    """Whether melanomas are found less often, by the unadjusted interval: an alarm must not be missed."""
+    """A sentence if melanomas are found less often. Its interval is unadjusted, so as to miss no alarm."""
     for measure in (SENSITIVITY, f"recall_{MELANOMA}"):
         fall = found.gain(row.classifier, row.scope, row.arm, row.base, measure)
         if fall is None:
@@ -128,7 +131,7 @@ def _why_not(found: Tables) -> str:
 
 
 def _support(found: Tables, row: GainRow) -> list[str]:
-    """Beside the headline: its numbers, the comparison that flatters, the search's fold alone."""
+    """The headline's numbers, the comparison that flatters, and the search's fold alone."""
     why = row.why.replace("-", "−")
     lines = [
         f"Classifier {row.classifier}: {arm_title(row.arm)}, against {arm_title(row.base)}, the strongest "
@@ -156,7 +159,7 @@ def _support(found: Tables, row: GainRow) -> list[str]:
 
 
 def _chosen(found: Tables, row: GainRow) -> str:
-    """What was added to what, by the choices of each fold."""
+    """A sentence on each fold's choice: which images were added to which arm."""
     by_fold = {fold: found.choices[row.classifier][fold] for fold in found.folds[row.scope]}
     if row.arm == COMBINED or row.base == STRONGEST:
         said = []
@@ -171,7 +174,7 @@ def _chosen(found: Tables, row: GainRow) -> str:
 
 
 def _warnings(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[str, Any]) -> list[str]:
-    """What must be known before the sentence is believed."""
+    """What a reader must know before believing the verdict."""
     said = []
     if data.get("kind") == "demo":
         said.append("Demo data, drawn by a program: this page shows that the plumbing works, no more.")
@@ -200,7 +203,7 @@ def _warnings(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[
 
 
 def controls(found: Tables) -> list[tuple[str, str, bool]]:
-    """Of each control that was run its classifier, what it shows, and whether that is what it must show."""
+    """The classifier of each control that was run, a sentence, and whether its verdict is as expected."""
     out = []
     for row in found.gains:
         wanted = CONTROLS.get(row.arm, ())
@@ -214,7 +217,7 @@ def controls(found: Tables) -> list[tuple[str, str, bool]]:
 
 
 def limits(found: Tables, data: Mapping[str, Any]) -> list[str]:
-    """What these numbers cannot say."""
+    """The limits of what these numbers show."""
     scope = next(iter(found.scopes), "")
     small = {
         c: (images, lesions)

@@ -1,12 +1,12 @@
-"""Predictions on disk to tables: how good each arm is, and what it gains over which other. No torch.
+"""Makes tables of predictions on disk: how good each arm is, and its gain over others. No torch.
 
     report/arms.csv    a row per classifier, arm, scope and measure: `hpc.report.comparisons.ArmRow`
     report/gains.csv   a row per classifier, scope, arm, base and measure: `hpc.report.comparisons.GainRow`
     report/images.csv  a row per classifier, arm, split and class: `GivenRow`
     report/published.csv   a row per classifier and measure beside its published number: `PublishedRow`
 
-A scope is which images were tested on: `pooled` over several folds; `fold F`, the only fold, or beside others
-the search's own; `by image`, the split that leaks. Bases are the plain arm, and the arm that was strongest on
+A scope is a set of test images: `pooled` over several folds; `fold F`, the only fold, or beside others the
+search's own; `by image`, the split that leaks. Bases are the plain arm, and the arm that was strongest on
 validation images of those without generated images. Each fold chooses by its own validation images: where
 folds have chosen differently, the arms `combined` and `strongest` of a pooled scope are each fold's choice.
 """
@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from hpc.plan.ablation import filter_file, part, sample_folder
+from hpc.plan.ablation import Choice, filter_file, part, sample_folder
 from hpc.plan.sweep_plan import ABLATE, FOLDS, GENERATE, PREPARE, SEARCH, SELECT, reopen
 from hpc.report.comparisons import (
     ArmRow,
@@ -34,7 +34,7 @@ from hpc.report.comparisons import (
     scope,
 )
 from hpc.report.finished import Finished, Gap, Runs, classifiers, earlier, finished, with_alarms
-from hpc.settings.ablation import BEST, COMBINED, RANDOM, STRONGEST
+from hpc.settings.ablation import BEST, COMBINED, PLAIN, RANDOM, STRONGEST
 from hpc.settings.yaml_tree import read_yaml
 from hpc.stages.current_runs import Current
 from hpc.stages.select import word_of
@@ -45,7 +45,7 @@ from skin_gan.folders import RunFolder
 from skin_gan.io import read_json, read_jsonl, write_atomic
 from skin_gan.words import ACCEPTED, LEAKAGE, POOR, REJECTED
 
-PLAIN, HEADLINE = "real", "balanced_accuracy"
+HEADLINE = "balanced_accuracy"
 POOLED, BY_IMAGE = "pooled", "by image"
 LEAKS = "leakage.csv"
 
@@ -54,7 +54,7 @@ Classes = dict[str, tuple[int, int]]  # test images and lesions of each class
 
 @dataclass
 class Tables:
-    """All that the report says in numbers."""
+    """All numbers of the report."""
 
     classifiers: list[str]  # the headline first
     fold: int  # the search's own
@@ -65,7 +65,7 @@ class Tables:
     missing: list[Gap] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # choices and comparisons that could not be made
     # By classifier and fold: what was fixed on the fold's validation images
-    choices: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    choices: dict[str, dict[int, Choice]] = field(default_factory=dict)
     folds: dict[str, list[int]] = field(default_factory=dict)  # of each scope by lesion
     classes: dict[str, Classes] = field(default_factory=dict)  # scope, class: images, lesions
     sources: dict[str, tuple[str, ...]] = field(default_factory=dict)  # arm: whose images it was given
@@ -86,7 +86,7 @@ class Tables:
 
     @property
     def scopes(self) -> list[str]:
-        """Those by lesion, all folds together first."""
+        """The scopes by lesion, all folds together first."""
         return list(dict.fromkeys(a.scope for a in self.arms if a.scope != BY_IMAGE))
 
     def pair(self, classifier: str, scope: str) -> tuple[str, str]:
@@ -110,24 +110,24 @@ class Tables:
 
 
 def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
-    """Every arm of every classifier, as far as its runs have come; what is missing is listed."""
+    """The tables of all finished runs, with a list of the missing ones."""
     current = Current(reopen(run))
     e = current.e
     out = Tables(classifiers(e), e.fold)
     for classifier in out.classifiers:
-        there = finished(current, classifier)
-        out.missing += there.gaps
-        out.problems += there.problems
-        out.choices[classifier] = there.choices
+        done = finished(current, classifier)
+        out.missing += done.gaps
+        out.problems += done.problems
+        out.choices[classifier] = done.choices
         out.seconds[classifier] = [
-            p.record["seconds"] for by in there.runs.values() for of in by.values() for p in of.values()
+            p.record["seconds"] for by in done.runs.values() for of in by.values() for p in of.values()
         ]
-        alarmed, problems = with_alarms(run, classifier, there.runs)
-        runs = with_chosen(alarmed, there.choices)
+        alarmed, problems = with_alarms(run, classifier, done.runs)
+        runs = with_chosen(alarmed, done.choices)
         _describe(out, classifier, runs)
         out.given += given_rows(run, classifier, runs)
         out.problems += problems
-        for name, splits in _scopes(there, e.fold).items():
+        for name, splits in _scopes(done, e.fold).items():
             of = scope(classifier, name, splits, runs)
             if not of.arms:
                 continue  # no arm has all folds yet
@@ -143,7 +143,7 @@ def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
                 gains, problems = gain_rows(measured, base, _primary(out, classifier, name, base))
                 out.gains += gains
                 out.problems += problems
-        _judge_generators(out, run, there, e.ablate.folds[0])
+        _note_generators(out, run, done, e.ablate.folds[0])
     for place in sorted((run.path / "ablation").glob("*")):
         out.problems += earlier(run, place.name) if place.name not in out.classifiers else []
     out.leaking = {row["source"] for row in read_csv(run.path / "report" / LEAKS) if row["caught"] == "True"}
@@ -151,7 +151,7 @@ def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
     return out
 
 
-def pair(chosen: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def pair(chosen: Sequence[Choice]) -> tuple[str, str]:
     """The names of the arm with generated images and of its base, over folds with these choices.
 
     Where the folds have chosen differently it is an arm of its own, made of each fold's: see `with_chosen`.
@@ -164,7 +164,7 @@ def pair(chosen: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     )
 
 
-def with_chosen(runs: Runs, choices: Mapping[int, Mapping[str, Any]]) -> Runs:
+def with_chosen(runs: Runs, choices: Mapping[int, Choice]) -> Runs:
     """`runs` and, where folds have chosen differently, the arms that are each fold's choice."""
     found, names = dict(runs), pair(list(choices.values()))
     for place, name in enumerate((COMBINED, STRONGEST)):
@@ -175,15 +175,15 @@ def with_chosen(runs: Runs, choices: Mapping[int, Mapping[str, Any]]) -> Runs:
 
 
 def _leaked(row: GainRow) -> GainRow:
-    """Whatever the arm gains, its images repeat what it is tested on."""
+    """The gain with the verdict leakage: the arm's images repeat photographs that it is tested on."""
     return replace(row, verdict=LEAKAGE, why=f"its images repeat test photographs; by number {row.why}")
 
 
-def _scopes(there: Finished, own: int) -> dict[str, list[str]]:
-    found = {POOLED: there.folds} if len(there.folds) > 1 else {}
-    for alone in {part(own)} & set(there.folds) if found else there.folds:
+def _scopes(done: Finished, own: int) -> dict[str, list[str]]:
+    found = {POOLED: done.folds} if len(done.folds) > 1 else {}
+    for alone in {part(own)} & set(done.folds) if found else done.folds:
         found[alone.replace("-", " ")] = [alone]
-    if part(None) in there.splits:
+    if part(None) in done.splits:
         found[BY_IMAGE] = [part(None)]
     return found
 
@@ -212,13 +212,13 @@ def _describe(out: Tables, classifier: str, runs: Runs) -> None:
             out.unverified |= {r["arm"]["source"] for r in records if r["unverified"]}
 
 
-def _judge_generators(out: Tables, run: RunFolder, there: Finished, leaky: int) -> None:
+def _note_generators(out: Tables, run: RunFolder, done: Finished, leaky: int) -> None:
     """Note the rejected and poor generators whose images runs were trained on, by the sets' own manifests.
 
-    `leaky`: the fold whose images a split by image is given. Sets of others have no such word.
+    `leaky`: the fold whose images a split by image is given. Sets that others made are neither.
     """
     used = set()
-    for by in there.runs.values():
+    for by in done.runs.values():
         for split, of_split in by.items():
             fold = leaky if split == part(None) else int(split.removeprefix("fold-"))
             for record in (p.record for p in of_split.values()):
@@ -256,7 +256,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def write_csv(path: Path, rows: Sequence[Any], kind: type) -> None:
-    """Rows of one dataclass, floats to 6 digits; with its header even if there are none."""
+    """Write rows of the dataclass `kind`, floats to 6 digits; its header even if there are no rows."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [f.name for f in fields(kind)], lineterminator="\n")
     writer.writeheader()
@@ -268,7 +268,7 @@ def write_csv(path: Path, rows: Sequence[Any], kind: type) -> None:
 
 @dataclass(frozen=True)
 class Cost:
-    """Hours of one device: a GPU, or the CPU threads of one training."""
+    """Hours that a part of a stage has used of one device: a GPU, or the CPU threads of one training."""
 
     stage: str
     part: str  # a lesion class, a classifier; empty for the whole stage
@@ -277,7 +277,7 @@ class Cost:
 
 
 def costs(run: RunFolder, classifiers: Mapping[str, Sequence[float]]) -> list[Cost]:
-    """`classifiers`: seconds of each of their trainings."""
+    """The cost of each stage; `classifiers`: seconds of each of their trainings."""
     found = [_by_job(run, PREPARE), *_trials(SEARCH, run.trials), _by_job(run, SELECT)]
     for folder in sorted(run.path.glob("folds/*/*/trials")):
         found += _trials(FOLDS, folder)
@@ -301,7 +301,7 @@ def _by_job(run: RunFolder, stage: str) -> Cost:
 
 
 def _summed(found: list[Cost]) -> list[Cost]:
-    """Folds and sources of one class together."""
+    """The costs with folds and sources of one class added up."""
     sums: dict[tuple[str, str], Cost] = {}
     for c in found:
         before = sums.get((c.stage, c.part), Cost(c.stage, c.part, 0, 0.0))
@@ -327,7 +327,7 @@ class GivenRow:
 def given_rows(
     run: RunFolder, classifier: str, runs: Mapping[str, Mapping[str, Mapping[int, Predictions]]]
 ) -> list[GivenRow]:
-    """By the records of each arm's first seed: the seeds are given the same images."""
+    """Rows from the records of each arm's first seed: all seeds are given the same images."""
     rows = []
     for arm, by in runs.items():
         for split, of_split in by.items():

@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 
 from hpc.settings.ablation import COMBINED, STRONGEST
+from skin_gan.ablation.arms import TITLES
 from skin_gan.ablation.measures import REALISED, SENSITIVITY, SPECIFICITY
 from skin_gan.ablation.stats import FEWEST
 from skin_gan.ablation.verdict import ABOVE_CHANCE, FALL
 
 ARMS = {
-    "real": "real images only", "strong": "strong augmentation", "class_weights": "class weights",
-    "balanced": "balanced sampling", "focal": "focal loss", "duplicate": "real images repeated",
-    "synthetic_only": "generated only", "dcgan": "+ DCGAN", "aegan": "+ AEGAN", "best": "+ best generator",
-    "test_copies": "control: copies of test images", "shuffled_labels": "control: wrong labels",
-    "noise": "control: noise",
+    **TITLES,
     COMBINED: "+ best generator on top, as each fold chose",
     STRONGEST: "strongest without generated images, as each fold chose",
-}  # fmt: skip
+}
 MEASURES = {
     "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_auc": "macro AUC",
     "ece": "calibration error",
@@ -29,14 +26,12 @@ CLASSES = {
     "bkl": "benign keratosis-like lesion", "df": "dermatofibroma", "mel": "melanoma",
     "nv": "melanocytic nevus", "scc": "squamous cell carcinoma", "vasc": "vascular lesion",
 }  # fmt: skip
-
-
 CLASSIFIERS = {
     "cnn": "a small network trained from scratch", "head": "a linear classifier on ImageNet features",
     "resnet18": "a ResNet-18", "resnet50": "a ResNet-50", "dermamnist": "DermaMNIST's ResNet-18",
 }  # fmt: skip
-
-
+# By the kind of data: the licence of what is made from it
+SOURCES = {"ham10000": "Made from HAM10000 (CC BY-NC 4.0), so for non-commercial research only."}
 MINIMUM = (
     "A trial's KID is the lowest of its evaluations, and a chosen generator's the lowest of all trials: such "
     "a minimum is lower than a new measurement would be, and its interval does not know of the choice."
@@ -45,7 +40,7 @@ THRESHOLD = (
     f"Melanoma's threshold is that of a specificity of {SPECIFICITY:g} on validation images, of each run by "
     "itself; its sensitivity and its specificity are those that this threshold has on test images."
 )
-# How a verdict was come to, beside every table of them
+# Beside every table of verdicts: how they were reached
 ADJUSTED = (
     "The headline's comparison was fixed beforehand, on balanced accuracy, and is not adjusted. The "
     "other arms are explored: their p values are Holm-adjusted for each base and measure, over as many "
@@ -63,10 +58,10 @@ def arm_title(arm: str) -> str:
     first, _, treatment = arm.partition("+")
     name, _, ratio = first.partition("@")
     name, _, filtered = name.partition("/")
-    words = ARMS.get(name, f"+ {name}")
-    words += f" ×{ratio}" if ratio else ""
-    words += f" ({filtered})" if filtered else ""
-    return f"{words}, {ARMS.get(treatment, treatment)}" if treatment else words
+    title = ARMS.get(name, f"+ {name}")
+    title += f" ×{ratio}" if ratio else ""
+    title += f" ({filtered})" if filtered else ""
+    return f"{title}, {ARMS.get(treatment, treatment)}" if treatment else title
 
 
 def classifier_title(name: str) -> str:
@@ -84,12 +79,12 @@ def measure_title(measure: str) -> str:
 
 
 def unit(measure: str) -> tuple[float, int, str]:
-    """Factor from a share to what is shown, digits after the point, and the name of a difference of 1."""
+    """The factor from a share to the number shown, its digits, and the unit of differences."""
     return (1.0, 3, "AUC") if measure == "macro_auc" else (100.0, 1, "points")
 
 
 def number(x: float, digits: int) -> str:
-    """With a minus sign, and none before a zero."""
+    """The number with a typographic minus sign, and no sign before a zero."""
     shown = f"{x:.{digits}f}"
     return shown.replace("-", "−") if float(shown) else shown.removeprefix("-")
 

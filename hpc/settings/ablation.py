@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from skin_gan.ablation.arms import ARMS, CLASSIFIERS, CONTROLS, PUBLISHED, Arm, check
+from skin_gan.ablation.arm import Arm
+from skin_gan.ablation.arms import ARMS, CONTROLS, MADE
 from skin_gan.ablation.balance import HIGHEST, LOWEST, images_to_add
+from skin_gan.ablation.classifiers import CLASSIFIERS, PUBLISHED
+from skin_gan.ablation.runs import check
 from skin_gan.data.splits import N_FOLDS
 from skin_gan.errors import SkinGanError
 from skin_gan.ranges import setting
@@ -33,7 +36,7 @@ class ClassifierPlan:
 
     arms: list[str] = setting(
         [],
-        "what is compared: names of arms, real among them, and of ablate.sources",
+        "what is compared: files in skin_gan/ablation/arms, model families, or names in ablate.sources",
     )
     seeds: int = setting(3, "trainings of each arm in each fold", least=1)
     steps: int = setting(0, "optimiser updates; 0: the classifier's own number", unit="updates", least=0)
@@ -93,7 +96,7 @@ def arms(a: AblateSettings, plan: ClassifierPlan) -> dict[str, Arm]:
 def check_ablate(a: AblateSettings, family: str) -> None:
     """SkinGanError for a setting of the ablation that does not go with others, with the valid choices."""
     own = [*ARMS, *a.sources]
-    sweeps = {BEST, family, *a.sources, *CONTROLS}
+    available = {BEST, family, *a.sources, *MADE}
     for name, plan in a.classifiers.items():
         if name not in CLASSIFIERS:
             raise SkinGanError(f"unknown classifier {name!r}: choose one of {', '.join(CLASSIFIERS)}")
@@ -123,7 +126,7 @@ def check_ablate(a: AblateSettings, family: str) -> None:
                 f"ablate.classifiers.{name}: {', '.join(given)} need generated images, and {name} has images "
                 f"of {CLASSIFIERS[name].size} pixels, which no generator makes: leave these arms out"
             )
-        missing = sorted({arm.source for arm in arms(a, plan).values()} - {""} - sweeps)
+        missing = sorted({arm.source for arm in arms(a, plan).values()} - {""} - available)
         if missing:
             raise SkinGanError(
                 f"the arm {missing[0]} needs generated images of {missing[0]}, and this sweep searches "
@@ -156,7 +159,7 @@ def check_name(source: str, family: str) -> None:
         BEST: "is the best of all generators",
         **{name: "is an arm of its own" for name in (COMBINED, STRONGEST)},
         family: "is what this sweep searches itself",
-        **{name: "is a control" for name in CONTROLS},
+        **{name: "is a control" if name in CONTROLS else "is made by an arm" for name in MADE},
     }
     if source in ARMS and ARMS[source].source != source:
         taken[source] = "is an arm of its own"

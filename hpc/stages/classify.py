@@ -16,7 +16,7 @@ from hpc.settings.ablation import PLAIN, ClassifierPlan, arms
 from hpc.stages.current_runs import Current
 from hpc.stages.generate import SampleSets
 from hpc.stages.inputs import Inputs
-from skin_gan.ablation.arms import Arm
+from skin_gan.ablation.arm import Arm
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.ablation.classify import Task, run_arm
 from skin_gan.ablation.measures import measures
@@ -85,9 +85,9 @@ class Arms:
         assert task.fold is not None
         plan = self.a.classifiers[task.classifier]
         validation, runs = self.validation(task, plan)
-        found = ablation.choose(validation, plan)
-        arm = ablation.combined(self.a, plan, found)
-        chosen = {**found, "combined": arm.name if arm else None, "runs": sorted(runs)}
+        chosen = ablation.choose(validation, plan)
+        arm = ablation.combined(self.a, plan, chosen)
+        chosen |= {"combined": arm.name if arm else None, "runs": sorted(runs)}
         ablation.write_choice(self.run, task.classifier, task.fold, chosen)
         if arm:
             self.train_arm(replace(task, arm=arm.name), plan, arm, tell)

@@ -1,4 +1,4 @@
-"""Which classifier runs on disk are of the settings and the generated images as they are now. No torch.
+"""Tells classifier runs of the present settings and generated images from earlier ones. No torch.
 
 A launch may change arms, steps or sources of the same sweep: runs of earlier settings stay on disk until
 their arm is trained again, and are never compared with the others.
@@ -11,8 +11,6 @@ from dataclasses import asdict, replace
 from functools import cache, cached_property
 from typing import Any
 
-import numpy as np
-
 from hpc.plan import ablation
 from hpc.plan.ablation import ArmTask
 from hpc.plan.sample_sources import read_source, rows_kept
@@ -20,9 +18,10 @@ from hpc.plan.sweep_plan import ABLATE, COMBINE, Job, Plan
 from hpc.settings.ablation import COMBINED
 from hpc.state.completion import complete
 from hpc.state.snapshot import Snapshot, of_jobs
-from skin_gan.ablation.arms import Arm, current
+from skin_gan.ablation.arm import Arm
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.ablation.predictions import Predictions, load
+from skin_gan.ablation.runs import current, run_of, weights_of
 from skin_gan.ablation.samples import SampleSet, subset
 from skin_gan.errors import SkinGanError
 
@@ -30,11 +29,12 @@ EARLIER = "of earlier settings"
 
 
 class Current:
-    """Judges runs by their records; reads each set of generated images once, and only where it has to."""
+    """Compares runs' records with the settings; reads each set of generated images at most once."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.run, self.e = plan, plan.run, plan.experiment
         self.sets, self.fingerprint = cache(self._sets), cache(self._fingerprint)
+        self.weights = cache(weights_of)
 
     @cached_property
     def snapshot(self) -> Snapshot:
@@ -58,12 +58,16 @@ class Current:
         return found
 
     def changed(self, task: ArmTask, arm: Arm, record: Mapping[str, Any]) -> list[str]:
-        """The settings of a run that are others now."""
+        """The settings that have changed since the run, each as a phrase."""
         plan = self.e.ablate.classifiers[task.classifier]
         settings = ablation.classifier_settings(task.classifier, plan, self.e.trial.model.size)
-        there = {**record["classifier"], **record["arm"]}
+        run = run_of(record)  # with the defaults of settings that came later
+        there = {**asdict(run.classifier), **asdict(run.arm)}
+        weights = self.weights(settings.pretrained)
+        if weights and run.weights:  # the file may have been moved, or another may be in its place
+            there["pretrained"] = settings.pretrained if weights == run.weights else "another file"
         asked = {**asdict(settings), **asdict(arm), "balance": there["balance"], "name": there["name"]}
-        changed = [f"{key} is now {value}" for key, value in asked.items() if there.get(key) != value]
+        changed = [f"{key} is now {value}" for key, value in asked.items() if there[key] != value]
         if isinstance(there["balance"], Mapping) and self.added(task, arm, record) != there["balance"]:
             changed.append(f"balance is now {arm.balance}")
         return changed
@@ -109,7 +113,7 @@ class Current:
             return None
         if filter_:
             sample = subset(sample, rows_kept(self.run, label, filter_, fold))
-        return subset(sample, np.arange(min(n, len(sample.images)))).fingerprint
+        return sample.fingerprint(n)
 
     def _sets(self, source: str, fold: int, label: str) -> SampleSet | None:
         try:

@@ -18,8 +18,9 @@ from hpc.plan.sweep_plan import Plan
 from hpc.settings.ablation import BEST
 from hpc.stages.folds import Generators
 from hpc.stages.inputs import Inputs
-from skin_gan.ablation import controls, filters
-from skin_gan.ablation.arms import CONTROLS, Arm
+from skin_gan.ablation import filters
+from skin_gan.ablation.arm import Arm
+from skin_gan.ablation.arms import MADE, make_samples
 from skin_gan.ablation.filters import discriminator_logits
 from skin_gan.ablation.frozen import Frozen
 from skin_gan.ablation.parts import Split, image_split, lesion_split
@@ -92,16 +93,16 @@ class SampleSets:
     def write(self, source: str, label: str, fold: int, n: int) -> None:
         """Fill samples/, in place of another set that an earlier state of the sweep left there."""
         out = ablation.sample_folder(self.run, fold, source)
-        if source in CONTROLS:
-            return self.write_control(source, label, fold, n, out / label)
+        if source in MADE:
+            return self.write_made(source, label, fold, n, out / label)
         folder = self.generators.of(source, fold)[label]
         clear(out / label, manifest(read_card(folder / CARD), n, SEED))
         generate(folder, out, n, SEED, self.e.allow_rejected)
 
-    def write_control(self, source: str, label: str, fold: int, n: int, target: Path) -> None:
-        """A set as of a generator, of images whose verdict is known; all but noise are photographs."""
+    def write_made(self, source: str, label: str, fold: int, n: int, target: Path) -> None:
+        """Write the images that an arm's own file makes as a set like a generator's."""
         split = lesion_split(self.inputs.store, fold)
-        sample = controls.MAKERS[source](self.inputs.store, split, self.size, n, SEED, [label])[label]
+        sample = make_samples(source, self.inputs.store, split, self.size, n, SEED, [label])[label]
         record = {
             "label": label, "fold": fold, "fold_fingerprint": sample.fold_fingerprint, **sample.origin,
             "seed": SEED, "count": n,

@@ -20,6 +20,7 @@ from hpc.slurm import client
 from hpc.stages.scratch import check_scratch
 from hpc.state.provenance import CODE
 from skin_gan.errors import SkinGanError
+from skin_gan.metrics.scores import declared
 
 # Metrics of trials and of classifier runs in TensorBoard's table, which shows the first five.
 METRICS = (
@@ -46,16 +47,20 @@ def prepare(plan: Plan, label: str, tell: Callable[..., None]) -> None:
     tell(features=["all"] if needs_all_features(plan.experiment.ablate) else plan.experiment.classes)
 
 
-def columns(e: Experiment) -> tuple[dict[str, list[Any] | tuple[float, float]], list[str]]:
-    """Of TensorBoard's table: the searched settings and what each is drawn from, and the metrics' tags.
+def columns(e: Experiment) -> tuple[dict[str, list[Any] | tuple[float, float]], dict[str, str]]:
+    """The searched settings in TensorBoard's table, with what each is drawn from; metrics' tags and meanings.
 
-    Where classifiers are trained, also what tells their runs apart, and their metrics.
+    `METRICS` come first, then other scores of images of which lower or higher is better. Where classifiers
+    are trained, also what tells their runs apart, and their metrics.
     """
+    scores = {f"metrics/{name}": score for name, score in declared().items()}
+    tags = dict.fromkeys((*METRICS, *(tag for tag, score in scores.items() if score.better)))
+    metrics = {tag: scores[tag].about if tag in scores else "" for tag in tags}
     drawn = {name: distribution.domain for name, distribution in distributions(e.search.space).items()}
     settings: dict[str, list[Any] | tuple[float, float]] = {"label": e.classes, **drawn}
     if not e.ablate.classifiers:
-        return settings, [tag for tag in METRICS if tag.startswith("metrics/")]
-    return settings | {name: [] for name in ("classifier", "arm", "split", "seed")}, list(METRICS)
+        return settings, {tag: text for tag, text in metrics.items() if tag in scores}
+    return settings | {name: [] for name in ("classifier", "arm", "split", "seed")}, metrics
 
 
 def preflight(plan: Plan) -> None:

@@ -14,12 +14,13 @@ from hpc.settings.space import searched, value_at
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import TrialFolder
 from skin_gan.io import read_jsonl, write_atomic
+from skin_gan.metrics.scores import declared
 from skin_gan.words import ACCEPTED, POOR, REJECTED
 
-METRICS = (
+FIRST = (
     "kid", "kid_low", "kid_high", "kid_floor", "fd", "fd_floor", "precision", "precision_floor", "recall",
     "recall_floor", "density", "density_floor", "coverage", "coverage_floor", "c2st", "c2st_floor", "copies",
-    "collapse", "checkerboard", "n_real", "n_fake", "note",
+    "collapse", "checkerboard",
 )  # fmt: skip
 
 
@@ -45,6 +46,7 @@ def leaderboard(plan: Plan) -> list[dict[str, Any]]:
     `kimg` is where that evaluation was made, `trained_kimg` how far the trial went.
     """
     names = searched(plan.experiment.search.space)
+    columns = (*dict.fromkeys((*FIRST, *declared())), "n_real", "n_fake", "note")
     rows = []
     for label in plan.experiment.classes:
         of_class = []
@@ -53,7 +55,7 @@ def leaderboard(plan: Plan) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"class": label, "trial": folder.path.name, "state": state["state"]}
             row["kimg"] = best["kimg"] if best else None
             row["trained_kimg"] = state.get("kimg")
-            row.update({name: best.get(name) if best else None for name in METRICS})
+            row.update({name: best.get(name) if best else None for name in columns})
             row.update({name: value_at(spec.settings, name) for name in names})
             row["reason"] = state.get("reason", "")
             of_class.append(row)

@@ -59,8 +59,8 @@ def of_this_version(predictions: Path) -> bool:
 
     Asked of combined arms, the only ones that an earlier version has made otherwise: it opens the file.
     """
-    from skin_gan.ablation.arms import current
     from skin_gan.ablation.predictions import load
+    from skin_gan.ablation.runs import current
 
     try:
         return current(load(predictions).record)

@@ -19,19 +19,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skin_gan.ablation.arms import Arm, ArmRun, ClassifierSettings, check, content, current
+from skin_gan.ablation.arm import Arm
+from skin_gan.ablation.classifiers import ClassifierSettings
 from skin_gan.ablation.fit import Progress, fit, loss_curve, prepare
 from skin_gan.ablation.frozen import Frozen
 from skin_gan.ablation.parts import PARTS, LabelledPart, Split, labelled_part
 from skin_gan.ablation.predictions import Predictions, load, predictions
+from skin_gan.ablation.runs import ArmRun, check, content, current, weights_of
 from skin_gan.ablation.samples import SampleSet
-from skin_gan.ablation.trainingset import TrainingSet, training_set
+from skin_gan.ablation.trainingset import Rows, TrainingSet, training_set
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
 from skin_gan.io import lock
+from skin_gan.pixels import piece_size
 from skin_gan.training import checkpoint
 
-CHUNK = 256  # images predicted at a time
+CHUNK = 256  # images predicted at a time, fewer from 128 pixels on
+CHANNELS = 4  # values that a network holds for each of an input image, roughly: bounds its memory
 CONSTANT = 0.01  # of the median standard deviation of features: below that one is not scaled
 
 
@@ -57,7 +61,7 @@ def run_arm(
     progress: Progress | None = None,
     family: Path | None = None,
 ) -> dict[str, Predictions]:
-    """Train once; the predictions on each of `parts`, of which "test" has to be named.
+    """Train once and return the predictions on each of `parts`. Test images are predicted only if named.
 
     `samples`: generated images by class, for arms that use them; `unverified` as in `samples.check_fold`.
     `folder`: keeps each part's predictions as PART.npz, which are not computed again, and the training's
@@ -70,11 +74,13 @@ def run_arm(
     check(task.settings, arm)
     tests = {part: _part(task, part) for part in parts}
     train = training_set(task.store, task.split, task.settings.size, arm, samples, seed, unverified)
-    run = ArmRun(task.settings, arm, seed, task.split.fingerprint, train.samples)
-    kept = _kept(folder, run.id) if folder else {}
-    if set(parts) <= kept.keys():
-        return {part: kept[part] for part in parts}
+    weights = weights_of(task.settings.pretrained)
+    run = ArmRun(task.settings, arm, seed, task.split.fingerprint, train.samples, weights)
+    kept: dict[str, Predictions] = {}
     if folder:
+        run, kept = _begun(folder, run)
+        if set(parts) <= kept.keys():
+            return {part: kept[part] for part in parts}
         _clear(folder, kept, run.id)
     record = _record(task, run, train)
     # Two jobs may come to equal runs at the same time: the second waits for the first.
@@ -118,10 +124,11 @@ def _taken(
     for place in sorted(family.glob(f"*/{folder.parent.name}/{folder.name}")):
         found = {}
         for part in parts if place != folder else ():
-            with contextlib.suppress(SkinGanError):  # missing or damaged
-                found[part] = load(place / f"{part}.npz")
-        whole = found.keys() == set(parts)
-        if whole and all(current(p.record) and content(p.record) == wanted for p in found.values()):
+            with contextlib.suppress(SkinGanError):  # missing, damaged, or of another version
+                p = load(place / f"{part}.npz")
+                if current(p.record) and content(p.record) == wanted:
+                    found[part] = p
+        if found.keys() == set(parts):
             return {
                 part: replace(
                     p, record={**p.record, **record, "seconds": 0.0, "same_as": p.record["arm"]["name"]}
@@ -131,17 +138,21 @@ def _taken(
     return {}
 
 
-def _kept(folder: Path, identity: str) -> dict[str, Predictions]:
-    """The parts of the run `identity` that are in `folder` and can be read."""
-    found = {}
+def _begun(folder: Path, run: ArmRun) -> tuple[ArmRun, dict[str, Predictions]]:
+    """The run with the identity that it was begun with, and its parts in `folder` that can be read."""
+    found, state = {}, folder / "state.pt"
     for part in PARTS:
         with contextlib.suppress(SkinGanError):  # missing or damaged: made again
             found[part] = load(folder / f"{part}.npz")
-    return {part: p for part, p in found.items() if p.record.get("id") == identity}
+    for known in (run, run.before):
+        kept = {part: p for part, p in found.items() if p.record.get("id") == known.id}
+        if kept or (state.exists() and checkpoint.of(state, known.id)):
+            return known, kept
+    return run, {}
 
 
 def _clear(folder: Path, kept: Mapping[str, Predictions], identity: str) -> None:
-    """Remove what is not of the run `identity`, so that a kill leaves nothing that might be taken for it."""
+    """Remove files of other runs than `identity`, so that nothing is taken for its own after a kill."""
     for part in PARTS:
         if part not in kept:
             (folder / f"{part}.npz").unlink(missing_ok=True)
@@ -152,9 +163,9 @@ def _clear(folder: Path, kept: Mapping[str, Predictions], identity: str) -> None
 
 @dataclass(frozen=True)
 class _Data:
-    """What the network is given, and how other images are coded in the same way."""
+    """The network's training inputs, and the function that codes other images alike."""
 
-    inputs: Tensor  # uint8 images [N,3,S,S] or standardised features [N,d]
+    inputs: Tensor | Rows  # uint8 images [N,3,S,S] or standardised features [N,d]
     labels: Tensor  # [N]
     generated: NDArray[np.bool_]  # [N] which are no photographs
     encode: Callable[[LabelledPart], Tensor]
@@ -162,14 +173,14 @@ class _Data:
 
 def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
     labels = torch.from_numpy(train.labels)
-    generated = np.arange(len(labels)) >= len(train.rows)
+    generated = np.arange(len(labels)) >= len(train.chosen)
     if task.settings.network != "head":
-        images = torch.from_numpy(train.images)
-        return _Data(images, labels, generated, lambda part: torch.from_numpy(part.images))
+        return _Data(train.images, labels, generated, lambda part: torch.from_numpy(part.images))
     if task.frozen is None:
         raise SkinGanError("network=head works on features: give it an extractor (Task.frozen)")
     frozen = task.frozen
-    x = np.concatenate([frozen.all_real[train.rows], *(frozen.of_sample(s, n) for s, n in train.made)])
+    made = [frozen.of(train.altered), *(frozen.of_sample(s, n) for s, n in train.made)]
+    x = np.concatenate([frozen.all_real[train.real.rows[train.stored]], *made])
     if arm.augment == "strong":
         views = np.concatenate([x[:, None], _views(frozen, train)], 1)
         labels, x = labels.repeat_interleave(views.shape[1]), views.reshape(-1, views.shape[2])
@@ -189,11 +200,9 @@ def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
 
 def _views(frozen: Frozen, train: TrainingSet) -> NDArray[np.float32]:
     """[N,VIEWS,d]: each store image's views are computed once, however often it is repeated."""
-    made = [frozen.views(s.images)[:n] for s, n in train.made]
-    if not len(train.rows):
-        return np.concatenate(made)
-    _, first, inverse = np.unique(train.rows, return_index=True, return_inverse=True)
-    return np.concatenate([frozen.views(train.images[first])[inverse], *made])
+    real = [frozen.views(train.real.images)[train.stored]] if len(train.stored) else []
+    real += [frozen.views(train.altered)] if len(train.altered) else []
+    return np.concatenate([*real, *(frozen.views(s.images)[:n] for s, n in train.made)])
 
 
 def _part(task: Task, part: str) -> LabelledPart:
@@ -208,13 +217,14 @@ def _predict(
     task: Task, net: nn.Module, part: LabelledPart, data: _Data, record: Mapping[str, Any]
 ) -> Predictions:
     x = data.encode(part)
-    logits = [net(prepare(x[i : i + CHUNK].to(task.device))).cpu() for i in range(0, len(x), CHUNK)]
+    batches = x.split(min(CHUNK, piece_size(x.shape[1:], CHANNELS)))
+    logits = [net(prepare(batch.to(task.device))).cpu() for batch in batches]
     p = torch.cat(logits).softmax(1).numpy()
     return predictions(task.store.classes, part.image_ids, part.lesions, part.labels, p, record)
 
 
 def _record(task: Task, run: ArmRun, train: TrainingSet) -> dict[str, Any]:
-    """Where predictions come from."""
+    """The record that predictions are saved with: settings, data and images of the run."""
     return {
         "id": run.id,
         **asdict(run),

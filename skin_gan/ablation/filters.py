@@ -19,11 +19,13 @@ from skin_gan.export import read_yaml
 from skin_gan.families import build
 from skin_gan.folders import TrialFolder
 from skin_gan.metrics import copies
+from skin_gan.metrics.arrays import distances
 from skin_gan.metrics.reference import Reference
-from skin_gan.metrics.scores import distances
+from skin_gan.pixels import in_pieces
 from skin_gan.training import checkpoint
 
 Array = NDArray[np.floating]
+BATCH = 64  # images that a discriminator judges at a time
 TAIL = 0.05  # share of real validation images that a filter may drop
 NEIGHBOUR = (
     3  # feature distance is to the training image that is third nearest: one odd photograph is not enough
@@ -106,6 +108,10 @@ def frame(images: NDArray[np.uint8]) -> Array:
     A corner is a triangle with legs of a quarter of the side: dermatoscopes darken corners, lesions that fill
     the picture do so on one side only at most.
     """
+    return in_pieces(_frame, images)
+
+
+def _frame(images: NDArray[np.uint8]) -> Array:
     grey = images.mean(1)
     side = grey.shape[1] // 4
     triangle = np.add.outer(np.arange(side), np.arange(side)) < side
@@ -123,10 +129,14 @@ def ruler(images: NDArray[np.uint8]) -> Array:
     that of a pattern; lesions and hairs at the border fill neighbouring frequencies alike. A dense row of
     parallel hairs counts as a ruler. Below 24 pixels strips are too short to tell.
     """
+    if (n := images.shape[2]) < 24:
+        raise SkinGanError(f"images of {n} pixels are too small to look for rulers: expected at least 24")
+    return in_pieces(_ruler, images)
+
+
+def _ruler(images: NDArray[np.uint8]) -> Array:
     grey = images.mean(1)
     n = grey.shape[1]
-    if n < 24:
-        raise SkinGanError(f"images of {n} pixels are too small to look for rulers: expected at least 24")
     window = np.hanning(n)
     strips = np.stack([turned[:, : n // 8].mean(1) for turned in _turned(grey)])  # [4,N,n]
     strips = strips - strips.mean(2, keepdims=True)
@@ -166,9 +176,6 @@ def _filtered(
     return Filtered(name, keep, scores, threshold, np.where(keep, "", f"{name}: {reason}"))
 
 
-CHUNK = 64  # images judged at a time
-
-
 def discriminator_logits(folder: TrialFolder, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """[N] logits of being real, of images uint8 [N,3,S,S], by the discriminator of the trial's best.pt.
 
@@ -182,6 +189,5 @@ def discriminator_logits(folder: TrialFolder, images: NDArray[np.uint8]) -> NDAr
         net = build(ModelSettings(**spec["settings"]["model"]))["discriminator"]
     net.load_state_dict(state["learner"]["nets"]["discriminator"])
     net.eval().requires_grad_(False)
-    x = torch.from_numpy(images)
-    parts = [net(x[i : i + CHUNK].float().div(127.5).sub(1)) for i in range(0, len(x), CHUNK)]
-    return torch.cat(parts).numpy()
+    parts = torch.from_numpy(images).split(BATCH)
+    return torch.cat([net(x.float().div(127.5).sub(1)) for x in parts]).numpy()

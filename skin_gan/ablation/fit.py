@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skin_gan.ablation import networks
-from skin_gan.ablation.arms import ArmRun, ClassifierSettings
+from skin_gan.ablation.arms import own
+from skin_gan.ablation.classifiers import ClassifierSettings
+from skin_gan.ablation.runs import ArmRun
+from skin_gan.ablation.trainingset import Rows
 from skin_gan.ablation.weights import generated_share, image_weights
 from skin_gan.training import checkpoint
 
@@ -28,7 +33,7 @@ Progress = Callable[[int], object]  # called with the number of updates done
 
 
 def fit(
-    inputs: Tensor,
+    inputs: Tensor | Rows,
     labels: Tensor,
     generated: NDArray[np.bool_],
     classes: int,
@@ -47,7 +52,8 @@ def fit(
     draw = Batches(labels.numpy(), generated, c.batch, arm.balanced_sampling, run.seed)
     weight = None
     if arm.class_weights:
-        weight = torch.from_numpy(image_weights(labels.numpy(), generated, classes)).float().to(device)
+        weigh = own(arm, "weights") or image_weights
+        weight = torch.from_numpy(weigh(labels.numpy(), generated, classes)).float().to(device)
     inputs, labels = inputs.to(device), labels.to(device)
     with torch.random.fork_rng():
         torch.manual_seed(_stream(run.seed, 0))
@@ -77,7 +83,7 @@ def fit(
 
 
 def loss_curve(losses: Tensor, points: int = POINTS) -> list[tuple[int, float]]:
-    """Of losses [steps] at most `points` of (updates made, mean loss since the point before), finite ones."""
+    """Of losses [steps] at most `points` finite pairs (updates made, mean loss since the pair before)."""
     parts = losses.split(-(-len(losses) // points) or 1)
     ends = np.cumsum([len(part) for part in parts]).tolist()
     curve = ((end, round(part.mean().item(), 5)) for end, part in zip(ends, parts, strict=True))
@@ -96,7 +102,7 @@ def make_optimiser(c: ClassifierSettings, net: nn.Module) -> torch.optim.Optimiz
     return torch.optim.AdamW(net.parameters(), lr=c.lr, weight_decay=c.weight_decay)
 
 
-def network(c: ClassifierSettings, inputs: Tensor, classes: int) -> nn.Module:
+def network(c: ClassifierSettings, inputs: Tensor | Rows, classes: int) -> nn.Module:
     """An untrained network for such inputs, its weights from torch's global generator."""
     if c.network == "head":
         return networks.head(inputs.shape[1], classes)
@@ -205,20 +211,46 @@ COLOUR = 0.2  # largest relative change of brightness, contrast and saturation
 TINT = 0.05  # largest relative change of one channel
 
 
-def strong(x: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Changes:
+    """What strong augmentation does to each of N images."""
+
+    angle: Tensor  # [N] of the turn, radians
+    where: Tensor  # [N,2] 0..1: place of the part that is kept
+    side: Tensor  # [N] its side, as a share of the image's
+    flip: Tensor  # [N] -1 or 1
+    colours: Tensor  # [N,3,1,1,1] factors of brightness, contrast and saturation
+    tint: Tensor  # [N,3,1,1] factor of each channel
+
+    def __getitem__(self, images: slice) -> Changes:
+        return Changes(*(getattr(self, f.name)[images] for f in fields(self)))
+
+
+def changes(n: int, generator: torch.Generator | None = None) -> Changes:
+    """Drawn from `generator`, by default torch's global one."""
+    rand = partial(torch.rand, generator=generator)
+    return Changes(
+        angle=2 * math.pi * rand(n),
+        where=rand(n, 2),
+        side=CROP + (1 - CROP) * rand(n),
+        flip=torch.where(rand(n) < 0.5, -1.0, 1.0),
+        colours=(1 + COLOUR * (2 * rand(3, n, 1, 1, 1) - 1)).transpose(0, 1),
+        tint=1 + TINT * (2 * rand(n, 3, 1, 1) - 1),
+    )
+
+
+def strong(x: Tensor, c: Changes | None = None) -> Tensor:
     """Images [N,3,S,S] in [-1,1], each turned by any angle, flipped, cropped and recoloured by its own draw.
 
-    Draws from torch's global generator. Corners that a turn would leave empty are mirrored in.
+    Corners that a turn would leave empty are mirrored in. `c`: the draws, by default `changes(N)`.
     """
-    return recolour(move(x))
+    c = c or changes(len(x))
+    return recolour(move(x, c), c)
 
 
-def move(x: Tensor) -> Tensor:
-    """A random turn, flip and crop of each image, in one interpolation."""
-    n = len(x)
-    angle, where = 2 * math.pi * torch.rand(n), torch.rand(n, 2)
-    side = CROP + (1 - CROP) * torch.rand(n)
-    flip = torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
+def move(x: Tensor, c: Changes) -> Tensor:
+    """Turn, flip and crop each image, in one interpolation."""
+    n, angle, where, side, flip = len(x), c.angle, c.where, c.side, c.flip
     cos, sin = side * angle.cos(), side * angle.sin()
     shift = (1 - side)[:, None] * (2 * where - 1)
     rows = torch.stack([flip * cos, -sin, shift[:, 0], flip * sin, cos, shift[:, 1]], 1)
@@ -226,12 +258,10 @@ def move(x: Tensor) -> Tensor:
     return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
 
 
-def recolour(x: Tensor) -> Tensor:
-    """Each image's brightness, contrast, saturation and tint changed by its own draw, within [-1,1]."""
-    n = len(x)
-    bright, contrast, saturation = (1 + COLOUR * (2 * torch.rand(3, n, 1, 1, 1) - 1)).to(x)
-    tint = (1 + TINT * (2 * torch.rand(n, 3, 1, 1) - 1)).to(x)
-    y = (x + 1) * bright * tint
+def recolour(x: Tensor, c: Changes) -> Tensor:
+    """Change each image's brightness, contrast, saturation and tint, within [-1,1]."""
+    bright, contrast, saturation = c.colours.to(x).unbind(1)
+    y = (x + 1) * bright * c.tint.to(x)
     grey = y.mean(1, keepdim=True)
     y = grey + saturation * (y - grey)
     mean = y.mean((1, 2, 3), keepdim=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,17 +11,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from skin_gan.ablation.fit import strong
+from skin_gan.ablation.fit import changes, strong
 from skin_gan.ablation.samples import SampleSet
 from skin_gan.data.store import Store
 from skin_gan.io import lock, write_atomic
 from skin_gan.metrics.cache import FeatureCache
 from skin_gan.metrics.features import Extractor
+from skin_gan.pixels import digest, pieces
 
 VIEWS = 4  # strongly augmented views of each training image, beside the image itself
 VIEWS_VERSION = 1  # raise it when the augmentation changes
 WAIT = 3600.0  # seconds to wait for another process that computes the same
-CHUNK = 256
+CHUNK = 256  # images whose features are computed, and kept in one file, at a time
 
 Features = NDArray[np.float32]
 
@@ -72,23 +73,25 @@ class Frozen:
         file = self._file(kind, images)
         with lock(file.with_suffix(".lock"), wait=WAIT, what=f"features of {len(images)} images"):
             if not file.exists():
-                wanted = images if kind == "images" else augmented(images)
-                write_atomic(file, lambda f: np.save(f, self.extractor(wanted), allow_pickle=False))
+                wanted = [images] if kind == "images" else augmented(images)
+                found = np.concatenate([self.extractor(some) for some in wanted])
+                write_atomic(file, lambda f: np.save(f, found, allow_pickle=False))
         return np.load(file, allow_pickle=False)
 
     def _file(self, kind: str, images: NDArray[np.uint8]) -> Path:
-        content = hashlib.sha256(f"{images.shape}".encode() + images.tobytes()).hexdigest()[:16]
+        content = digest(f"{images.shape}", images)
         return self.cache / "samples" / f"{kind}-{content}-{self.extractor.weights_sha}.npy"
 
 
-def augmented(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """VIEWS views of each image uint8 [N,3,S,S], next to one another: uint8 [N*VIEWS,3,S,S]."""
-    out = np.empty((len(images), VIEWS, *images.shape[1:]), np.uint8)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        for start in range(0, len(images), CHUNK):
-            x = torch.from_numpy(images[start : start + CHUNK]).float().div(127.5).sub(1)
-            seen = strong(x.repeat_interleave(VIEWS, 0))
-            pixels = seen.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-            out[start : start + CHUNK] = pixels.view(-1, VIEWS, *images.shape[1:]).numpy()
-    return out.reshape(-1, *images.shape[1:])
+def augmented(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """VIEWS views of each image uint8 [N,3,S,S], next to one another: uint8 [n*VIEWS,3,S,S] at a time."""
+    generator = torch.Generator().manual_seed(0)
+    for start in range(0, max(1, len(images)), CHUNK):
+        some = images[start : start + CHUNK]
+        drawn = changes(len(some) * VIEWS, generator)
+        out = np.empty((len(some) * VIEWS, *images.shape[1:]), np.uint8)
+        for piece in pieces(some, VIEWS):
+            views = slice(piece.start * VIEWS, piece.stop * VIEWS)
+            x = torch.from_numpy(some[piece]).float().div(127.5).sub(1).repeat_interleave(VIEWS, 0)
+            out[views] = strong(x, drawn[views]).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+        yield out

@@ -119,7 +119,7 @@ def measures(classes: Sequence[str], folds: Labels | None = None) -> dict[str, M
 
 
 def rests_on(measure: str, classes: Sequence[str]) -> tuple[str, ...]:
-    """The classes that count in a measure each by itself, however small; none where images count alike."""
+    """The classes that each count by themselves in a measure, however small; () where images count alike."""
     if measure in ("balanced_accuracy", "macro_auc"):
         return tuple(classes)
     own = measure.removeprefix("recall_") if measure != SENSITIVITY else MELANOMA

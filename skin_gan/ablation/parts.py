@@ -49,7 +49,7 @@ class LabelledPart:
 
 @dataclass(frozen=True)
 class Leak:
-    """How much of a test part its training part has seen."""
+    """How much of a test part shows lesions of the training part."""
 
     test_images: int
     seen_images: int  # test images of a lesion that also has images in training or validation
@@ -120,7 +120,7 @@ def labelled_part(
     rows = np.flatnonzero(mask)
     text = store.manifest.iloc[rows]
     return LabelledPart(
-        images=np.ascontiguousarray(store.images(size)[rows].transpose(0, 3, 1, 2)),
+        images=store.pixels(size, rows),
         labels=np.array([store.classes.index(c) for c in dx[rows]], dtype=np.int64),
         lesions=text["group"].to_numpy(dtype=str),
         image_ids=text["image_id"].to_numpy(dtype=str),

@@ -27,6 +27,7 @@ from skin_gan.data.decode import Damage, decode
 from skin_gan.data.files import READ_ERRORS, File, scan
 from skin_gan.data.store import open_store
 from skin_gan.errors import SkinGanError
+from skin_gan.pixels import digest
 
 MANIFEST, TABLE = "manifest.yaml", "manifest.csv"
 
@@ -43,11 +44,10 @@ class SampleSet:
     whole: SampleSet | None = None  # the set that this is a part of, whose features are known once for all
     rows: NDArray[np.int64] | None = None  # [N] places in that
 
-    @property
-    def fingerprint(self) -> str:
-        """Of class and image contents, in their order."""
-        head = f"{self.label}:{self.images.shape}".encode()
-        return hashlib.sha256(head + np.ascontiguousarray(self.images).tobytes()).hexdigest()[:16]
+    def fingerprint(self, n: int | None = None) -> str:
+        """Of class and contents of the first `n` images (None: of all), in their order."""
+        first = self.images[:n]
+        return digest(f"{self.label}:{first.shape}", first)
 
 
 def read_samples(
@@ -175,11 +175,13 @@ def _read(place: Path, label: str, files: list[File], size: int, resize: bool) -
         if TABLE not in inside:
             raise _mismatch(place, f"it has {MANIFEST} and no {TABLE}")
         _check_manifest(place, label, origin, _bytes(place / TABLE, inside[TABLE]), content)
-    pixels = [_decode(place / name, data, size, resize and not origin) for name, data in content.items()]
+    pixels = np.empty((len(content), 3, size, size), np.uint8)
+    for i, (name, data) in enumerate(content.items()):
+        pixels[i] = _decode(place / name, data, size, resize and not origin).transpose(2, 0, 1)
     print_ = origin.get("fold_fingerprint")
     return SampleSet(
         label=label,
-        images=np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2)),
+        images=pixels,
         names=np.array(list(content), dtype=np.str_),
         fold_fingerprint=None if print_ is None else str(print_),
         origin=origin,
@@ -232,12 +234,12 @@ def _from_store(path: Path, size: int, labels: Sequence[str] | None) -> dict[str
     absent = [c for c in labels or () if c not in store.classes]
     if absent:
         raise SkinGanError(f"store {path} has no class {', '.join(absent)} (it has {store.classes})")
-    images, dx = store.images(size), store.manifest["dx"].to_numpy(dtype=str)
+    dx = store.manifest["dx"].to_numpy(dtype=str)
     ids = store.manifest["image_id"].to_numpy(dtype=str)
     return {
         c: SampleSet(
             label=c,
-            images=np.ascontiguousarray(images[dx == c].transpose(0, 3, 1, 2)),
+            images=store.pixels(size, np.flatnonzero(dx == c)),
             names=ids[dx == c],
             fold_fingerprint=store.source.get("fold_fingerprint"),
             origin={"store": store.name, **store.source},

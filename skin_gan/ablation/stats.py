@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import chi2, norm, t
 
-from skin_gan.ablation.measures import Measure
 from skin_gan.ablation.predictions import Predictions
 from skin_gan.data.splits import group_labels
 from skin_gan.errors import SkinGanError
@@ -48,12 +47,12 @@ class Draws:
 
     @property
     def lesions(self) -> int:
-        """Those that the measure is of: a recall's are of its class."""
+        """The number of lesions that the measure is of: a recall's are those of its class."""
         return sum(self.sizes[c] for c in self.rests_on or self.sizes)
 
     @property
     def few(self) -> dict[str, int]:
-        """Classes that the measure rests on and that have too few lesions, with their number."""
+        """The classes that the measure rests on with too few lesions, and their numbers of lesions."""
         return {c: self.sizes[c] for c in self.rests_on if 0 < self.sizes[c] < FEWEST}
 
 
@@ -84,14 +83,8 @@ class Interval:
         return bool(np.isfinite(self.low))
 
 
-def draws(runs: Runs, measure: Measure, resamples: int = RESAMPLES, seed: int = 0) -> Draws:
-    """`measure` of an arm's runs, all on the same images; it is taken to rest on every class by itself."""
-    one = draws_of({"": runs}, lambda run, w: measure(run.labels, run.probabilities, w), resamples, seed)
-    return one[""]
-
-
 def test_images(runs: Runs) -> str:
-    """Names the images that an arm was tested on. SkinGanError where its runs differ in that."""
+    """A name of the images that an arm was tested on. SkinGanError where its runs differ in them."""
     if not runs:
         raise SkinGanError("an arm without a finished run cannot be measured: launch its runs first")
     tests = {run.test for run in runs.values()}
@@ -103,7 +96,10 @@ def test_images(runs: Runs) -> str:
 def draws_of(
     arms: Mapping[str, Runs], measured: Measured, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Draws]:
-    """`draws` of several arms on the same images, whose lesions are resampled once for all of them."""
+    """`measured` of several arms' runs on the same images, whose lesions are resampled once for all.
+
+    A measure is taken to rest on every class by itself.
+    """
     (test,) = {test_images(runs) for runs in arms.values()}
     first = next(run for runs in arms.values() for run in runs.values())
     index, strata = _lesions(first)
@@ -149,7 +145,7 @@ def resample(strata: NDArray[np.integer], n: int, rng: np.random.Generator) -> A
 
 
 def interval(arm: Draws, alpha: float = ALPHA) -> Interval:
-    """An arm's own value, a share, with its interval within 0..1. (Its p is of no interest.)"""
+    """An arm's own value, a share, with its interval clipped to 0..1. Its p means nothing."""
     found = _summary(arm.values, arm, alpha)
     low, high = np.clip([found.low, found.high], 0, 1)
     return replace(found, low=float(low), high=float(high))
@@ -171,7 +167,7 @@ def compare(arm: Draws, base: Draws, alpha: float = ALPHA) -> Interval:
 
 
 def _summary(values: Array, of: Draws, alpha: float) -> Interval:
-    """From [S,1+B]: the mean over seeds; its variance from resamples of the lesions and from the seeds."""
+    """The mean over seeds of values [S,1+B], with its variance from resampled lesions and from seeds."""
     sampled = values[:, 1:][:, np.isfinite(values[:, 1:]).all(0)]
     mean = float(values[:, 0].mean())
     if not np.isfinite(mean) or sampled.shape[1] < 2:

@@ -1,4 +1,4 @@
-"""What a classifier is trained on in one arm: real images of the training part, repeats, generated images."""
+"""The training set of one arm: photographs of the training part, repeats of them, generated images."""
 
 from __future__ import annotations
 
@@ -6,34 +6,85 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from skin_gan.ablation.arms import Arm
+from skin_gan.ablation.arm import Arm
+from skin_gan.ablation.arms import own
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.ablation.parts import LabelledPart, Split, labelled_part
-from skin_gan.ablation.samples import SampleSet, check_fold, require, subset
+from skin_gan.ablation.samples import SampleSet, check_fold, require
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
+
+
+class Rows:
+    """Rows of several tensors that follow one another, as one tensor [N,...] whose values are gathered when
+    asked for: a row may occur often, and its values are held once.
+    """
+
+    def __init__(self, sources: Sequence[Tensor], index: Tensor) -> None:
+        """sources: tensors [M,...] of one shape but for M; index [N]: places in all of them, 0..sum(M)-1."""
+        self.sources, self.index = sources, index
+        self.shape = torch.Size([len(index), *sources[0].shape[1:]])
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, places: Tensor) -> Tensor:
+        """The values at places [B], on the sources' device."""
+        wanted = self.index[places]
+        if len(self.sources) == 1:
+            return self.sources[0][wanted]
+        out, start = self.sources[0].new_empty((len(wanted), *self.shape[1:])), 0
+        for source in self.sources:
+            here = (wanted >= start) & (wanted < start + len(source))
+            out[here] = source[wanted[here] - start]
+            start += len(source)
+        return out
+
+    def to(self, device: str) -> Rows:
+        """On another device as one tensor: there a mask would wait for the device at each batch."""
+        if torch.device(device) == self.index.device:
+            return self
+        lengths = [len(source) for source in self.sources]
+        whole = torch.empty((sum(lengths), *self.shape[1:]), dtype=self.sources[0].dtype, device=device)
+        for part, source in zip(whole.split(lengths), self.sources, strict=True):
+            part.copy_(source)
+        return Rows([whole], self.index.to(device))
 
 
 @dataclass(frozen=True)
 class TrainingSet:
     """Real images first, then generated ones."""
 
-    images: NDArray[np.uint8]  # [N,3,S,S]
+    images: Rows  # uint8 [N,3,S,S]
     labels: NDArray[np.int64]  # [N]
-    rows: NDArray[np.int64]  # [R] place in the store of the real ones, images[:R]; repeats are allowed
+    real: LabelledPart  # the training part, each image once
+    chosen: NDArray[np.int64]  # [R] places in `real` of the first R images; repeats are allowed
+    altered: NDArray[np.uint8]  # [A,3,S,S] the last A of these, as the arm's own file alters repeats
     made: tuple[tuple[SampleSet, int], ...]  # the sets, and how many from each one's beginning
     unverified: tuple[str, ...]  # classes whose samples do not say what their generator has seen
 
     @property
+    def rows(self) -> NDArray[np.int64]:
+        """[R] places in the store of the real ones."""
+        return self.real.rows[self.chosen]
+
+    @property
+    def stored(self) -> NDArray[np.int64]:
+        """[R-A] places in `real` of the images that are as they are in the store."""
+        return self.chosen[: len(self.chosen) - len(self.altered)]
+
+    @property
     def samples(self) -> dict[str, str]:
-        """Fingerprint of the generated images used, by class."""
-        return {s.label: subset(s, np.arange(n)).fingerprint for s, n in self.made}
+        """The fingerprint of the generated images used, by class."""
+        return {s.label: s.fingerprint(n) for s, n in self.made}
 
     def count(self, classes: Sequence[str], synthetic: bool) -> dict[str, int]:
         """Images per class, generated or real."""
-        part = self.labels[len(self.rows) :] if synthetic else self.labels[: len(self.rows)]
+        part = self.labels[len(self.chosen) :] if synthetic else self.labels[: len(self.chosen)]
         counts = np.bincount(part, minlength=len(classes))
         return {c: int(n) for c, n in zip(classes, counts, strict=True)}
 
@@ -59,11 +110,18 @@ def training_set(
         raise SkinGanError(
             f"{', '.join(absent)}: no training image, {split.name}: leave the class out of the store"
         )
-    chosen = np.arange(len(real.labels))
+    chosen, altered = np.arange(len(real.labels)), real.images[:0]
     if arm.duplicate:
-        chosen = np.concatenate(
-            [chosen, repeats(real, images_to_add(counts, arm.balance), store.classes, seed)]
-        )
+        repeated = repeats(real, images_to_add(counts, arm.balance), store.classes, seed)
+        chosen = np.concatenate([chosen, repeated])
+        if alter := own(arm, "alter"):
+            plain = real.images[repeated]
+            altered = alter(plain, np.random.default_rng([seed, 4]))
+            if (altered.shape, altered.dtype) != (plain.shape, plain.dtype):
+                raise SkinGanError(
+                    f"the arm's alter() in {arm.method}.py gave {altered.dtype} {list(altered.shape)}: "
+                    f"expected as many images as it was given, {plain.dtype} {list(plain.shape)}"
+                )
     made: tuple[tuple[SampleSet, int], ...] = ()
     if arm.synthetic != "none":
         made = _made(split, size, arm, samples, images_to_add(counts, arm.balance), unverified)
@@ -71,14 +129,30 @@ def training_set(
         _need_every_class(store.classes, made)
         chosen = chosen[:0]
     return TrainingSet(
-        images=np.concatenate([real.images[chosen], *(s.images[:n] for s, n in made)]),
+        images=_images(real, chosen, altered, made),
         labels=np.concatenate(
             [real.labels[chosen], *(np.full(n, store.classes.index(s.label)) for s, n in made)]
         ),
-        rows=real.rows[chosen],
+        real=real,
+        chosen=chosen,
+        altered=altered,
         made=made,
         unverified=tuple(s.label for s, _ in made if s.fold_fingerprint is None),
     )
+
+
+def _images(
+    real: LabelledPart,
+    chosen: NDArray[np.int64],
+    altered: NDArray[np.uint8],
+    made: Sequence[tuple[SampleSet, int]],
+) -> Rows:
+    stored = chosen[: len(chosen) - len(altered)]
+    sources = [real.images] if len(stored) else []
+    new = [np.ascontiguousarray(altered)] if len(altered) else []
+    new += [s.images[:n] for s, n in made]
+    added = np.arange(sum(map(len, new))) + sum(map(len, sources))
+    return Rows([*map(torch.from_numpy, sources + new)], torch.from_numpy(np.concatenate([stored, added])))
 
 
 def repeats(

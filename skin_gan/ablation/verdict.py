@@ -1,4 +1,4 @@
-"""Turns a measured gain into a verdict: can the classifier judge, Holm's correction, the decision. Pure."""
+"""Turns a measured gain into a verdict: has the classifier learnt, Holm's correction, the rule. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from skin_gan.ablation.stats import ALPHA, FEWEST, Interval, minimum_detectable
 from skin_gan.words import HARMS, HELPS, NOT_JUDGED, RULED_OUT, UNRESOLVED
 
 WORTHWHILE = 0.02  # smallest gain that would be worth having, in units of the measure
-# A classifier judges only if training on real images has taught it something:
-ABOVE_CHANCE = 0.05  # its balanced accuracy, with the whole 95% interval, is so far above chance,
-FALL = 0.02  # and its training loss has fallen by so much, as a share of log K, that of a blind guess
+# A classifier gives verdicts only if training on real images has taught it something:
+ABOVE_CHANCE = 0.05  # the whole 95% interval of its balanced accuracy is so far above chance,
+FALL = 0.02  # and its training loss has fallen by so much, as a share of log K, the loss of a blind guess
 Curve = Sequence[tuple[int, float]]  # training loss: (updates made, mean loss since the point before)
 
 
@@ -27,7 +27,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def loss_fall(curve: Curve, classes: int) -> float:
-    """By how much the loss has fallen from the curve's first tenth to its last, as a share of log K.
+    """The fall of the loss from the curve's first tenth to its last, as a share of log K.
 
     NaN for a curve of fewer than two points.
     """
@@ -38,7 +38,7 @@ def loss_fall(curve: Curve, classes: int) -> float:
 
 
 def not_learnt(plain: Interval, classes: int, curves: Sequence[Curve]) -> str:
-    """Why a classifier cannot judge; "" if it can.
+    """The reason why a classifier can give no verdict; "" if it can.
 
     `plain`: balanced accuracy of the arm with real images only, of `classes` classes; `curves`: the training
     losses of its runs, as far as they were recorded.
@@ -63,14 +63,17 @@ def not_learnt(plain: Interval, classes: int, curves: Sequence[Curve]) -> str:
 
 
 def lesions_needed(effect: float, result: Interval, alpha: float = ALPHA) -> int | None:
-    """About how many test lesions would find `effect` with probability 0.8; None: the seeds limit that."""
+    """The approximate number of test lesions that would find `effect` with probability 0.8.
+
+    None where no number would, because the seeds alone vary too much.
+    """
     room = (effect / minimum_detectable(1.0, alpha)) ** 2 - (result.se_seeds or 0.0) ** 2
     return None if room <= 0 else int(np.ceil(result.lesions * result.se_lesions**2 / room))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What may be said of an arm against another, and by which numbers."""
+    """The verdict on an arm's gain over another arm, and the numbers behind it."""
 
     word: str  # one of `skin_gan.words`
     why: str
@@ -114,12 +117,12 @@ def verdict(
     if gain.high < worthwhile:
         why = f"{points} excludes a gain of {100 * worthwhile:g} points, {p}; {tested}"
         return Verdict(RULED_OUT, why, p_adjusted, mde)
-    told = f"cannot tell 0 from {100 * worthwhile:g} points"
+    finding = f"cannot tell 0 from {100 * worthwhile:g} points"
     if not gain.low <= 0 <= gain.high:
-        told = f"excludes 0, but not after correction for {comparisons} comparisons"
+        finding = f"excludes 0, but not after correction for {comparisons} comparisons"
     needed = lesions_needed(worthwhile, gain, level)
     more = f"about {needed} lesions would tell" if needed else "more seeds are needed first"
-    why = f"{points} {told}, {p}; {tested}; found with 80%: {100 * mde:.1f} points; {more}"
+    why = f"{points} {finding}, {p}; {tested}; found with 80%: {100 * mde:.1f} points; {more}"
     return Verdict(UNRESOLVED, why, p_adjusted, mde)
 
 

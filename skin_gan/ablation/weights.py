@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 
 def generated_share(photographs: int, generated: int) -> float:
-    """Share 0..1/2 of a class that its generated images have, m / (n + m); 1 without photographs."""
+    """The share 0..1/2 of its class that generated images get, m / (n + m); 1 without photographs."""
     if not photographs:
         return 1.0
     m = min(photographs, generated)

@@ -15,7 +15,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from skin_gan.data.splits import N_FOLDS, RECIPE, assign_folds, split_parts
 from skin_gan.errors import SkinGanError
 from skin_gan.identity import content_hash
+from skin_gan.pixels import pieces
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,6 +139,16 @@ class Store:
             )
         return images
 
+    def pixels(self, size: int, rows: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """The images at places `rows` [N] of the store: uint8 [N,3,size,size], read into memory.
+
+        Each piece maps the file anew: pages that were read stay in the system's cache, not in this process.
+        """
+        out = np.empty((len(rows), 3, size, size), np.uint8)
+        for piece in pieces(out):
+            out[piece] = self.images(size)[rows[piece]].transpose(0, 3, 1, 2)
+        return out
+
     @cached_property
     def folds(self) -> NDArray[np.int64]:
         """The fold, 0 to 4, of every image; computed from the manifest, never stored."""
@@ -217,11 +228,10 @@ def class_split(store: Store, label: str, size: int, fold: int) -> ClassSplit:
         )
     if not 0 <= fold < N_FOLDS:
         raise SkinGanError(f"fold {fold}: expected 0 to {N_FOLDS - 1}")
-    images = store.images(size)
     of_class = (store.manifest["dx"] == label).to_numpy()
     parts = split_parts(store.folds, fold)
-    train = _part(store, images, of_class & (parts == "train"))
-    val = _part(store, images, of_class & (parts == "val"))
+    train = _part(store, size, of_class & (parts == "train"))
+    val = _part(store, size, of_class & (parts == "val"))
     _require_enough(store, label, fold, train, val)
     return ClassSplit(label, size, fold, fold_fingerprint(store, fold), store.unit, train, val)
 
@@ -229,28 +239,23 @@ def class_split(store: Store, label: str, size: int, fold: int) -> ClassSplit:
 def all_split(store: Store, size: int, fold: int) -> ClassSplit:
     """Training and validation images of all classes together, class c drawn in proportion to sqrt(n_c).
 
-    Small classes are seen more often than they occur, and not as often as large ones.
+    So small classes are seen more often than they occur, and less often than in equal shares.
     """
-    classes = [class_split(store, label, size, fold) for label in store.classes]
+    parts, labels = split_parts(store.folds, fold), store.manifest["dx"].to_numpy()
 
-    def joined(parts: list[Part]) -> Part:
-        weights = [np.full(len(p.images), len(p.images) ** -0.5) for p in parts]
-        return Part(
-            images=np.concatenate([p.images for p in parts]),
-            lesions=np.concatenate([p.lesions for p in parts]),
-            image_ids=np.concatenate([p.image_ids for p in parts]),
-            weights=np.concatenate(weights),
-        )
+    def part(name: str) -> Part:
+        counts = Counter(labels[parts == name])
+        weights = np.array([counts[label] ** -0.5 for label in labels[parts == name]])
+        return replace(_part(store, size, parts == name), weights=weights)
 
-    train, val = joined([c.train for c in classes]), joined([c.val for c in classes])
-    return ClassSplit(ALL, size, fold, fold_fingerprint(store, fold), store.unit, train, val)
+    return ClassSplit(ALL, size, fold, fold_fingerprint(store, fold), store.unit, part("train"), part("val"))
 
 
-def _part(store: Store, images: np.memmap, rows: NDArray[np.bool_]) -> Part:
+def _part(store: Store, size: int, rows: NDArray[np.bool_]) -> Part:
     index = np.flatnonzero(rows)
     text = store.manifest.iloc[index]
     return Part(
-        images=np.ascontiguousarray(images[index].transpose(0, 3, 1, 2)),
+        images=store.pixels(size, index),
         lesions=_strings(text["group"]),
         image_ids=_strings(text["image_id"]),
     )

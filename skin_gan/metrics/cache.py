@@ -5,7 +5,7 @@ Files are replaced atomically and computed by one process at a time; all of them
     CACHE/<store fingerprint>-<size>-<weights>/
         df.npy                       float32 [N,d]: features of all images of the class, by image id
         copies-<split>-df-v2.json    thresholds of the copy checks
-        floors-<split>-df-57-v2.json real-vs-real values for 57 images on the generated side
+        floors-kid-<split>-df-57-v2.json   real-vs-real values for 57 images on the generated side
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from skin_gan.data.store import Part, Store
+from skin_gan.data.store import Store
 from skin_gan.io import lock, read_json, write_atomic
+from skin_gan.metrics.arrays import Array
 from skin_gan.metrics.features import Extractor
-from skin_gan.metrics.scores import Array
 
 VERSION = 2  # of the cached records: raise it when their method changes
 CHUNK = 256  # images read from the store at a time
@@ -46,10 +47,10 @@ class FeatureCache:
     def folder(self) -> Path:
         return Path(self.root) / f"{self.store.fingerprint}-{self.size}-{self.extractor.weights_sha}"
 
-    def of_part(self, label: str, part: Part) -> Array:
-        """Features float32 [N,d] of the images of `part`, all of class `label`, in its order."""
+    def of_images(self, label: str, image_ids: NDArray[np.str_]) -> Array:
+        """Features float32 [N,d] of images of class `label` by their ids [N], in that order."""
         ids = np.sort(self._rows(label)[0])
-        return self.of_class(label)[np.searchsorted(ids, part.image_ids)]
+        return self.of_class(label)[np.searchsorted(ids, image_ids)]
 
     def of_class(self, label: str, progress: ClassProgress | None = None) -> Array:
         """Features float32 [N,d] of all images of a class, in the order of their ids.
@@ -79,12 +80,11 @@ class FeatureCache:
         return features if features.shape == (self.store.counts[label], self.extractor.dimensions) else None
 
     def _extract(self, label: str, progress: ClassProgress | None) -> Array:
-        images = self.store.images(self.size)
         ids, rows = self._rows(label)
         rows = rows[np.argsort(ids)]
         out = np.empty((len(rows), self.extractor.dimensions), np.float32)
         for start in range(0, len(rows), CHUNK):
-            batch = np.ascontiguousarray(images[rows[start : start + CHUNK]].transpose(0, 3, 1, 2))
+            batch = self.store.pixels(self.size, rows[start : start + CHUNK])
             out[start : start + len(batch)] = self.extractor(batch)
             if progress:
                 progress(start + len(batch))

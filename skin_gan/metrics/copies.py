@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from skin_gan.metrics.scores import Array, distances
+from skin_gan.metrics.arrays import Array, distances
+from skin_gan.pixels import in_pieces
 
 SIDE = 16  # pixels, height and width of the normalised image
 NEAREST, NEAR = 0.01, 0.05  # quantiles of held-out distances: nearer is alarming, nearer is close
@@ -50,15 +51,16 @@ class Training:
     """The training images of a class, ready to be searched."""
 
     def __init__(self, features: Array, images: NDArray[np.uint8], lesions: NDArray[np.str_]) -> None:
-        self.features, self.pixels = features, normalised(torch.as_tensor(images))
+        self.features, self.pixels = features, in_pieces(normalised, images)
         self.lesions = np.unique(lesions, return_inverse=True)[1]
 
     def distances(self, features: Array, images: NDArray[np.uint8]) -> Distances:
         """From images uint8 [N,3,H,W] and their features [N,d]."""
         feature, feature_margin = self._nearest(distances(features, self.features))
         likeness = np.full((len(images), len(self.pixels)), -1, np.float32)
-        for turned in orientations(torch.as_tensor(images)):
-            np.maximum(likeness, normalised(turned) @ self.pixels.T, out=likeness)
+        for turn in range(8):
+            turned = in_pieces(lambda piece, turn=turn: normalised(orientations(piece)[turn]), images)  # type: ignore[misc]
+            np.maximum(likeness, turned @ self.pixels.T, out=likeness)
         pixel, pixel_margin = self._nearest(np.sqrt(np.maximum(2 - 2 * likeness, 0)))
         return Distances(feature, pixel, feature_margin, pixel_margin)
 
@@ -70,17 +72,18 @@ class Training:
         return first, first / np.maximum(second, 1e-9)
 
 
-def normalised(images: torch.Tensor) -> NDArray[np.float32]:
+def normalised(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """uint8 [N,3,H,W] -> [N,768]: 16x16, each channel less its mean, of length 1 (0 for a constant image)."""
-    small = F.interpolate(images.float(), size=(SIDE, SIDE), mode="bilinear", antialias=True)
+    x = torch.as_tensor(np.ascontiguousarray(images)).float()
+    small = F.interpolate(x, size=(SIDE, SIDE), mode="bilinear", antialias=True)
     flat = (small - small.mean((2, 3), keepdim=True)).flatten(1)
     length = flat.norm(dim=1, keepdim=True)
     return torch.where(length > 1e-2, flat / length, 0).numpy()
 
 
-def orientations(images: torch.Tensor) -> list[torch.Tensor]:
-    """The 8 flips and quarter turns of square images [N,3,H,W]."""
-    return [torch.rot90(x, turns, (2, 3)) for x in (images, images.flip(3)) for turns in range(4)]
+def orientations(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """The 8 flips and quarter turns of square images [N,3,H,W], as views."""
+    return [np.rot90(x, turns, (2, 3)) for x in (images, images[..., ::-1]) for turns in range(4)]
 
 
 def thresholds(label: str, held_out: dict[str, Distances]) -> Thresholds:

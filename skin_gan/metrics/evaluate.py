@@ -6,17 +6,16 @@ import numpy as np
 from torch import Tensor
 
 from skin_gan.errors import SkinGanError
-from skin_gan.metrics import copies, scores
-from skin_gan.metrics.artefacts import checkerboard
+from skin_gan.metrics.arrays import Row, finite
 from skin_gan.metrics.cache import one_thread
+from skin_gan.metrics.comparison import Comparison, neighbours
 from skin_gan.metrics.features import Extractor, as_images
-from skin_gan.metrics.floors import TRAINING, Row, compare, floors, mean_rows, stand_in_size
 from skin_gan.metrics.reference import Reference, reference
+from skin_gan.metrics.scores import declared
+from skin_gan.variants import SCORES, names, variant
 
 __all__ = ["Reference", "evaluate", "reference"]
 
-FLOORED = ("kid", "fd", "precision", "recall", "density", "coverage", "c2st", "vendi", "checkerboard")
-CHUNKS = 4  # at most so many subsets of the generated images are averaged over
 FEW = 50  # validation images below which a class is called small
 Record = dict[str, float | int | str | None]
 
@@ -24,42 +23,31 @@ Record = dict[str, float | int | str | None]
 def evaluate(fake: Tensor | np.ndarray, ref: Reference, extractor: Extractor, seed: int = 0) -> Record:
     """Score generated images uint8 [N,3,S,S] (N >= 2) against the class's *validation* images.
 
-    Every value is finite or None; `note` says why one is None, and what this n cannot resolve.
+    Every value is finite or None; `note` says why one is None, and what this n cannot resolve. The values are
+    those of `scores.declared`, and
 
-    kid, kid_low, kid_high   KID x1000 and its 95% interval; pairs of one lesion left out (`scores.kid`)
-    kid_all_pairs            KID x1000 as usually computed, comparable to other people's
-    kid_floor, kid_floor_sd  mean and spread of real-vs-real KID over splits by lesion
-    kid_train                KID of the training images themselves: how far this split's two parts lie apart
-    fd ... checkerboard      and each + "_floor": the real-vs-real value at equal n (`floors`)
-    c2st_train               C2ST against training images: well below 0.5 is a copying alarm
-    copies                   share 0..1 of generated images judged copies of training images (`copies.judge`)
-    copies_n, copies_pooled  the held-out images and classes that its thresholds rest on
-    collapse                 0 (as many different images as real) .. 1 (all one): 1 - vendi / vendi_floor
-    duplicates               share of generated images nearer to another one than held-out ones to training
+    copies_n, copies_pooled  the held-out images and classes that the thresholds of copies rest on
     n_fake, n_real, n_floor  generated; validation; generated images per subset for scores that depend on n
     k                        neighbours of precision, recall, density and coverage: 5, fewer in a tiny class
     """
     images = _checked(fake, ref, extractor)
     x = extractor(images)
     with one_thread():
-        return _evaluate(images, x, ref, extractor, seed)
+        return _evaluate(Comparison(images, x, ref, seed), extractor)
 
 
-def _evaluate(images: np.ndarray, x: np.ndarray, ref: Reference, extractor: Extractor, seed: int) -> Record:
-    n, n_part = len(images), stand_in_size(ref, len(images))
-    parts = np.random.default_rng(seed).permutation(n)
-    parts = parts[: n_part * min(CHUNKS, n // n_part)].reshape(-1, n_part)
-    row: Row = {
-        **_kid(x, ref, seed),
-        **mean_rows([compare(x[p], ref.val.features, ref.val.lesions, ref, seed) for p in parts]),
-        "checkerboard": checkerboard(images),
-        "c2st_train": _c2st_training(x[parts[0]], ref, seed),
-        **_floors(ref, n),
-        **_copies(x, images, ref),
-    }
-    row["collapse"] = _collapse(row)
-    context = _context(ref, extractor, n, n_part, seed)
-    return {**row, **context, "note": "; ".join(_notes(row, ref, n, n_part))}
+def _evaluate(c: Comparison, extractor: Extractor) -> Record:
+    row: Row = {}
+    for name in names(SCORES):
+        found = variant(SCORES, name).score(c)
+        wanted = {column for column, score in declared().items() if score.file == name}
+        if found.keys() != wanted:
+            raise SkinGanError(
+                f"skin_gan/{SCORES}/{name}.py: expected the numbers of its SCORES, {sorted(wanted)}, got "
+                f"{sorted(found)}"
+            )
+        row |= {column: finite(value) for column, value in found.items()}
+    return {**row, **_context(c, extractor), "note": "; ".join(_notes(row, c))}
 
 
 def _checked(fake: Tensor | np.ndarray, ref: Reference, extractor: Extractor) -> np.ndarray:
@@ -76,66 +64,32 @@ def _checked(fake: Tensor | np.ndarray, ref: Reference, extractor: Extractor) ->
     return images
 
 
-def _kid(x: np.ndarray, ref: Reference, seed: int) -> Row:
-    val = ref.val
-    low, high = scores.kid_interval(x, val.features, val.lesions, seed) or (None, None)
-    return {
-        "kid": scores.kid(x, val.features, val.lesions),
-        "kid_low": low,
-        "kid_high": high,
-        "kid_all_pairs": scores.kid(x, val.features),
-    }
-
-
-def _floors(ref: Reference, n: int) -> Row:
-    floor = floors(ref, n)
-    row = {f"{key}_floor": floor[key] for key in FLOORED}
-    return row | {"kid_floor_sd": floor["kid_sd"], "kid_train": floor["kid_train"]}
-
-
-def _c2st_training(x: np.ndarray, ref: Reference, seed: int) -> float | None:
-    some = np.random.default_rng(seed).permutation(len(ref.train.images))[:TRAINING]
-    return scores.c2st(x, ref.train.features[some], ref.train.lesions[some], seed=seed)
-
-
-def _collapse(row: Row) -> float | None:
-    got, real = row["vendi"], row["vendi_floor"]
-    return None if got is None or not real else max(0.0, 1 - got / real)
-
-
-def _copies(x: np.ndarray, images: np.ndarray, ref: Reference) -> Row:
-    between = scores.distances(x, x)
-    np.fill_diagonal(between, np.inf)
-    return {
-        "copies": float(copies.judge(ref.training.distances(x, images), ref.thresholds).mean()),
-        "duplicates": float((between.min(1) < ref.thresholds.feature).mean()),
-    }
-
-
-def _context(ref: Reference, extractor: Extractor, n: int, n_part: int, seed: int) -> Record:
+def _context(c: Comparison, extractor: Extractor) -> Record:
     """With what, on what and at which n."""
+    ref = c.ref
     return {
-        "n_fake": n,
+        "n_fake": len(c.images),
         "n_real": len(ref.val.images),
         "n_lesions": len(np.unique(ref.val.lesions)),
         "n_train": len(ref.train.images),
-        "n_floor": n_part,
-        "k": scores.neighbours(min(n_part, len(ref.val.images))),
+        "n_floor": c.n_part,
+        "k": neighbours(min(c.n_part, len(ref.val.images))),
         "copies_n": ref.thresholds.n,
         "copies_pooled": ",".join(ref.thresholds.pooled),
         "unit": ref.unit,
         "size": ref.size,
         "fold": ref.fold,
         "split": ref.fingerprint,
-        "seed": seed,
+        "seed": c.seed,
         "extractor": extractor.name,
         "fd_name": extractor.fd_name,
         "weights": extractor.weights_sha,
     }
 
 
-def _notes(row: Row, ref: Reference, n: int, n_part: int) -> list[str]:
+def _notes(row: Row, c: Comparison) -> list[str]:
     """What these numbers cannot tell, and why."""
+    ref, n, n_part = c.ref, len(c.images), c.n_part
     n_real, lesions = len(ref.val.images), len(np.unique(ref.val.lesions))
     notes = []
     if undefined := sorted(key for key, value in row.items() if value is None):
@@ -152,7 +106,7 @@ def _notes(row: Row, ref: Reference, n: int, n_part: int) -> list[str]:
     train, spread = row["kid_train"], row["kid_floor_sd"]
     if train is not None and spread is not None and train > 2 * spread:
         notes.append(f"the training images themselves are at KID {train:.0f} from so few validation images")
-    if (k := scores.neighbours(min(n_part, n_real))) < 5:
+    if (k := neighbours(min(n_part, n_real))) < 5:
         notes.append(f"k = {k} neighbours, not 5: {min(n_part, n_real)} images are too few")
     if n_part < n:
         notes.append(

@@ -12,9 +12,9 @@ import numpy as np
 from skin_gan.data.store import ClassSplit, Part, Store, class_split
 from skin_gan.errors import SkinGanError
 from skin_gan.metrics import copies
+from skin_gan.metrics.arrays import Array, distances
 from skin_gan.metrics.cache import FeatureCache, cached_record
 from skin_gan.metrics.features import Extractor
-from skin_gan.metrics.scores import Array, distances
 
 SAMPLE = 256  # images from which the scale of distances is taken
 
@@ -126,7 +126,8 @@ def _held_out(features: FeatureCache, split: ClassSplit) -> dict[str, copies.Dis
     found = {}
     for label in _pool(features.store, split.label):
         with contextlib.suppress(SkinGanError):  # a class too small to be split has nothing to add
-            part = class_split(features.store, label, split.size, split.fold)
+            own = label == split.label  # whose images are in memory already
+            part = split if own else class_split(features.store, label, split.size, split.fold)
             train, val = _real_sets(features, part)
             found[label] = _training(train).distances(val.features, val.images)
     return found
@@ -136,7 +137,7 @@ def _real_sets(features: FeatureCache, split: ClassSplit) -> tuple[RealSet, Real
     """Training and validation images with their features."""
 
     def real_set(part: Part) -> RealSet:
-        return RealSet(part.images, part.lesions, features.of_part(split.label, part))
+        return RealSet(part.images, part.lesions, features.of_images(split.label, part.image_ids))
 
     return real_set(split.train), real_set(split.val)
 

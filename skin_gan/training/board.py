@@ -122,15 +122,18 @@ def write_run(
         raise unwritable(folder, e) from e
 
 
-def name_columns(folder: Path, settings: Mapping[str, Domain], metrics: Sequence[str]) -> None:
+def name_columns(folder: Path, settings: Mapping[str, Domain], metrics: Mapping[str, str]) -> None:
     """Name the columns of the HParams table of all trials below `folder`, the most telling first.
 
     `settings` maps each searched setting to the list of its values, empty where they are not known
-    beforehand, or to the (low, high) of a range; `metrics` are tags. Without this TensorBoard shows every
-    setting in the order in which it finds them.
+    beforehand, or to the (low, high) of a range; `metrics` maps tags to what they mean. Without this
+    TensorBoard shows every setting in the order in which it finds them.
     """
     columns = [summary_v2.HParam(name, _domain(values)) for name, values in settings.items()]
-    shown = [summary_v2.Metric(tag, display_name=tag.removeprefix("metrics/")) for tag in metrics]
+    shown = [
+        summary_v2.Metric(tag, display_name=tag.removeprefix("metrics/"), description=text)
+        for tag, text in metrics.items()
+    ]
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
     writer = EventFileWriter(str(folder))

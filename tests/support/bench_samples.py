@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,3 +87,31 @@ def write_set(folder: Path, label: str, images: np.ndarray, fold_fingerprint: st
         record = {"label": label, "fold_fingerprint": fold_fingerprint, "seed": 0, "count": len(images)}
         (place / "manifest.yaml").write_text(yaml.safe_dump(record))
     return place
+
+
+def with_a_new_field(kind):
+    """`kind` with a field more, at its beginning, and the others in reverse order, with their defaults."""
+    old = [
+        (f.name, Any, dataclasses.field(default=f.default, default_factory=f.default_factory))
+        for f in reversed(dataclasses.fields(kind))
+    ]
+    properties = {name: value for name, value in vars(kind).items() if isinstance(value, property)}
+    return dataclasses.make_dataclass(
+        kind.__name__, [("new", float, 0.25), *old], namespace=properties, kw_only=True
+    )
+
+
+def rebuilt(value, classes):
+    """The same values, in other classes where `classes` maps theirs to others."""
+    if isinstance(value, dict):
+        return {key: rebuilt(item, classes) for key, item in value.items()}
+    if not dataclasses.is_dataclass(value):
+        return value
+    kept = {f.name: rebuilt(getattr(value, f.name), classes) for f in dataclasses.fields(value)}
+    return classes.get(type(value), type(value))(**kept)
+
+
+def former_record(record: dict[str, Any]) -> dict[str, Any]:
+    """The record of a run as the version before wrote it, which had fewer fields."""
+    arm = {name: value for name, value in record["arm"].items() if name != "method"}
+    return {name: value for name, value in record.items() if name not in ("weights", "schema")} | {"arm": arm}

@@ -12,8 +12,11 @@ import numpy as np
 
 from hpc.plan.ablation import ArmTask, arm_folder, choices_file
 from hpc.settings import compose
-from skin_gan.ablation.arms import ARMS, CLASSIFIERS, Arm, ArmRun, on_top
+from skin_gan.ablation.arm import Arm, on_top
+from skin_gan.ablation.arms import ARMS
+from skin_gan.ablation.classifiers import CLASSIFIERS
 from skin_gan.ablation.predictions import Predictions, predictions
+from skin_gan.ablation.runs import ArmRun
 from skin_gan.folders import RunFolder
 from skin_gan.io import write_json
 

@@ -21,7 +21,7 @@ from hpc.cli.conclusion import conclude_ablation
 from hpc.plan.sweep_plan import reopen
 from hpc.report import plots
 from hpc.report.comparisons import GainRow
-from hpc.report.leakage import LeakRow, judge
+from hpc.report.leakage import LeakRow, leak_row
 from hpc.report.page import data_uri, write_quiz, write_report
 from hpc.report.sample_sets import Sampled, used
 from hpc.report.statement import statement
@@ -259,7 +259,7 @@ def test_sources_of_finished_runs_are_judged_and_what_cannot_be_is_named_without
     sampled.there = SimpleNamespace(made_here=lambda name: False, read=lambda *_: read_samples(place, 32))
     assert sampled.used == {(0, source, label) for source in ("best", "shuffled") for label in CLASSES}
     assert set(sampled.sets()) == sampled.used | {(0, "mine", label) for label in CLASSES}
-    said = {source: judge(sampled, 0, source, "df", None).why for source in ("mine", "shuffled")}
+    said = {source: leak_row(sampled, 0, source, "df", None).why for source in ("mine", "shuffled")}
     assert "the source mine does not exist" in said["mine"]
     assert "runs have used the images of shuffled" in said["shuffled"]
     assert not any(str(tmp_path) in why for why in said.values())

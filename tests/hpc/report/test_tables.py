@@ -7,20 +7,25 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from bench_samples import former_record
 from report_samples import ASKED, CLASSES, COMBINED, STRONGEST, damage, folder_of, make_run, write_choices
 from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
 
-from hpc.plan.ablation import choices_file, filter_file, sample_folder
+from hpc.plan.ablation import ArmTask, choices_file, classifier_settings, filter_file, sample_folder
+from hpc.plan.sweep_plan import reopen
 from hpc.report import tables as module
 from hpc.report.page import write_report
 from hpc.report.statement import statement
 from hpc.report.tables import BY_IMAGE, HEADLINE, PLAIN, POOLED, costs, read_csv, tables, write_tables
 from hpc.report.wording import gain, span
 from hpc.settings import compose
-from hpc.settings.ablation import arms
-from skin_gan.ablation.arms import CLASSIFIERS, identity
+from hpc.settings.ablation import ClassifierPlan, arms
+from hpc.stages.current_runs import Current
+from skin_gan.ablation.arms import ARMS
+from skin_gan.ablation.classifiers import CLASSIFIERS
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
 from skin_gan.ablation.predictions import Predictions, load
+from skin_gan.ablation.runs import ArmRun, run_of, weights_of
 from skin_gan.ablation.verdict import holm
 from skin_gan.identity import content_hash
 from skin_gan.io import append_jsonl, write_json
@@ -82,7 +87,7 @@ def test_the_headline_is_fixed_beforehand_and_is_not_adjusted_nor_is_the_plain_a
 def altered(p: Predictions, **changes: object) -> Predictions:
     """The predictions with another record, as a run of this version would have it."""
     record = {**p.record, **changes}
-    return replace(p, record={**record, "id": identity(record)})
+    return replace(p, record={**record, "id": run_of(record).id})
 
 
 def add_arms(run, like: dict[str, str], made: dict[str, int]) -> None:
@@ -366,10 +371,11 @@ def test_a_combined_arm_of_an_earlier_version_is_a_gap_and_the_others_are_still_
         for seed in range(2):
             file = folder_of(run, arm, 0, seed) / "test.npz"
             p = load(file)
+            record = former_record(p.record)
             keys = ("classifier", "arm", "seed", "split", "samples")
-            values = {"schema": 1, **{k: dict(p.record[k]) if k == "arm" else p.record[k] for k in keys}}
+            values = {"schema": 1, **{k: dict(record[k]) if k == "arm" else record[k] for k in keys}}
             del values["arm"]["name"]
-            replace(p, record={**p.record, "id": content_hash(values)}).save(file)
+            replace(p, record={**record, "id": content_hash(values)}).save(file)
     found = tables(run, QUICK)
     assert {(g.arm, g.why) for g in found.missing} == {
         (
@@ -378,6 +384,51 @@ def test_a_combined_arm_of_an_earlier_version_is_a_gap_and_the_others_are_still_
         )
     }
     assert {a.arm for a in found.arms} == set(ASKED) and found.headline is None
+
+
+def test_runs_of_the_version_before_are_taken_and_those_of_a_later_one_are_gaps(tmp_path):
+    run = make_run(tmp_path)
+    now = tables(run, QUICK)
+    for arm in (*ASKED, COMBINED):
+        for seed in range(2):
+            file = folder_of(run, arm, 0, seed) / "test.npz"
+            p = load(file)
+            record = former_record(p.record)
+            replace(p, record={**record, "id": run_of(record).id}).save(file)
+            assert load(file).record["id"] != p.record["id"]
+    found = tables(run, QUICK)
+    assert repr((found.arms, found.gains, found.missing)) == repr((now.arms, now.gains, []))  # some are NaN
+    p = load(file := folder_of(run, "strong", 0, 1) / "test.npz")
+    replace(p, record={**p.record, "schema": 9}).save(file)
+    p = load(file := folder_of(run, "shuffled", 0, 0) / "test.npz")
+    replace(p, record={**p.record, "arm": {**p.record["arm"], "warmth": 1}}).save(file)
+    gaps = {(gap.arm, gap.seed): gap.why for gap in tables(run, QUICK).missing}
+    assert gaps.keys() == {("strong", 1), ("shuffled", 0)}
+    assert "schema 9" in gaps["strong", 1] and "another version" in gaps["shuffled", 0]
+    assert all("launch again" in why and "\n" not in why for why in gaps.values())
+
+
+def test_pretrained_weights_may_be_moved_but_not_replaced(tmp_path):
+    current = Current(reopen(make_run(tmp_path)))
+    first, moved = tmp_path / "first.pth", tmp_path / "moved.pth"
+    first.write_bytes(b"weights")
+    moved.write_bytes(b"weights")
+    plan = ClassifierPlan(arms=[PLAIN], pretrained=str(first))
+    settings = classifier_settings("resnet18", plan, current.e.trial.model.size)
+    made = asdict(ArmRun(settings, ARMS[PLAIN], 0, "fold0", weights=weights_of(str(first))))
+
+    def changed(pretrained, record):
+        current.e.ablate.classifiers = {"resnet18": replace(plan, pretrained=str(pretrained))}
+        current.weights.cache_clear()
+        return current.changed(ArmTask("resnet18", PLAIN, 0), ARMS[PLAIN], record)
+
+    assert changed(first, made) == changed(moved, made) == []
+    assert changed(moved, former_record(made)) == [f"pretrained is now {moved}"]  # by its path alone
+    for place in (first, moved):
+        place.write_bytes(b"others")
+        assert changed(place, made) == [f"pretrained is now {place}"]
+    first.unlink()
+    assert changed(first, made) == [], "what was there is not known any more"
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,10 @@ import dataclasses
 import math
 import tempfile
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 import pytest
+from bench_samples import rebuilt, with_a_new_field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -15,7 +16,7 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from hpc.plan.sweep_plan import run_identity, trial_specs
 from hpc.settings.compose import CHOICES, Choice, Experiment, compose, flat, load, overridden, save
 from hpc.settings.space import check_space, distributions, draw, searched, value_at
-from skin_gan.ablation.arms import ClassifierSettings
+from skin_gan.ablation.classifiers import ClassifierSettings
 from skin_gan.config import SCHEMA, EvalSettings, TrialSettings, TrialSpec, check, spec_from
 from skin_gan.errors import SkinGanError
 from skin_gan.identity import differing
@@ -304,28 +305,6 @@ def records(kind):
         for inner in (hint, *get_args(hint)):
             if dataclasses.is_dataclass(inner):
                 yield from records(inner)
-
-
-def with_a_new_field(kind):
-    """`kind` with a field more, at its beginning, and the others in reverse order, with their defaults."""
-    old = [
-        (f.name, Any, dataclasses.field(default=f.default, default_factory=f.default_factory))
-        for f in reversed(dataclasses.fields(kind))
-    ]
-    properties = {name: value for name, value in vars(kind).items() if isinstance(value, property)}
-    return dataclasses.make_dataclass(
-        kind.__name__, [("new", float, 0.25), *old], namespace=properties, kw_only=True
-    )
-
-
-def rebuilt(value, classes):
-    """The same values, in other classes where `classes` maps theirs to others."""
-    if isinstance(value, dict):
-        return {key: rebuilt(item, classes) for key, item in value.items()}
-    if not dataclasses.is_dataclass(value):
-        return value
-    kept = {f.name: rebuilt(getattr(value, f.name), classes) for f in dataclasses.fields(value)}
-    return classes.get(type(value), type(value))(**kept)
 
 
 def identities(e, classes):

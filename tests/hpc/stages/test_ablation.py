@@ -30,7 +30,8 @@ from hpc.settings.compose import load as load_settings
 from hpc.stages.classify import Arms
 from hpc.stages.inputs import Inputs
 from hpc.state.provenance import record_launch
-from skin_gan.ablation.arms import ARMS, CONTROLS, on_top
+from skin_gan.ablation.arm import on_top
+from skin_gan.ablation.arms import ARMS, CONTROLS
 from skin_gan.ablation.parts import image_split, leak, lesion_split
 from skin_gan.ablation.predictions import load
 from skin_gan.ablation.samples import read_samples

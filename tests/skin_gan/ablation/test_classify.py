@@ -2,31 +2,24 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torchvision
-from bench_samples import MeanColour, make_store
+from bench_samples import MeanColour, former_record, make_store, rebuilt, with_a_new_field
 
-from skin_gan.ablation import controls, fit, measures, networks
-from skin_gan.ablation.arms import (
-    ARMS,
-    CLASSIFIERS,
-    CONVENTIONAL,
-    Arm,
-    ArmRun,
-    ClassifierSettings,
-    check,
-    content,
-    current,
-    on_top,
-)
+from skin_gan.ablation import arms, classify, fit, measures, networks
+from skin_gan.ablation.arm import Arm, on_top
+from skin_gan.ablation.arms import ARMS, make_samples
+from skin_gan.ablation.classifiers import CLASSIFIERS, ClassifierSettings
 from skin_gan.ablation.classify import Task, run_arm
 from skin_gan.ablation.fit import strong
 from skin_gan.ablation.frozen import VIEWS, Frozen
 from skin_gan.ablation.parts import image_split, leak, lesion_split, seen_rows
 from skin_gan.ablation.predictions import load
+from skin_gan.ablation.runs import SCHEMA, ArmRun, check, content, current, run_of, weights_of
 from skin_gan.ablation.weights import even, image_weights
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
@@ -89,7 +82,7 @@ class TestRuns:
         assert not np.array_equal(first.probabilities, other.probabilities)
 
     def test_every_arm_makes_the_same_number_of_updates(self, task: Task) -> None:
-        samples = controls.noise(task.store, task.split, SIZE, 60)
+        samples = make_samples("noise", task.store, task.split, SIZE, 60)
         for arm in ARMS.values():
             done: list[int] = []
             short = replace(task, settings=replace(QUICK, steps=3))
@@ -171,6 +164,30 @@ class TestOnDisk:
         assert len(fit.loss_curve(torch.rand(1999))) == fit.POINTS
         assert fit.loss_curve(torch.zeros(0)) == []
 
+    def test_a_run_that_the_version_before_began_or_finished_is_taken_and_keeps_its_id(
+        self, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Former(ArmRun):
+            @property
+            def id(self) -> str:
+                return replace(ArmRun(QUICK, self.arm, self.seed, self.split), schema=2).id
+
+        def kill(step: int) -> None:
+            if step == 12:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(fit, "SAVE_SECONDS", 0.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(classify, "ArmRun", Former)
+            with pytest.raises(KeyboardInterrupt):
+                run_arm(task, ARMS["focal"], 0, folder=tmp_path, progress=kill)
+        done: list[int] = []
+        found = run_arm(task, ARMS["focal"], 0, folder=tmp_path, progress=done.append)["val"]
+        assert done[0] == 12 and found.record["schema"] == 2
+        assert load(tmp_path / "val.npz").record["id"] == found.record["id"] == run_of(found.record).id
+        again = run_arm(task, ARMS["focal"], 0, folder=tmp_path, progress=done.append)["val"]
+        assert len(done) == 24 - 12 + 1 and again.record["id"] == found.record["id"]
+
     def test_another_runs_state_is_not_taken(self, task: Task, tmp_path: Path) -> None:
         checkpoint.save(tmp_path / "state.pt", "another", {"step": 12})
         done: list[int] = []
@@ -191,7 +208,7 @@ class TestFrozenHead:
         np.testing.assert_allclose(frozen.all_real[rows], MeanColour()(images))
 
     def test_each_image_is_put_through_the_extractor_once(self, head_task: Task) -> None:
-        samples = controls.noise(head_task.store, head_task.split, SIZE, 60)
+        samples = make_samples("noise", head_task.store, head_task.split, SIZE, 60)
         for arm in (ARMS["real"], ARMS["best"], ARMS["duplicate"], ARMS["synthetic_only"]):
             for seed in range(2):
                 run_arm(head_task, arm, seed, samples=samples)
@@ -205,7 +222,7 @@ class TestFrozenHead:
     def test_it_learns_and_the_bench_can_tell(self, head_task: Task) -> None:
         """Mislabelled images do harm; the arms' differences are those of the images, not of the machinery."""
         store, split = head_task.store, head_task.split
-        wrong = controls.shuffled_labels(store, split, SIZE, 300)
+        wrong = make_samples("shuffled_labels", store, split, SIZE, 300)
         real = [score(run_arm(head_task, ARMS["balanced"], s)["val"]) for s in range(2)]
         arm = Arm("wrong", synthetic="add", balance=5.0)
         harmed = [score(run_arm(head_task, arm, s, samples=wrong)["val"]) for s in range(2)]
@@ -281,12 +298,42 @@ class TestWeights:
         w = image_weights(labels, np.arange(len(labels)) >= sum(n.values()), 2)
         assert (np.ptp(w) < 1e-12) == same
 
+    def test_the_weights_of_an_arms_own_file_take_the_place_of_the_usual_ones(
+        self, task: Task, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def inverse_root(labels: np.ndarray, generated: np.ndarray, classes: int) -> np.ndarray:
+            return 1 / np.sqrt(np.bincount(labels, minlength=classes))[labels]
+
+        own = {"usual": SimpleNamespace(weights=image_weights), "root": SimpleNamespace(weights=inverse_root)}
+        monkeypatch.setattr(arms, "variant", lambda _, name: own[name])
+        weighted = ARMS["class_weights"]
+        found = {
+            name: run_arm(task, replace(weighted, method=name), 0)["val"] for name in ("", "usual", "root")
+        }
+        p = {name: run.probabilities for name, run in found.items()}
+        np.testing.assert_array_equal(p[""], p["usual"])
+        assert np.abs(p[""] - p["root"]).max() > 1e-3
+        assert len({run.record["id"] for run in found.values()}) == 3
+        assert on_top(ARMS["best"], replace(weighted, method="root")).method == "root"
+        with pytest.raises(SkinGanError, match=r"method=root: .*class_weights=True for its weights\(\)"):
+            run_arm(task, Arm(method="root"), 0)
+
+    def test_altered_photographs_are_as_many_as_before(
+        self, task: Task, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        own = SimpleNamespace(alter=lambda images, rng: images[1:] / 2)
+        monkeypatch.setattr(arms, "variant", lambda _, name: own)
+        with pytest.raises(
+            SkinGanError, match=r"alter\(\) in half.py gave float64 \[\d+, 3, 16, 16\]: .*uint8"
+        ):
+            run_arm(task, Arm(duplicate=True, method="half"), 0)
+
     @pytest.mark.parametrize("treatment", ["class_weights", "balanced_sampling"])
     def test_generated_images_on_top_are_another_run_than_generated_images(
         self, task: Task, treatment: str
     ) -> None:
         """Filled up, all classes are equally large: by all images' counts, weights would be 1."""
-        samples = controls.noise(task.store, task.split, SIZE, 60)
+        samples = make_samples("noise", task.store, task.split, SIZE, 60)
         arm = Arm("best", synthetic="add", source="best")
         short = replace(task, settings=replace(QUICK, steps=12))
         one, other = (
@@ -311,7 +358,7 @@ class TestEqualArms:
     def test_an_equal_arm_is_not_trained_again_and_says_whose_run_it_is(
         self, task: Task, tmp_path: Path
     ) -> None:
-        samples = controls.noise(task.store, task.split, SIZE, 60)
+        samples = make_samples("noise", task.store, task.split, SIZE, 60)
         first, again = (
             Arm("best", synthetic="add", source="best"),
             Arm("aegan", synthetic="add", source="aegan"),
@@ -332,10 +379,10 @@ class TestEqualArms:
         self, task: Task, tmp_path: Path
     ) -> None:
         arm = Arm("best", synthetic="add", source="best")
-        samples = controls.noise(task.store, task.split, SIZE, 60)
+        samples = make_samples("noise", task.store, task.split, SIZE, 60)
         done: list[int] = []
         self.run(task, tmp_path, arm, samples, done)
-        others = controls.noise(task.store, task.split, SIZE, 60, seed=1)
+        others = make_samples("noise", task.store, task.split, SIZE, 60, seed=1)
         self.run(task, tmp_path, replace(arm, name="other"), others, done)
         assert len(done) == 2 * QUICK.steps
         for name in ("best", "other"):
@@ -364,22 +411,81 @@ class TestArms:
         ]
         assert len({r.id for r in [run, *others]}) == 6
 
-    def test_only_the_runs_that_changed_have_other_ids_than_in_earlier_versions(self) -> None:
-        """The id of a run that was published is still its id; one whose weights changed is not current."""
+    def test_a_new_field_with_a_default_and_another_order_leave_every_id(self) -> None:
+        classes = {kind: with_a_new_field(kind) for kind in (ArmRun, Arm, ClassifierSettings)}
+        identity = ArmRun.id.fget
+        for arm in (*ARMS.values(), on_top(ARMS["best"], ARMS["class_weights"])):
+            run = ArmRun(replace(QUICK, weight_decay=0.0), arm, 3, "fold", {"df": "1"})
+            later = rebuilt(run, classes)
+            assert identity(later) == run.id
+            assert identity(replace(later, arm=replace(later.arm, new=0.5))) != run.id
+            assert identity(replace(later, classifier=replace(later.classifier, new=0.5))) != run.id
+            assert identity(replace(later, new=0.5)) != run.id
+
+    def test_a_changed_default_raises_the_schema(self) -> None:
+        arm = dict(name="real", augment="none", class_weights=False, balanced_sampling=False, focal=0.0,
+                   duplicate=False, synthetic="none", source="", balance="equalise", filter="",
+                   method="")  # fmt: skip
+        classifier = dict(network="cnn", size=32, steps=1500, batch=64, lr=1e-3, schedule="cosine",
+                          weight_decay=1e-4, dropout=0.2, pretrained="")  # fmt: skip
+        assert (SCHEMA, asdict(Arm()), asdict(ClassifierSettings())) == (3, arm, classifier)
+
+    # As commit 8b2236b gave them, which hashed every field.
+    FORMER_IDS = {  # noqa: RUF012
+        "real": "529a9673e7", "strong": "d5e99b3936", "class_weights": "1213b14d37", "focal": "133a18d70d",
+        "duplicate": "2dddcd47b2", "synthetic_only": "28268be078", "aegan": "c7c8b17745",
+        "best": "c43c6160a3", "noise": "9c06b48b42", "best+class_weights": "c47c016753",
+    }  # fmt: skip
+
+    @pytest.mark.parametrize("name", FORMER_IDS)
+    def test_a_run_of_the_version_before_is_still_current(self, name: str) -> None:
+        arm = ARMS.get(name) or on_top(ARMS["best"], ARMS["class_weights"])
+        run = ArmRun(QUICK, arm, 0, "fold", {} if arm.synthetic == "none" else {"df": "1"})
+        record = former_record(asdict(run))
+        assert current({**record, "id": self.FORMER_IDS[name]})
+        assert run_of({**record, "id": ""}).id == run.before.id == self.FORMER_IDS[name] != run.id
+        assert not current({**record, "id": self.FORMER_IDS[name], "seed": 1})
+        chosen = replace(run, classifier=replace(QUICK, dropout=0.3))
+        assert chosen.before.id != run.before.id
+
+    def test_the_run_of_a_published_table_and_one_whose_weights_changed(self) -> None:
         dermamnist = replace(CLASSIFIERS["dermamnist"], steps=465)
-        assert ArmRun(dermamnist, ARMS["real"], 0, "b5468bdfbfbc4346").id == "5ca01430c5"
+        assert ArmRun(dermamnist, ARMS["real"], 0, "b5468bdfbfbc4346").before.id == "5ca01430c5"
         for name in ("best", "class_weights", "duplicate", "best+class_weights"):
             arm = ARMS.get(name) or on_top(ARMS["best"], ARMS["class_weights"])
-            record = asdict(ArmRun(QUICK, arm, 0, "fold", {"df": "1"}))
-            before = {**record, "schema": 1, "arm": {k: v for k, v in record["arm"].items() if k != "name"}}
-            assert current({**record, "id": content_hash(before)}) == (name != "best+class_weights")
+            record = former_record(asdict(ArmRun(QUICK, arm, 0, "fold", {"df": "1"})))
+            first = {**record, "schema": 1, "arm": {k: v for k, v in record["arm"].items() if k != "name"}}
+            assert current({**record, "id": content_hash(first)}) == (name != "best+class_weights")
+
+    def test_a_record_of_another_version_is_refused_with_what_to_do(self) -> None:
+        record = {"id": "", **asdict(ArmRun(QUICK, ARMS["real"], 0, "fold"))}
+        with pytest.raises(SkinGanError, match=r"schema 9.*expected 2 or 3.*launch again"):
+            current({**record, "schema": 9})
+        with pytest.raises(SkinGanError, match=r"another version .*'warmth'.*launch again"):
+            current({**record, "arm": {**record["arm"], "warmth": 1}})
+
+    def test_pretrained_weights_count_by_content_wherever_they_lie(self, tmp_path: Path) -> None:
+        files = {name: tmp_path / name for name in ("one", "moved", "other")}
+        for name, file in files.items():
+            file.write_bytes(b"other" if name == "other" else b"weights")
+        runs = {
+            name: ArmRun(
+                replace(QUICK, network="resnet18", pretrained=str(file)), ARMS["real"], 0, "fold",
+                weights=weights_of(str(file)),
+            )
+            for name, file in files.items()
+        }  # fmt: skip
+        assert runs["one"].id == runs["moved"].id != runs["other"].id
+        counts = {"real": {"a": 3, "b": 2}, "synthetic": {"a": 0, "b": 0}}
+        one, moved, other = (content({**asdict(run), **counts}) for run in runs.values())
+        assert one == moved != other
+        assert weights_of("") == weights_of(str(tmp_path / "gone")) == ""
 
     def test_on_top_of_the_strongest_conventional_arm(self) -> None:
         made = on_top(ARMS["best"], ARMS["class_weights"])
         assert (made.name, made.class_weights, made.synthetic) == ("best+class_weights", True, "add")
         with pytest.raises(SkinGanError, match="choose another arm"):
             on_top(ARMS["best"], ARMS["duplicate"])
-        assert set(CONVENTIONAL) <= set(ARMS)
 
     def test_all_that_is_wrong_is_named_at_once(self) -> None:
         bad = replace(QUICK, steps=0, network="vgg")

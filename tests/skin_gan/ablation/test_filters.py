@@ -7,7 +7,8 @@ import pytest
 from bench_samples import SIZE, make_store, new_images
 from gan_samples import judge, open_session
 
-from skin_gan.ablation import controls, filters
+from skin_gan.ablation import filters
+from skin_gan.ablation.arms import make_samples
 from skin_gan.ablation.filters import discriminator_logits
 from skin_gan.ablation.leakage import Images, leakage
 from skin_gan.ablation.parts import labelled_part, lesion_split
@@ -144,7 +145,7 @@ class TestLeakage:
         return held_out, train, seen
 
     def test_copies_of_test_images_are_caught_though_their_manifest_is_in_order(self, store: Store) -> None:
-        copied = controls.test_copies(store, lesion_split(store, 0), SIZE, 30)["nv"].images
+        copied = make_samples("test_copies", store, lesion_split(store, 0), SIZE, 30)["nv"].images
         found = leakage(copied, features(copied), *self.sides(store))
         assert found.caught and found.share > 0.9 and found.identical > 0
         assert "near copies of held-out images" in found.why
@@ -166,7 +167,7 @@ class TestLeakage:
 
     def test_images_that_resemble_everything_accuse_nobody(self, store: Store) -> None:
         held_out, train, seen = self.sides(store)
-        of_others = controls.shuffled_labels(store, lesion_split(store, 0), SIZE, 120)["nv"].images
+        of_others = make_samples("shuffled_labels", store, lesion_split(store, 0), SIZE, 120)["nv"].images
         blurred = np.resize(seen.images.mean((2, 3), keepdims=True).round().astype(np.uint8), (120, 3, 1, 1))
         for images in (of_others, np.broadcast_to(blurred, (120, 3, SIZE, SIZE)).copy()):
             found = leakage(images, features(images), held_out, train, seen)

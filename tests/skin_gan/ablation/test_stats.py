@@ -27,6 +27,15 @@ def example(
     return y, np.round(p, 1) if ties else p
 
 
+def draws(runs: stats.Runs, measure: measures.Measure, resamples: int, seed: int = 0) -> stats.Draws:
+    """One measure of one arm."""
+
+    def measured(run: Predictions, w: np.ndarray) -> np.ndarray:
+        return measure(run.labels, run.probabilities, w)
+
+    return stats.draws_of({"": runs}, measured, resamples, seed)[""]
+
+
 def of(y: np.ndarray, p: np.ndarray, lesions: np.ndarray | None = None) -> Predictions:
     ids = np.array([f"i{k:05d}" for k in range(len(y))])
     return predictions([f"c{k}" for k in range(p.shape[1])], ids, ids if lesions is None else lesions, y, p)
@@ -113,7 +122,7 @@ class TestPairedBootstrap:
         results = []
         for trial in range(200):
             (base, arm), truth = self.world(rng, effect)
-            a, b = (stats.draws(runs, measures.balanced_accuracy, 150, trial) for runs in (arm, base))
+            a, b = (draws(runs, measures.balanced_accuracy, 150, trial) for runs in (arm, base))
             results.append(stats.compare(a, b))
         covered = np.mean([r.low <= truth <= r.high for r in results])
         found = np.mean([r.p < 0.05 for r in results])
@@ -131,7 +140,7 @@ class TestPairedBootstrap:
 
         def gain(times: int) -> stats.Interval:
             runs = [{0: of(np.tile(y, times), np.tile(x, (times, 1)), np.tile(once, times))} for x in (p, q)]
-            return stats.compare(*(stats.draws(r, measures.balanced_accuracy, 300) for r in runs))
+            return stats.compare(*(draws(r, measures.balanced_accuracy, 300) for r in runs))
 
         assert gain(5).se == pytest.approx(gain(1).se)
         assert gain(5).se_lesions > 0
@@ -141,12 +150,12 @@ class TestPairedBootstrap:
         better = p.copy()
         better[:10] = np.eye(4)[y[:10]]
         a, b = ({0: of(y, x)} for x in (better, p))
-        da, db = (stats.draws(r, measures.accuracy, 500) for r in (a, b))
+        da, db = (draws(r, measures.accuracy, 500) for r in (a, b))
         assert stats.compare(da, db).se < 0.6 * stats.interval(da).se
 
     def test_an_arm_against_itself_shows_nothing(self) -> None:
         y, p = example()
-        d = stats.draws({0: of(y, p), 1: of(y, np.roll(p, 1, 0))}, measures.balanced_accuracy, 100)
+        d = draws({0: of(y, p), 1: of(y, np.roll(p, 1, 0))}, measures.balanced_accuracy, 100)
         gain = stats.compare(d, d)
         assert (gain.estimate, gain.p, gain.known) == (0, 1, False)
         assert verdict.verdict(gain, gain.p).word == UNRESOLVED
@@ -158,7 +167,7 @@ class TestPairedBootstrap:
         base = np.eye(len(sizes))[np.where(y == len(sizes) - 1, 0, y)]
         base[0] = np.roll(base[0], 1)
         runs = [{0: of(y, x)} for x in (np.eye(len(sizes))[y], base)]
-        return stats.compare(*(stats.draws(r, measures.balanced_accuracy, 200) for r in runs))
+        return stats.compare(*(draws(r, measures.balanced_accuracy, 200) for r in runs))
 
     def test_a_class_of_one_lesion_has_no_variance_that_could_be_known(self) -> None:
         gain = self.of_sizes((100, 100, 1))
@@ -174,7 +183,7 @@ class TestPairedBootstrap:
 
     def test_a_measure_rests_on_the_lesions_of_its_classes(self) -> None:
         y, p = example()
-        drawn = stats.draws({0: of(y, p)}, measures.accuracy, 50)
+        drawn = draws({0: of(y, p)}, measures.accuracy, 50)
         of_one = replace(drawn, rests_on=measures.rests_on("recall_c2", ["c0", "c1", "c2", "c3"]))
         assert (drawn.lesions, of_one.lesions) == (200, (y == 2).sum())
         assert measures.rests_on("accuracy", ["mel"]) == () and measures.rests_on("ece", ["mel"]) == ()
@@ -182,7 +191,7 @@ class TestPairedBootstrap:
 
     def test_one_seed_says_that_it_does_not_know_the_seeds_part(self) -> None:
         y, p = example()
-        assert stats.interval(stats.draws({0: of(y, p)}, measures.accuracy, 100)).se_seeds is None
+        assert stats.interval(draws({0: of(y, p)}, measures.accuracy, 100)).se_seeds is None
 
     def test_seeds_that_disagree_widen_the_interval(self) -> None:
         y, p = example()
@@ -191,23 +200,23 @@ class TestPairedBootstrap:
         for seed, share in enumerate((0.0, 0.3, 0.6)):  # of images on which this run knows nothing
             lost = rng.random(len(y)) < share
             runs[seed] = of(y, np.where(lost[:, None], np.roll(np.eye(4)[y], 1, 1), p))
-        own = stats.interval(stats.draws(runs, measures.accuracy, 300))
+        own = stats.interval(draws(runs, measures.accuracy, 300))
         assert own.se_seeds is not None and own.se_seeds > 2 * own.se_lesions
 
     def test_what_cannot_be_paired_is_an_error(self) -> None:
         y, p = example()
-        d = stats.draws({0: of(y, p)}, measures.accuracy, 50)
+        d = draws({0: of(y, p)}, measures.accuracy, 50)
         with pytest.raises(SkinGanError, match="not tested on the same images"):
-            stats.compare(d, stats.draws({0: of(y[:-1], p[:-1])}, measures.accuracy, 50))
+            stats.compare(d, draws({0: of(y[:-1], p[:-1])}, measures.accuracy, 50))
         with pytest.raises(SkinGanError, match="no common seed"):
-            stats.compare(d, stats.draws({1: of(y, p)}, measures.accuracy, 50))
+            stats.compare(d, draws({1: of(y, p)}, measures.accuracy, 50))
         with pytest.raises(SkinGanError, match="some seeds lack a fold"):
-            stats.draws({0: of(y, p), 1: of(y[:-1], p[:-1])}, measures.accuracy, 50)
+            draws({0: of(y, p), 1: of(y[:-1], p[:-1])}, measures.accuracy, 50)
         with pytest.raises(SkinGanError, match="without a finished run"):
-            stats.draws({}, measures.accuracy)
+            draws({}, measures.accuracy, 50)
         with pytest.raises(SkinGanError, match="a class has none"):
             lacking = of(np.where(y == 3, 0, y), p)
-            stats.interval(stats.draws({0: lacking}, measures.measures(lacking.classes)["recall_c3"], 50))
+            stats.interval(draws({0: lacking}, measures.measures(lacking.classes)["recall_c3"], 50))
 
     def test_resampling_keeps_the_classes_and_the_variance_of_small_ones(self) -> None:
         strata = np.repeat([0, 1, 2], [50, 5, 1])
@@ -367,7 +376,7 @@ class TestNotJudged:
         lesions = np.repeat(np.arange(7), 30)
         for _ in range(60):
             blind = {s: of(lesions, rng.dirichlet(np.ones(7), len(lesions))) for s in range(2)}
-            plain = stats.interval(stats.draws(blind, measures.balanced_accuracy, 60))
+            plain = stats.interval(draws(blind, measures.balanced_accuracy, 60))
             assert verdict.not_learnt(plain, 7, []) != ""
 
 

@@ -21,13 +21,15 @@ from skin_gan.data.ingest import Options, ingest
 from skin_gan.data.resolve import resolve
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
-from skin_gan.metrics import copies, scores
+from skin_gan.metrics import copies
 from skin_gan.metrics.__main__ import main
-from skin_gan.metrics.artefacts import checkerboard
 from skin_gan.metrics.cache import one_thread
 from skin_gan.metrics.evaluate import evaluate
 from skin_gan.metrics.features import Extractor, extractor
 from skin_gan.metrics.reference import RealSet, Reference, reference, warm
+from skin_gan.metrics.scores.checkerboard import checkerboard
+from skin_gan.metrics.scores.fd import fd
+from skin_gan.metrics.scores.kid import kid
 
 Images = np.ndarray
 
@@ -112,8 +114,8 @@ def test_kid_and_fd_rise_with_corruption(
     x = nv.train.images[::6][:28]
     kids, fds = [], []
     for features in [lite(x), *(lite(change(x, s)) for s in steps)]:
-        kids.append(scores.kid(features, nv.val.features, nv.val.lesions))
-        fds.append(scores.fd(features, nv.val.features))
+        kids.append(kid(features, nv.val.features, nv.val.lesions))
+        fds.append(fd(features, nv.val.features))
     assert kids == sorted(kids)
     assert fds == sorted(fds)
 

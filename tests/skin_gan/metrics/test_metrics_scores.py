@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from skin_gan.metrics import scores
 from skin_gan.metrics.cache import one_thread
+from skin_gan.metrics.scores.c2st import c2st
+from skin_gan.metrics.scores.fd import fd
+from skin_gan.metrics.scores.kid import kid, kid_interval
+from skin_gan.metrics.scores.prdc import prdc
+from skin_gan.metrics.scores.vendi import vendi
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,7 +54,7 @@ def test_kid_agrees_with_torchmetrics(rng: np.random.Generator) -> None:
     theirs = KernelInceptionDistance(_Features(), subsets=1, subset_size=60)
     theirs.update(torch.as_tensor(real)[:, None, None], real=True)
     theirs.update(torch.as_tensor(fake)[:, None, None], real=False)
-    assert scores.kid(fake, real) == pytest.approx(1000 * theirs.compute()[0].item(), rel=1e-4)
+    assert kid(fake, real) == pytest.approx(1000 * theirs.compute()[0].item(), rel=1e-4)
 
 
 def test_fd_agrees_with_torchmetrics(rng: np.random.Generator) -> None:
@@ -61,7 +65,7 @@ def test_fd_agrees_with_torchmetrics(rng: np.random.Generator) -> None:
     theirs.set_dtype(torch.float64)
     theirs.update(torch.as_tensor(real)[:, None, None], real=True)
     theirs.update(torch.as_tensor(fake)[:, None, None], real=False)
-    assert scores.fd(fake, real) == pytest.approx(theirs.compute().item(), rel=1e-4)
+    assert fd(fake, real) == pytest.approx(theirs.compute().item(), rel=1e-4)
 
 
 def test_fd_of_fewer_images_than_dimensions_agrees_with_scipy(rng: np.random.Generator) -> None:
@@ -71,7 +75,7 @@ def test_fd_of_fewer_images_than_dimensions_agrees_with_scipy(rng: np.random.Gen
     c1, c2 = np.cov(fake.T), np.cov(real.T)
     root = sqrtm(c1 @ c2).real
     expected = ((fake.mean(0) - real.mean(0)) ** 2).sum() + np.trace(c1 + c2 - 2 * root)
-    assert scores.fd(fake, real) == pytest.approx(expected, rel=1e-3)
+    assert fd(fake, real) == pytest.approx(expected, rel=1e-3)
 
 
 def test_precision_and_recall_agree_with_torch_fidelity(rng: np.random.Generator) -> None:
@@ -80,7 +84,7 @@ def test_precision_and_recall_agree_with_torch_fidelity(rng: np.random.Generator
     theirs = prc.prc_features_to_metric(
         torch.as_tensor(fake), torch.as_tensor(real), prc_neighborhood=5, verbose=False
     )
-    ours = scores.prdc(fake, real, 5)
+    ours = prdc(fake, real, 5)
     assert ours["precision"] == pytest.approx(theirs[prc.KEY_METRIC_PRECISION])
     assert ours["recall"] == pytest.approx(theirs[prc.KEY_METRIC_RECALL])
 
@@ -99,7 +103,7 @@ def test_prdc_agrees_with_its_definition(rng: np.random.Generator) -> None:
         "density": in_real.sum() / (k * len(fake)),
         "coverage": in_real.any(0).mean(),
     }
-    assert scores.prdc(fake, real, k) == pytest.approx(expected)
+    assert prdc(fake, real, k) == pytest.approx(expected)
 
 
 def test_kid_with_lesions_is_unbiased_where_the_usual_kid_is_not(rng: np.random.Generator) -> None:
@@ -109,8 +113,8 @@ def test_kid_with_lesions_is_unbiased_where_the_usual_kid_is_not(rng: np.random.
         lesions = np.repeat(np.arange(8), 3)
         real = rng.normal(size=(8, 24))[lesions] + 0.3 * rng.normal(size=(24, 24))
         fake = rng.normal(size=(40, 24)) * np.sqrt(1.09)
-        usual.append(scores.kid(fake, real))
-        grouped.append(scores.kid(fake, real, lesions))
+        usual.append(kid(fake, real))
+        grouped.append(kid(fake, real, lesions))
     error = np.std(grouped) / np.sqrt(60)
     assert abs(np.mean(grouped)) < 4 * error
     assert np.mean(usual) > 10 * error
@@ -123,12 +127,12 @@ def test_kid_interval_covers_the_known_answer(rng: np.random.Generator) -> None:
     def draw(n: int, mean: float) -> np.ndarray:
         return rng.normal(size=(n, d)) + mean
 
-    truth = scores.kid(draw(1500, 0), draw(1500, shift))
+    truth = kid(draw(1500, 0), draw(1500, shift))
     hits, repeats = 0, 60
     for _ in range(repeats):
         lesions = np.repeat(np.arange(20), 2)
         real = np.sqrt(0.5) * (draw(20, 0)[lesions] + draw(40, 0)) + shift
-        low, high = scores.kid_interval(draw(60, 0), real, lesions, draws=300) or (0, 0)
+        low, high = kid_interval(draw(60, 0), real, lesions, draws=300) or (0, 0)
         hits += low <= truth <= high
     assert 0.85 * repeats <= hits <= repeats
 
@@ -136,35 +140,35 @@ def test_kid_interval_covers_the_known_answer(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("n", [0, 1])
 def test_undefined_scores_are_none(n: int, rng: np.random.Generator) -> None:
     few, many = rng.normal(size=(n, 24)), rng.normal(size=(20, 24))
-    assert scores.kid(few, many) is None and scores.kid(many, few) is None
-    assert scores.kid_interval(many, few) is None
-    assert scores.fd(few, many) is None
-    assert set(scores.prdc(few, many, 1).values()) == {None}
-    assert scores.c2st(few, many) is None
-    assert scores.vendi(few, 1.0) is None
+    assert kid(few, many) is None and kid(many, few) is None
+    assert kid_interval(many, few) is None
+    assert fd(few, many) is None
+    assert set(prdc(few, many, 1).values()) == {None}
+    assert c2st(few, many) is None
+    assert vendi(few, 1.0) is None
 
 
 def test_one_lesion_has_no_kid(rng: np.random.Generator) -> None:
-    assert scores.kid(rng.normal(size=(9, 24)), rng.normal(size=(5, 24)), np.zeros(5, int)) is None
+    assert kid(rng.normal(size=(9, 24)), rng.normal(size=(5, 24)), np.zeros(5, int)) is None
 
 
 def test_identical_sets_do_not_break_scores() -> None:
     x = np.ones((12, 24))
-    assert scores.kid(x, x) == pytest.approx(0, abs=1e-9)
-    assert scores.fd(x, x) == pytest.approx(0, abs=1e-9)
-    assert scores.vendi(x, 1.0) == pytest.approx(1)
-    assert set(scores.prdc(x, x, 5).values()) == {0.0}
+    assert kid(x, x) == pytest.approx(0, abs=1e-9)
+    assert fd(x, x) == pytest.approx(0, abs=1e-9)
+    assert vendi(x, 1.0) == pytest.approx(1)
+    assert set(prdc(x, x, 5).values()) == {0.0}
 
 
 def test_c2st_tells_apart_what_differs_and_only_that(rng: np.random.Generator) -> None:
     x, y = rng.normal(size=(150, 24)), rng.normal(size=(150, 24))
-    assert scores.c2st(x, y) == pytest.approx(0.5, abs=0.12)
-    assert scores.c2st(x + 1, y) > 0.95
+    assert c2st(x, y) == pytest.approx(0.5, abs=0.12)
+    assert c2st(x + 1, y) > 0.95
 
 
 def test_c2st_of_copies_is_below_one_half(rng: np.random.Generator) -> None:
     x = rng.normal(size=(60, 24))
-    assert scores.c2st(x.copy(), x) < 0.4
+    assert c2st(x.copy(), x) < 0.4
 
 
 def test_c2st_lets_no_lesion_cross_folds(rng: np.random.Generator) -> None:
@@ -172,16 +176,16 @@ def test_c2st_lets_no_lesion_cross_folds(rng: np.random.Generator) -> None:
     lesions = np.repeat(np.arange(40), 2)
     real = rng.normal(size=(40, 24))[lesions]
     fake = rng.normal(size=(80, 24))
-    assert scores.c2st(fake, real, lesions) < scores.c2st(fake, real) + 0.02
-    assert scores.c2st(fake, real, lesions) == pytest.approx(0.5, abs=0.2)
+    assert c2st(fake, real, lesions) < c2st(fake, real) + 0.02
+    assert c2st(fake, real, lesions) == pytest.approx(0.5, abs=0.2)
 
 
 def test_vendi_counts_modes(rng: np.random.Generator) -> None:
     centres = 100 * rng.normal(size=(7, 24))
-    assert scores.vendi(centres[np.arange(70) % 7], 1.0) == pytest.approx(7, rel=1e-3)
+    assert vendi(centres[np.arange(70) % 7], 1.0) == pytest.approx(7, rel=1e-3)
 
 
 def test_scores_are_deterministic(rng: np.random.Generator) -> None:
     fake, real = _sets(rng)
-    assert scores.kid_interval(fake, real) == scores.kid_interval(fake, real)
-    assert scores.c2st(fake, real) == scores.c2st(fake, real)
+    assert kid_interval(fake, real) == kid_interval(fake, real)
+    assert c2st(fake, real) == c2st(fake, real)

@@ -113,7 +113,7 @@ def test_what_is_no_finite_number_is_left_out_of_the_curves(tmp_path):
 
 def test_classifier_runs_have_rows_of_their_own_and_written_again_they_are_replaced(tmp_path):
     runs = {(arm, seed): 0.5 + 0.1 * seed for arm in ("real", "best/random as copies") for seed in (0, 1)}
-    name_columns(tmp_path, {"arm": [], "seed": [0, 1]}, ["metrics/kid", *MEASURED])
+    name_columns(tmp_path, {"arm": [], "seed": [0, 1]}, dict.fromkeys(["metrics/kid", *MEASURED], ""))
     for (arm, seed), value in runs.items():
         folder = tmp_path / "ablation" / "head" / arm.replace("/", "_") / "fold-0" / f"seed-{seed}"
         settings = {"classifier": "head", "arm": arm, "fold": 0, "seed": seed}

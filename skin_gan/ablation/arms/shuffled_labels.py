@@ -1,0 +1,22 @@
+"""Training images, every one of another class than it says: must be judged as harm.
+
+Give about as many as there are real images: 150 a class did 9.5 points of harm [6.0, 13.0] on top of class
+weights, but none that shows to a plain head, which hardly looks for rare classes.
+"""
+
+import numpy as np
+
+from skin_gan.ablation.arm import Arm
+from skin_gan.ablation.parts import labelled_part
+from skin_gan.words import HARMS
+
+TITLE = "control: wrong labels"
+ARM = Arm(synthetic="add", source="shuffled_labels")
+EXPECTED = (HARMS,)
+IMAGES = "training images of other classes"
+
+
+def make(store, split, size, n, label, rng):
+    part = labelled_part(store, split, "train", size)
+    others = rng.permutation(np.flatnonzero(part.labels != store.classes.index(label)))
+    return part.images[np.resize(others, n)]

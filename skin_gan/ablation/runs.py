@@ -1,0 +1,132 @@
+"""One training of one classifier in one arm: its identity, its content, and the check of its settings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from skin_gan.ablation.arm import Arm
+from skin_gan.ablation.arms import own
+from skin_gan.ablation.classifiers import ClassifierSettings
+from skin_gan.ablation.weights import even
+from skin_gan.errors import SkinGanError
+from skin_gan.identity import content_hash, differing, identity, whole
+from skin_gan.ranges import out_of_range
+
+# Part of every run's identity. Raise it when the same settings would no longer give the same predictions, or
+# when a default changes. 2 hashed every field, the path of pretrained weights among them.
+SCHEMA, FORMER = 3, 2
+FORMER_FIELDS = {
+    "classifier": ("network", "size", "steps", "batch", "lr", "schedule", "weight_decay", "dropout",
+                   "pretrained"),
+    "arm": ("augment", "class_weights", "balanced_sampling", "focal", "duplicate", "synthetic", "source",
+            "balance", "filter"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """One training of one classifier in one arm, by everything that decides its predictions."""
+
+    classifier: ClassifierSettings
+    arm: Arm
+    seed: int
+    split: str  # fingerprint of data and fold
+    samples: Mapping[str, str] = field(default_factory=dict)  # fingerprint of the sample set of each class
+    weights: str = ""  # fingerprint of the file of pretrained weights
+    schema: int = SCHEMA  # that of its identity: a run keeps the one it was begun with
+
+    @property
+    def id(self) -> str:
+        """Hash of the above, without the arm's name and the path of the weights."""
+        arm = replace(self.arm, name=Arm.name)
+        if self.schema == SCHEMA:
+            here = replace(self.classifier, pretrained=ClassifierSettings.pretrained)
+            return identity(SCHEMA, replace(self, classifier=here, arm=arm))
+        # Schema 1 weighed generated images otherwise; all other runs kept its number.
+        weighed = arm.synthetic != "none" and (arm.class_weights or arm.balanced_sampling)
+        own = {"seed": self.seed, "split": self.split, "samples": self.samples}
+        groups = whole(replace(self, arm=arm), FORMER_FIELDS)
+        return content_hash({"schema": FORMER if weighed else 1, **own, **groups})
+
+    @property
+    def before(self) -> ArmRun:
+        """The same run as the version before identified it."""
+        return replace(self, schema=FORMER)
+
+
+def weights_of(pretrained: str) -> str:
+    """Fingerprint of a file of pretrained weights; "" where none is asked for, or the file is gone."""
+    if not pretrained or not Path(pretrained).is_file():
+        return ""
+    with open(pretrained, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def run_of(record: Mapping[str, Any]) -> ArmRun:
+    """The run of the record in a file of predictions. SkinGanError for one of another version."""
+    try:
+        own = {name: record[name] for name in ("seed", "split", "samples")}
+        classifier, arm = ClassifierSettings(**record["classifier"]), Arm(**record["arm"])
+        schema = record.get("schema", FORMER)
+    except (KeyError, TypeError) as e:
+        raise SkinGanError(f"the run was made by another version ({e}): launch again") from e
+    if schema not in (FORMER, SCHEMA):
+        raise SkinGanError(
+            f"the run has schema {schema}, which this version does not know: expected {FORMER} or {SCHEMA}; "
+            "use the version that made it, or launch again"
+        )
+    return ArmRun(classifier, arm, **own, weights=record.get("weights", ""), schema=schema)
+
+
+def current(record: Mapping[str, Any]) -> bool:
+    """Whether this version would make the run of a record as it was made. SkinGanError as `run_of`."""
+    return bool(record["id"] == run_of(record).id)
+
+
+def content(record: Mapping[str, Any]) -> str:
+    """Hash of what decides the predictions of a finished run: equal for two arms that are one run.
+
+    Of the arm not its name, source, filter and balance, but what they have come to: the images that were
+    trained on, by their content, and what was done to them.
+    """
+    run = run_of(record)
+    arm = replace(run.arm, **{k: getattr(Arm, k) for k in ("name", "source", "filter", "balance", "duplicate",
+                                                           "synthetic")})  # fmt: skip
+    if not arm.method and even(record["real"], record["synthetic"]):
+        arm = replace(arm, class_weights=False)
+    known = replace(run.classifier, pretrained=run.weights or run.classifier.pretrained)
+    done = [differing(known), differing(arm), run.seed, run.split, run.samples]
+    return content_hash([SCHEMA, *done, record["real"], record["synthetic"]], 16)
+
+
+def check(c: ClassifierSettings, arm: Arm) -> None:
+    """SkinGanError that names each value out of range, and each combination that means nothing."""
+    evened = [k for k in ("class_weights", "balanced_sampling") if getattr(arm, k)]
+    expected = {
+        f"pretrained={c.pretrained}": (not c.pretrained or c.network.startswith("resnet"), "a resnet for it"),
+        f"duplicate={arm.duplicate}": (
+            not (arm.duplicate and arm.synthetic != "none"),
+            "no synthetic images, whose place repeated photographs take",
+        ),
+        " and ".join(evened): (len(evened) < 2, "one of them: each makes classes count equally by itself"),
+        f"duplicate={arm.duplicate} with {', '.join(evened)}": (
+            not (arm.duplicate and evened), "one of them: repeats make classes count equally by themselves",
+        ),
+        f"synthetic=alone with {', '.join(evened)}": (
+            not (arm.synthetic == "alone" and evened), "photographs, whose counts these go by",
+        ),
+        f"method={arm.method}": (
+            (arm.duplicate or not own(arm, "alter")) and (arm.class_weights or not own(arm, "weights")),
+            "duplicate=True for its alter(), class_weights=True for its weights()",
+        ),
+        f"source={arm.source}, filter={arm.filter}": (
+            arm.synthetic != "none" or not (arm.source or arm.filter), "synthetic=add or alone to use them",
+        ),
+    }  # fmt: skip
+    wrong = [f"{given}: expected {what}" for given, (ok, what) in expected.items() if not ok]
+    if wrong := out_of_range(c) + out_of_range(arm) + wrong:
+        raise SkinGanError(f"arm {arm.name}: " + "; ".join(wrong))

@@ -1,0 +1,38 @@
+"""What scores and copy checks share: arrays of features, their groups and distances. NumPy only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+Groups = NDArray[np.str_] | NDArray[np.integer] | None  # of each image: the lesion it shows, or None
+Row = dict[str, float | None]
+
+
+def distances(x: Array, y: Array) -> Array:
+    """Euclidean distances [N,M]."""
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    squared = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T
+    return np.sqrt(np.maximum(squared, 0))
+
+
+def group_index(groups: Groups, n: int) -> tuple[NDArray[np.integer], int]:
+    """The group 0..G-1 of each of n images, and G. Without groups every image is its own."""
+    if groups is None:
+        return np.arange(n), n
+    names, index = np.unique(groups, return_inverse=True)
+    return index, len(names)
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None for NaN and infinity."""
+    return float(value) if value is not None and np.isfinite(value) else None
+
+
+def mean_rows(rows: Sequence[Row]) -> Row:
+    """Mean of each key over the rows that define it; None where none does."""
+    values = {key: [v for r in rows if (v := r.get(key)) is not None] for key in rows[0]}
+    return {key: float(np.mean(v)) if v else None for key, v in values.items()}

@@ -1,0 +1,34 @@
+"""Vendi score (Friedman & Dieng 2023, arXiv:2210.02410): how many different images there are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skin_gan.metrics.arrays import Array, Row, distances
+from skin_gan.metrics.comparison import Comparison
+
+SCORES = {
+    "vendi": ("higher", "effective number of different images"),
+    "vendi_floor": ("", "the same of real images, at equal n"),
+    "collapse": ("lower", "0 (as many different images as real) .. 1 (all one): 1 - vendi / vendi_floor"),
+}
+
+
+def score(c: Comparison) -> Row:
+    row = c.at_equal_n("vendi", lambda s: {"vendi": vendi(s.fake, c.ref.scale)})
+    got, real = row["vendi"], row["vendi_floor"]
+    return {**row, "collapse": None if got is None or not real else max(0.0, 1 - got / real)}
+
+
+def vendi(x: Array, scale: float) -> float | None:
+    """Effective number of different images, 1..N (Vendi score, Friedman & Dieng 2023, arXiv:2210.02410).
+
+    exp of the entropy of the eigenvalues of K / N, with k = exp(-|x - y|^2 / (2 scale^2)). N images of m
+    modes give about m, whatever N. Depends on N and on `scale`: compare at the same of both. None below two
+    images.
+    """
+    if len(x) < 2 or scale <= 0:
+        return None
+    values = np.linalg.eigvalsh(np.exp(-0.5 * (distances(x, x) / scale) ** 2) / len(x))
+    values = values[values > 1e-12]
+    return float(np.exp(-(values * np.log(values)).sum()))
