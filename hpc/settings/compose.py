@@ -97,7 +97,7 @@ class FinalSettings:
 
 @dataclass
 class PretrainSettings:
-    """A training on the images of all classes, from whose networks each trial starts. See `hpc.stages.pretrain`."""
+    """A training on all classes' images, from whose networks each trial starts. See `hpc.stages.pretrain`."""
 
     kimg: float = setting(
         0.0,

@@ -77,8 +77,8 @@ class Generators:
         if spec.start:
             if self.sweeps[source] != self.run:
                 raise SkinGanError(
-                    f"{source}'s trials start from pretrained networks, which are made for another fold only in "
-                    f"its own sweep: launch the ablation there, or set ablate.folds=[{searched.fold}]"
+                    f"{source}'s trials start from pretrained networks, which only its own sweep makes for "
+                    f"another fold: launch the ablation there, or set ablate.folds=[{searched.fold}]"
                 )
             pretraining = self.plan.pretraining(fold)
             spec, pretrained = replace(spec, start=pretraining.id), pretraining.networks(self.run)

@@ -1,7 +1,7 @@
 """A training on the images of all classes of a fold, from whose networks each trial there starts.
 
-A class of a hundred images learns hair, skin tones and light from the thousands of the others; no test image is
-among them. RUN/pretrain is laid out as RUN: pretrain/trials/all/0000-ID/ is the training.
+A class of a hundred images learns hair, skin tones and light from the thousands of the others; no test image
+is among them. RUN/pretrain is laid out as RUN: pretrain/trials/all/0000-ID/ is the training.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ UNMEASURED = {"kid": None, "note": "images of all classes together are drawn and
 
 
 def pretrain(plan: Plan, label: str, tell: Callable[..., None]) -> None:
-    """Train to pretrain.kimg and write the networks. A job that was killed goes on from the last checkpoint."""
+    """Train to pretrain.kimg and write the networks. Killed, it goes on from the last checkpoint."""
     from hpc.stages.inputs import Inputs
     from skin_gan.training import checkpoint
     from skin_gan.training.session import Session
