@@ -60,6 +60,12 @@ class ModelSettings:
     colour_head: bool = setting(
         True, "projected: a head that judges colours and how much they vary in a batch"
     )
+    growth: Literal["none", "skip", "fade"] = setting(
+        "none", "the generator doubles its resolution while it trains; skip and fade bring a level in"
+    )
+    start_size: int = setting(
+        8, "growth: height and width of its first images", unit="pixels", among=(4, 8, 16, 32, 64, 128)
+    )
     batch_spread: bool = setting(True, "projected: heads see how much the features of a batch vary")
 
 
@@ -139,6 +145,9 @@ class TrainSettings:
         "and translation and cutout of real and generated alike (Zhao 2020); geometric: orientation and "
         "reflected translation of both alike; ada: these, scale and cutout, as often as overfitting asks for "
         "(Karras 2020)",
+    )
+    level_kimg: float = setting(
+        8.0, "growth: training at each size before it is doubled", unit="kimg", above=0
     )
     frozen_layers: int = setting(
         0,

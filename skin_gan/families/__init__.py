@@ -7,6 +7,7 @@ from torch import nn
 
 from skin_gan.config import ModelSettings
 from skin_gan.families.blocks import check_model
+from skin_gan.families.growing import GrowingGenerator
 from skin_gan.families.steps import Step
 from skin_gan.projected import Projected
 from skin_gan.variants import FAMILIES, variant
@@ -20,6 +21,8 @@ def build(m: ModelSettings) -> nn.ModuleDict:
     """
     check_model(m)
     nets = variant(FAMILIES, m.family).build(m)
+    if m.growth != "none" and "discriminator" in nets:
+        nets["generator"] = GrowingGenerator(m)
     if m.discriminator != "own" and "discriminator" in nets:
         nets["discriminator"] = Projected(m, nets["discriminator"] if m.discriminator == "both" else None)
     # Channels last is what convolutions on CPUs and tensor cores compute with: it saves conversions.

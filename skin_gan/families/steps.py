@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from skin_gan.config import OptimSettings, TrialSettings
+from skin_gan.families import growing
 from skin_gan.objectives import Judged, mean, of_image
 from skin_gan.projected import Projected
 from skin_gan.rng import Rng
@@ -65,10 +66,15 @@ def sample(generator: nn.Module, z: Tensor) -> Tensor:
 
 
 def real_batch(c: Context) -> Tensor:
-    """The next real images, augmented; the context counts them."""
-    c.images += c.settings.train.batch
+    """The next real images, augmented; the context counts them. A growing generator grows as they say."""
+    x, s = c.draw(), c.settings
+    if s.model.growth != "none":
+        levels = growing.reached(s.model, s.train, c.images)
+        c.accelerator.unwrap_model(c.nets["generator"]).reached.fill_(levels)
+        x = growing.reduced(x, s.model, levels)
+    c.images += s.train.batch
     augmentation, state = augmenting(c)
-    return augmentation.of_real(c.draw(), c.rng, state)
+    return augmentation.of_real(x, c.rng, state)
 
 
 def view(images: Tensor, c: Context) -> Tensor:

@@ -74,6 +74,8 @@ class Learner:
                 f"train.batch={s.train.batch} cannot be shared equally by {accelerator.num_processes} "
                 f"processes: choose a multiple of that"
             )
+        if accelerator.num_processes > 1 and s.model.growth != "none":
+            raise SkinGanError("model.growth: a trial that grows needs one process; give it one device")
         with torch.random.fork_rng():
             torch.manual_seed(stream_seed(spec.seed, "weights"))
             nets = build(s.model).to(accelerator.device)
