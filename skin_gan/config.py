@@ -88,6 +88,12 @@ class Losses:
         most=64,
     )
     image: float = setting(1.0, "aegan: weight of |x - G(E(x))|", least=0)
+    perceptual: float = setting(
+        0.0,
+        "aegan: weight of the distance of x and G(E(x)) in a projected discriminator's frozen features "
+        "(Zhang 2018)",
+        least=0,
+    )
     latent: float = setting(0.5, "aegan: weight of (z - E(G(z)))^2", least=0)
     adversarial_image: float = setting(0.005, "aegan: weight of fooling the image discriminator", least=0)
     adversarial_latent: float = setting(0.1, "aegan: weight of fooling the latent discriminator", least=0)
@@ -257,4 +263,9 @@ def spec_from(values: Mapping[str, Any]) -> TrialSpec:
 def check(s: TrialSettings) -> TrialSettings:
     """Return `s` if its values are in range, else raise one error that names each that is not."""
     check_ranges(s)
+    if s.loss.perceptual and s.model.discriminator == "own":
+        raise SkinGanError(
+            f"loss.perceptual={s.loss.perceptual:g} needs frozen features: set model.discriminator=projected "
+            "or both, or loss.perceptual=0"
+        )
     return s

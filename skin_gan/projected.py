@@ -178,3 +178,9 @@ def with_spread(x: Tensor) -> Tensor:
     variance = x.float().var(0, unbiased=False)
     spread = (variance + 1e-8).sqrt().mean(0, keepdim=True).to(x.dtype)
     return torch.cat([x, spread.expand(len(x), 1, -1, -1)], dim=1)
+
+
+def feature_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared distance [] of features [N,C,H,W], each place's scaled to length 1 (Zhang 2018, LPIPS)."""
+    a, b = (F.normalize(x.float(), dim=1) for x in (a, b))
+    return (a - b).square().sum(1).mean()

@@ -38,7 +38,8 @@ from skin_gan.families.steps import (
     view,
 )
 from skin_gan.fast.convolutions import Conv2d, ConvTranspose2d
-from skin_gan.objectives import Judged
+from skin_gan.objectives import Judged, mean
+from skin_gan.projected import TAPS, feature_distance
 
 DENSE_LAYERS, DENSE_WIDTH = 16, 16  # of the latent discriminator, as in the author's Keras version
 
@@ -140,10 +141,20 @@ def step(c: Context) -> Scalars:
     cycle_x = F.l1_loss(cycles.reconstructed.float(), cycles.x.float())  # L1 blurs less than L2
     cycle_z = F.mse_loss(cycles.recovered.float(), cycles.z.float())
     loss_g = s.loss.image * cycle_x + s.loss.latent * cycle_z
+    if s.loss.perceptual:
+        loss_g = loss_g + s.loss.perceptual * perceptual(cycles, c)
     loss_g = loss_g + s.loss.adversarial_image * adversarial_x + s.loss.adversarial_latent * adversarial_z
     grad_g = update(loss_g, c.opt_g, c)
     made = detached(loss_g=loss_g, grad_g=grad_g, reconstruction_image=cycle_x, reconstruction_latent=cycle_z)
     return {**seen, **made}
+
+
+def perceptual(cycles: Cycles, c: Context) -> Tensor:
+    """How far x and G(E(x)) are apart in the features of the projected discriminator: L1 alone blurs."""
+    net = c.accelerator.unwrap_model(c.nets["discriminator"])
+    with c.accelerator.autocast():
+        pairs = zip(net.features(cycles.x), net.features(cycles.reconstructed), strict=True)
+        return mean([feature_distance(a, b) for a, b in [*pairs][: len(TAPS)]])
 
 
 class Cycles(NamedTuple):

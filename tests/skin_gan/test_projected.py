@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.models import mobilenet_v2
 
 from skin_gan import pretrained, projected
-from skin_gan.config import TrialSettings
+from skin_gan.config import TrialSettings, check
 from skin_gan.errors import SkinGanError
 from skin_gan.families import build, step_of
 from skin_gan.families.steps import Context, make_optimiser
@@ -182,3 +182,22 @@ def test_weights_of_a_known_hash_that_do_not_fit_the_network_are_refused(weights
 def test_unknown_names_list_the_known_ones(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pretrained.main(["fetch", "resnet"]) == 2
     assert "choose one of mobilenetv2" in capsys.readouterr().err
+
+
+def test_the_perceptual_term_is_none_for_equal_images_and_four_for_opposite_features() -> None:
+    x = images(3, 8)
+    assert projected.feature_distance(x, x) == 0
+    assert projected.feature_distance(x, 5 * x) < 1e-10  # their lengths do not count
+    assert projected.feature_distance(x, -x).item() == pytest.approx(4)  # |u - (-u)|^2 of unit vectors
+
+
+def test_the_perceptual_term_moves_generator_and_encoder_and_needs_frozen_features() -> None:
+    plain, with_it = (context(settings("projected", "aegan", perceptual=w)) for w in (0.0, 1.0))
+    before = step_of(plain.settings.model)(plain)
+    after = step_of(with_it.settings.model)(with_it)
+    assert after["loss_g"] > before["loss_g"] and after["loss_d"] == before["loss_d"]
+    for name in ("generator", "encoder"):
+        pairs = zip(plain.nets[name].parameters(), with_it.nets[name].parameters(), strict=True)
+        assert any(not torch.equal(a, b) for a, b in pairs)
+    with pytest.raises(SkinGanError, match=r"loss.perceptual=1 needs frozen features"):
+        check(settings("own", "aegan", perceptual=1.0))
