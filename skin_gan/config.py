@@ -44,6 +44,29 @@ class ModelSettings:
     )
     norm: Literal["batch", "layer", "group", "none"] = setting("batch", "of generator and encoder")
     d_norm: Literal["batch", "layer", "group", "spectral", "none"] = setting("batch", "of discriminators")
+    discriminator: Literal["own", "projected", "both"] = setting(
+        "own",
+        "of images. own: the family's; projected: small heads on a pretrained network's frozen features "
+        "(Sauer 2021); both: with the family's as a head more",
+    )
+    features: Literal["mobilenetv2", "mobilenetv2_torchvision", "random"] = setting(
+        "mobilenetv2", "projected: the network; random: an untrained one, as a control"
+    )
+    features_size: int = setting(
+        0, "projected: images are resized to this for the network; 0: shown as they are", unit="pixels",
+        least=0, most=512, multiple=32,
+    )  # fmt: skip
+    head_channels: int = setting(64, "projected: channels of mixed features and heads", least=4, most=1024)
+    colour_head: bool = setting(
+        True, "projected: a head that judges colours and how much they vary in a batch"
+    )
+    growth: Literal["none", "skip", "fade"] = setting(
+        "none", "the generator doubles its resolution while it trains; skip and fade bring a level in"
+    )
+    start_size: int = setting(
+        8, "growth: height and width of its first images", unit="pixels", among=(4, 8, 16, 32, 64, 128)
+    )
+    batch_spread: bool = setting(True, "projected: heads see how much the features of a batch vary")
 
 
 @dataclass
@@ -65,6 +88,12 @@ class Losses:
         most=64,
     )
     image: float = setting(1.0, "aegan: weight of |x - G(E(x))|", least=0)
+    perceptual: float = setting(
+        0.0,
+        "aegan: weight of the distance of x and G(E(x)) in a projected discriminator's frozen features "
+        "(Zhang 2018)",
+        least=0,
+    )
     latent: float = setting(0.5, "aegan: weight of (z - E(G(z)))^2", least=0)
     adversarial_image: float = setting(0.005, "aegan: weight of fooling the image discriminator", least=0)
     adversarial_latent: float = setting(0.1, "aegan: weight of fooling the latent discriminator", least=0)
@@ -119,7 +148,19 @@ class TrainSettings:
     augment: Augmentation = setting(
         "none",
         "none; dihedral: flips and quarter turns of real images (a lesion has no up); diffaugment: those, "
-        "and translation and cutout of real and generated alike (Zhao 2020)",
+        "and translation and cutout of real and generated alike (Zhao 2020); geometric: orientation and "
+        "reflected translation of both alike; ada: these, scale and cutout, as often as overfitting asks for "
+        "(Karras 2020)",
+    )
+    level_kimg: float = setting(
+        8.0, "growth: training at each size before it is doubled", unit="kimg", above=0
+    )
+    frozen_layers: int = setting(
+        0,
+        "after pretraining: first convolutions of the family's image discriminator that stay as they are "
+        "(FreezeD, Mo 2020)",
+        least=0,
+        most=16,
     )
 
 
@@ -172,6 +213,7 @@ class TrialSpec:
     settings: TrialSettings
 
     schema: int = SCHEMA  # that of its identity: a trial keeps the one it was begun with
+    start: str = ""  # identity of the networks that it starts from; empty: fresh ones
 
     @property
     def id(self) -> str:
@@ -207,7 +249,7 @@ def spec_from(values: Mapping[str, Any]) -> TrialSpec:
             train=TrainSettings(**groups["train"]),
         )
         own = {name: values[name] for name in ("label", "index", "seed", "fold", "data")}
-        schema = values.get("schema", 1)
+        start, schema = values.get("start", ""), values.get("schema", 1)
     except (KeyError, TypeError) as e:
         raise SkinGanError(f"trial.yaml was written by another version ({e}): search again") from e
     if schema not in (1, SCHEMA):
@@ -215,10 +257,15 @@ def spec_from(values: Mapping[str, Any]) -> TrialSpec:
             f"trial.yaml has settings of schema {schema}, which this version does not know: expected 1 or "
             f"{SCHEMA}; use the version that wrote it, or search again"
         )
-    return TrialSpec(**own, settings=check(settings), schema=schema)
+    return TrialSpec(**own, settings=check(settings), start=start, schema=schema)
 
 
 def check(s: TrialSettings) -> TrialSettings:
     """Return `s` if its values are in range, else raise one error that names each that is not."""
     check_ranges(s)
+    if s.loss.perceptual and s.model.discriminator == "own":
+        raise SkinGanError(
+            f"loss.perceptual={s.loss.perceptual:g} needs frozen features: set model.discriminator=projected "
+            "or both, or loss.perceptual=0"
+        )
     return s

@@ -21,7 +21,7 @@ from skin_gan.errors import SkinGanError
 FAMILIES = "families"
 LOSSES, PENALTIES, AUGMENTATIONS = (f"objectives/{p}" for p in ("losses", "penalties", "augmentations"))
 SCORES = "metrics/scores"
-SHARED = ("__init__", "blocks", "steps")  # files beside the variants that are none
+SHARED = ("__init__", "blocks", "growing", "steps")  # files beside the variants that are none
 
 
 @cache

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from hpc.cluster import executor
-from hpc.plan.sweep_plan import FINAL, PREPARE, SEARCH, Job, Plan
+from hpc.plan.sweep_plan import BEFORE_SELECTION, FINAL, SEARCH, Job, Plan
 from hpc.settings.compose import Experiment
 from hpc.slurm import client
 from hpc.slurm.job_states import Queue, ask
@@ -107,7 +107,7 @@ def settled(plan: Plan, queue: Queue, s: Snapshot) -> tuple[Queue, Snapshot]:
 
 def out_of_date(plan: Plan, job: Job, record: Record, queued: client.Queued, renewed: bool) -> bool:
     """Whether a queued or running job cannot do all that is wanted now, so that another must follow it."""
-    if renewed and job.stage not in (PREPARE, SEARCH):
+    if renewed and job.stage not in BEFORE_SELECTION:
         return True  # it must wait for the new jobs too
     if queued.state == client.COMPLETING:
         return True  # it has ended, perhaps before its work had; Slurm is cleaning up
@@ -117,4 +117,4 @@ def out_of_date(plan: Plan, job: Job, record: Record, queued: client.Queued, ren
 
 def needed(job: Job, before: list[Submission]) -> bool:
     """Whether a job that is complete now will not be when the jobs before it have ended."""
-    return job.stage not in (PREPARE, SEARCH) and bool(before)
+    return job.stage not in BEFORE_SELECTION and bool(before)

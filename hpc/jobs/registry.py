@@ -6,9 +6,21 @@ import functools
 from collections.abc import Callable
 
 from hpc.plan.ablation import arm_tasks, combined_tasks, sample_tasks
-from hpc.plan.sweep_plan import ABLATE, COMBINE, FINAL, FOLDS, GENERATE, PREPARE, REPORT, SELECT, Plan
+from hpc.plan.sweep_plan import (
+    ABLATE,
+    COMBINE,
+    FINAL,
+    FOLDS,
+    GENERATE,
+    PREPARE,
+    PRETRAIN,
+    REPORT,
+    SELECT,
+    Plan,
+)
 from hpc.stages.final import train_final
 from hpc.stages.prepare import prepare
+from hpc.stages.pretrain import pretrain
 from hpc.stages.select import select
 
 
@@ -43,6 +55,7 @@ def report(plan: Plan, label: str, tell: Callable[..., None]) -> None:
 
 WORK: dict[str, Callable[[Plan, str, Callable[..., None]], None]] = {
     PREPARE: prepare,
+    PRETRAIN: pretrain,
     SELECT: select,
     FINAL: lambda plan, label, tell: train_final(plan, label),
     **{stage: functools.partial(ablate, stage=stage) for stage in (FOLDS, GENERATE, ABLATE, COMBINE)},

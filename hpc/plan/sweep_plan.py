@@ -18,16 +18,17 @@ from hpc.settings.ablation import check_balance
 from hpc.settings.compose import Experiment, SearchSettings
 from hpc.settings.space import RANDOM, distributions, draw
 from skin_gan.config import SCHEMA, TrialSpec, formerly
-from skin_gan.data.store import Store
+from skin_gan.data.store import ALL, Store
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import COMPLETED, DIVERGED, PRUNED, RunFolder, TrialFolder
 from skin_gan.identity import content_hash, differing
 from skin_gan.io import read_json
 
-PREPARE, SEARCH, SELECT, FINAL = "prepare", "search", "select", "final"
+PREPARE, PRETRAIN, SEARCH, SELECT, FINAL = "prepare", "pretrain", "search", "select", "final"
 FOLDS, GENERATE, ABLATE, COMBINE, REPORT = "folds", "generate", "ablate", "combine", "report"
 AFTER_SELECTION = (FOLDS, GENERATE, ABLATE, COMBINE, REPORT)
-STAGES = (PREPARE, SEARCH, SELECT, FINAL, *AFTER_SELECTION)
+STAGES = (PREPARE, PRETRAIN, SEARCH, SELECT, FINAL, *AFTER_SELECTION)
+BEFORE_SELECTION = (PREPARE, PRETRAIN, SEARCH)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ def class_of(name: str) -> str:
     return re.sub(r"-(\d{4}|fold-\d+)$", "", rest) if stage in (SEARCH, FINAL, FOLDS, GENERATE) else ""
 
 
+def fold_of(job: Job) -> int:
+    """The fold of a pretraining, which its label names."""
+    return int(job.label.removeprefix("fold-"))
+
+
 @dataclass(frozen=True)
 class Stage:
     """Jobs that may run side by side; each stage starts when those in `after` have ended."""
@@ -58,6 +64,26 @@ class Stage:
     name: str
     jobs: tuple[Job, ...]
     after: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A training on the images of all classes."""
+
+    spec: TrialSpec
+    kimg: float
+
+    @property
+    def id(self) -> str:
+        """Identity of the networks that it ends with."""
+        return content_hash([self.spec.id, self.kimg])
+
+    def folder(self, run: RunFolder) -> TrialFolder:
+        return RunFolder(run.path / PRETRAIN).trial(ALL, 0, self.spec.id)
+
+    def networks(self, run: RunFolder) -> Path:
+        """The file of those networks: another length is another file."""
+        return self.folder(run).path / f"networks-{self.id}.pt"
 
 
 @dataclass(frozen=True)
@@ -80,6 +106,14 @@ class Plan:
             specs = trial_specs(self.experiment, self.data, label, schema)
             self.known[label] = [(spec, self.run.trial(label, spec.index, spec.id)) for spec in specs]
         return self.known[label]
+
+    def pretraining(self, fold: int) -> Pretraining:
+        """The training on all classes' images from which trials of this fold start."""
+        return pretraining(self.experiment, self.data, fold)
+
+    def source(self, spec: TrialSpec) -> Path | None:
+        """The file of the networks from which a trial of this sweep starts; None: fresh ones."""
+        return self.pretraining(spec.fold).networks(self.run) if spec.start else None
 
     def trials_of(self, job: Job) -> list[tuple[TrialSpec, TrialFolder]]:
         """The trials that a job of the search brings to their end."""
@@ -124,6 +158,7 @@ def stages_of(e: Experiment) -> tuple[Stage, ...]:
     """The stages of an experiment whose classes are known, in the order in which they run."""
     chain: list[tuple[str, list[Job]]] = [
         (PREPARE, [Job(PREPARE)]),
+        (PRETRAIN, [Job(PRETRAIN, f"fold-{fold}", e.pretrain.kimg) for fold in pretraining_folds(e)]),
         (SEARCH, search_jobs(e)),
         (SELECT, [Job(SELECT)]),
     ]
@@ -131,6 +166,7 @@ def stages_of(e: Experiment) -> tuple[Stage, ...]:
         chain.append((FINAL, [Job(FINAL, label, e.final.kimg) for label in e.classes]))
     if e.ablate.classifiers:
         chain += ablation_stages(e)
+    chain = [(name, jobs) for name, jobs in chain if jobs]
     after = [(), *((name,) for name, _ in chain)]
     return tuple(Stage(name, tuple(jobs), before) for (name, jobs), before in zip(chain, after, strict=False))
 
@@ -153,7 +189,20 @@ def ablation_stages(e: Experiment) -> list[tuple[str, list[Job]]]:
 def jobs_before(plan: Plan, stage: str) -> list[Job]:
     """The jobs from the selection on whose results the stage reads."""
     before = itertools.takewhile(lambda other: other.name != stage, plan.stages)
-    return [job for other in before if other.name not in (PREPARE, SEARCH) for job in other.jobs]
+    return [job for other in before if other.name not in BEFORE_SELECTION for job in other.jobs]
+
+
+def pretraining_folds(e: Experiment) -> list[int]:
+    """The folds in which generators are trained, where they start from pretrained networks."""
+    if not e.pretrain.kimg:
+        return []
+    return list(dict.fromkeys([e.fold, *(e.ablate.folds if e.ablate.classifiers else [])]))
+
+
+def pretraining(e: Experiment, data: str, fold: int) -> Pretraining:
+    """With the settings that the experiment gives, none of them drawn: those are drawn for each class."""
+    spec = TrialSpec(ALL, 0, seed_of(e, ALL, 0), fold, data, e.trial)
+    return Pretraining(spec, e.pretrain.kimg)
 
 
 def search_jobs(e: Experiment) -> list[Job]:
@@ -243,6 +292,8 @@ def run_identity(e: Experiment, data: str, schema: int) -> str:
         "schema": schema, "data": data, "trial": trial, "space": e.search.space,
         "baseline": e.search.baseline, "seed": e.seed, "fold": e.fold,
     }  # fmt: skip
+    if e.pretrain.kimg:
+        decisive["pretrain"] = e.pretrain.kimg
     if e.search.sampler != RANDOM:
         decisive["sampler"] = e.search.sampler
     return content_hash(decisive, length=8)
@@ -257,12 +308,18 @@ def schema_of(run: RunFolder, e: Experiment, data: str) -> int:
 def trial_specs(e: Experiment, data: str, label: str, schema: int = SCHEMA) -> list[TrialSpec]:
     """Trials 0 to n-1 of a class. Trial i follows from (seed, class, i), so raising n keeps the others."""
     specs, s = [], e.search
+    start = pretraining(e, data, e.fold).id if e.pretrain.kimg else ""
     for index in range(s.trials):
         published = s.baseline and index == 0
         settings = e.trial if published else draw(s.space, e.trial, e.seed, label, index, s.sampler)
-        seed = int(content_hash([e.seed, label, index], length=8), 16) % 2**31
-        specs.append(TrialSpec(label, index, seed, e.fold, data, settings, schema))
+        seed = seed_of(e, label, index)
+        specs.append(TrialSpec(label, index, seed, e.fold, data, settings, schema, start))
     return specs
+
+
+def seed_of(e: Experiment, label: str, index: int) -> int:
+    """A trial's own seed."""
+    return int(content_hash([e.seed, label, index], length=8), 16) % 2**31
 
 
 def expected_kimg(s: SearchSettings) -> float:

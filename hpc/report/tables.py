@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.plan.ablation import Choice, filter_file, part, sample_folder
-from hpc.plan.sweep_plan import ABLATE, FOLDS, GENERATE, PREPARE, SEARCH, SELECT, reopen
+from hpc.plan.sweep_plan import ABLATE, FOLDS, GENERATE, PREPARE, PRETRAIN, SEARCH, SELECT, reopen
 from hpc.report.comparisons import (
     ArmRow,
     GainRow,
@@ -278,7 +278,12 @@ class Cost:
 
 def costs(run: RunFolder, classifiers: Mapping[str, Sequence[float]]) -> list[Cost]:
     """The cost of each stage; `classifiers`: seconds of each of their trainings."""
-    found = [_by_job(run, PREPARE), *_trials(SEARCH, run.trials), _by_job(run, SELECT)]
+    found = [
+        _by_job(run, PREPARE),
+        _by_job(run, PRETRAIN),
+        *_trials(SEARCH, run.trials),
+        _by_job(run, SELECT),
+    ]
     for folder in sorted(run.path.glob("folds/*/*/trials")):
         found += _trials(FOLDS, folder)
     found.append(_by_job(run, GENERATE))

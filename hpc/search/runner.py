@@ -57,7 +57,9 @@ class Runner:
         from skin_gan.training.session import Session
 
         e = self.plan.experiment
-        return Session(self.spec, self.folder, self.split, e.operations, e.evaluate)
+        return Session(
+            self.spec, self.folder, self.split, e.operations, e.evaluate, source=self.plan.source(self.spec)
+        )
 
     def run(self, index: int) -> dict[str, Any]:
         """A whole trial; the result of its last rung."""

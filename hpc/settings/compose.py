@@ -96,6 +96,18 @@ class FinalSettings:
 
 
 @dataclass
+class PretrainSettings:
+    """A training on all classes' images, from whose networks each trial starts. See `hpc.stages.pretrain`."""
+
+    kimg: float = setting(
+        0.0,
+        "its length, a part of the trials' identity; 0: no such stage, fresh networks",
+        unit="kimg",
+        least=0,
+    )
+
+
+@dataclass
 class Experiment:
     """One launch, whole. `python hpc/launch.py key=value ...` sets any of these."""
 
@@ -122,6 +134,7 @@ class Experiment:
     search: SearchSettings = field(default_factory=SearchSettings)
     select: SelectSettings = field(default_factory=SelectSettings)
     ablate: AblateSettings = field(default_factory=AblateSettings)
+    pretrain: PretrainSettings = field(default_factory=PretrainSettings)
     final: FinalSettings = field(default_factory=FinalSettings)
     profile: ProfileSettings = field(default_factory=ProfileSettings)
 
@@ -287,6 +300,7 @@ def checked(e: Experiment, skip: tuple[str, ...] = ()) -> Experiment:
                 "like [4,12,36]; search.scheduler=none takes any"
             )
     check_ablate(e.ablate, e.trial.model.family)
+    check_pretraining(e)
     check_backend(e)
     e.results = absolute(e.results, "results")
     return e
@@ -304,6 +318,15 @@ def check_results(results: str) -> None:
     for sign, reason in why.items():
         if sign in results:
             raise SkinGanError(f"results={results!r}: expected a path without {sign!r}: {reason}")
+
+
+def check_pretraining(e: Experiment) -> None:
+    """SkinGanError if trials could not start from the networks that all classes share."""
+    if e.pretrain.kimg and (searched := e.search.space.get("model")):
+        raise SkinGanError(
+            f"search.space.model.{next(iter(searched))}: with pretrain.kimg every trial starts from the same "
+            "networks, whose model cannot be searched; leave it out, or set pretrain.kimg=0"
+        )
 
 
 def check_backend(e: Experiment) -> None:

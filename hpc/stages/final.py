@@ -29,7 +29,8 @@ def train_final(plan: Plan, label: str) -> None:
 
     e, inputs = plan.experiment, Inputs(plan)
     spec, folder = taken(plan, label)
-    session = Session(spec, folder, inputs.split(label), e.operations, e.evaluate)
+    source = plan.source(spec)
+    session = Session(spec, folder, inputs.split(label), e.operations, e.evaluate, source=source)
     try:
         row = session.advance(e.final.kimg, inputs.judge(label) if session.main else lambda _: {})
         session.finish(COMPLETED)

@@ -25,7 +25,8 @@ class Generators:
     """The generators of every source, fold and class."""
 
     def __init__(self, plan: Plan, inputs: Inputs) -> None:
-        self.run, self.e, self.a, self.inputs = plan.run, plan.experiment, plan.experiment.ablate, inputs
+        self.plan, self.run, self.inputs = plan, plan.run, inputs
+        self.e, self.a = plan.experiment, plan.experiment.ablate
 
     @cached_property
     def sweeps(self) -> dict[str, RunFolder]:
@@ -72,11 +73,20 @@ class Generators:
         searched = compose.load(self.sweeps[source].settings)
         origin = self.sweeps[source].trial(label, chosen["index"], chosen["trial_id"])
         spec: TrialSpec = replace(spec_from(read_yaml(origin.spec)), fold=fold)
+        pretrained = None
+        if spec.start:
+            if self.sweeps[source] != self.run:
+                raise SkinGanError(
+                    f"{source}'s trials start from pretrained networks, which only its own sweep makes for "
+                    f"another fold: launch the ablation there, or set ablate.folds=[{searched.fold}]"
+                )
+            pretraining = self.plan.pretraining(fold)
+            spec, pretrained = replace(spec, start=pretraining.id), pretraining.networks(self.run)
         folder = self.home(source, fold).trial(label, spec.index, spec.id)
         rungs = searched.search.rungs
         if folder.state()["state"] != COMPLETED or folder.state()["kimg"] < rungs[-1]:
             split, judge = self.inputs.split(label, fold), self.inputs.judge(label, fold)
-            session = Session(spec, folder, split, self.e.operations, searched.evaluate)
+            session = Session(spec, folder, split, self.e.operations, searched.evaluate, source=pretrained)
             try:
                 for kimg in rungs:
                     session.advance(kimg, judge, target=rungs[-1])

@@ -11,7 +11,7 @@ from hpc.plan.ablation import needs_all_features
 from hpc.plan.sweep_plan import Plan
 from hpc.stages.scratch import STORE
 from skin_gan.data.resolve import resolve
-from skin_gan.data.store import ClassSplit, Store, class_split
+from skin_gan.data.store import ClassSplit, Store, all_split, class_split
 from skin_gan.errors import SkinGanError
 from skin_gan.metrics.evaluate import evaluate
 from skin_gan.metrics.features import Extractor, extractor
@@ -47,6 +47,10 @@ class Inputs:
     def split(self, label: str, fold: int | None = None) -> ClassSplit:
         """The class's images for training and validation, by default in the fold of the search."""
         return class_split(self.store, label, self.size, self.fold if fold is None else fold)
+
+    def all_classes(self, fold: int) -> ClassSplit:
+        """The images of all classes together, for training and validation."""
+        return all_split(self.store, self.size, fold)
 
     def warm(self, progress: Progress) -> None:
         """Fill the feature cache with all that later stages read of it, so that none waits for another."""

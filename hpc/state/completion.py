@@ -10,6 +10,7 @@ from hpc.plan.sweep_plan import (
     AFTER_SELECTION,
     FINAL,
     PREPARE,
+    PRETRAIN,
     SEARCH,
     SELECT,
     Job,
@@ -17,6 +18,7 @@ from hpc.plan.sweep_plan import (
     jobs_before,
     unfinished,
 )
+from hpc.state.outputs import BY_OUTPUT
 from hpc.state.snapshot import Snapshot
 from skin_gan.identity import content_hash
 
@@ -30,7 +32,7 @@ def complete(plan: Plan, job: Job, s: Snapshot) -> bool:
     if job.stage == SEARCH:
         last = plan.experiment.search.rungs[-1]
         return not any(unfinished(s.state(job.label, folder), last) for _, folder in plan.trials_of(job))
-    if job.stage == FINAL:
+    if job.stage in BY_OUTPUT:
         return job.name in s.outputs
     if not s.done(job) or job.name not in s.outputs:
         return False
@@ -86,6 +88,8 @@ def target(plan: Plan, stage: str) -> Any:
     e = plan.experiment
     if stage == FINAL:
         return [e.final.kimg]
+    if stage == PRETRAIN:
+        return [e.pretrain.kimg]
     if stage in AFTER_SELECTION:
         return content_hash([asdict(e.ablate), asdict(e.select), e.allow_rejected, *plan.stamps])
     return [e.search.trials, *e.search.rungs]

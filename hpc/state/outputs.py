@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from hpc.plan import ablation
-from hpc.plan.sweep_plan import ABLATE, COMBINE, FINAL, GENERATE, REPORT, SELECT, Job, Plan
+from hpc.plan.sweep_plan import ABLATE, COMBINE, FINAL, GENERATE, PRETRAIN, REPORT, SELECT, Job, Plan, fold_of
 from hpc.state.generators import finished
 from skin_gan.errors import SkinGanError
+
+BY_OUTPUT = (
+    PRETRAIN,
+    FINAL,
+)  # stages whose jobs are complete if their outputs exist, whatever their records say
 
 
 def outputs_exist(plan: Plan, job: Job, record: Mapping[str, Any]) -> bool:
     """Whether the job's output files exist and end where they should."""
     run, a = plan.run, plan.experiment.ablate
+    if job.stage == PRETRAIN:
+        return plan.pretraining(fold_of(job)).networks(run).exists()
     if job.stage == SELECT:
         return run.leaderboard.exists()
     if job.stage == FINAL:

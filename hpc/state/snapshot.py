@@ -16,7 +16,6 @@ from typing import Any
 from hpc.plan import ablation
 from hpc.plan.sweep_plan import (
     AFTER_SELECTION,
-    FINAL,
     SEARCH,
     SELECT,
     Job,
@@ -28,7 +27,7 @@ from hpc.plan.sweep_plan import (
 )
 from hpc.settings import compose
 from hpc.settings.compose import Experiment
-from hpc.state.outputs import outputs_exist
+from hpc.state.outputs import BY_OUTPUT, outputs_exist
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PENDING, PRUNED, RUNNING, RunFolder, TrialFolder
 from skin_gan.identity import content_hash
@@ -172,7 +171,7 @@ def of_jobs(plan: Plan, jobs: Iterable[Job]) -> Snapshot:
 
 
 def _with_outputs(plan: Plan, jobs: list[Job], s: Snapshot) -> Snapshot:
-    judged = [job for job in jobs if job.stage == FINAL or (job.stage != SEARCH and s.done(job))]
+    judged = [job for job in jobs if job.stage in BY_OUTPUT or (job.stage != SEARCH and s.done(job))]
     outputs = frozenset(job.name for job in judged if outputs_exist(plan, job, s.record(job)))
     after = any(job.stage in AFTER_SELECTION for job in jobs)
     return replace(s, outputs=outputs, sources=_sources(plan) if after else ())

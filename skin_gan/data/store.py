@@ -15,7 +15,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the files on disk
 MIN_IMAGES, MIN_LESIONS = 10, 3  # below these a class cannot be trained on
+ALL = "all"  # the label of a training on the images of every class
 COLUMNS = ("image_id", "lesion_id", "dx", "group", "sha256")
 
 
@@ -43,13 +44,14 @@ class Part:
     images: NDArray[np.uint8]  # [N,3,H,W] in 0..255
     lesions: NDArray[np.str_]  # [N] group of each image
     image_ids: NDArray[np.str_]  # [N]
+    weights: NDArray[np.float64] | None = None  # [N] how often each is drawn, relatively; None: equally
 
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """What the training of one class may see. The test fold is on purpose not here."""
+    """What one training may see. The test fold is on purpose not here."""
 
-    label: str
+    label: str  # the class, or ALL
     size: int
     fold: int
     fingerprint: str  # of the data, the split's recipe and the fold
@@ -232,6 +234,21 @@ def class_split(store: Store, label: str, size: int, fold: int) -> ClassSplit:
     val = _part(store, size, of_class & (parts == "val"))
     _require_enough(store, label, fold, train, val)
     return ClassSplit(label, size, fold, fold_fingerprint(store, fold), store.unit, train, val)
+
+
+def all_split(store: Store, size: int, fold: int) -> ClassSplit:
+    """Training and validation images of all classes together, class c drawn in proportion to sqrt(n_c).
+
+    So small classes are seen more often than they occur, and less often than in equal shares.
+    """
+    parts, labels = split_parts(store.folds, fold), store.manifest["dx"].to_numpy()
+
+    def part(name: str) -> Part:
+        counts = Counter(labels[parts == name])
+        weights = np.array([counts[label] ** -0.5 for label in labels[parts == name]])
+        return replace(_part(store, size, parts == name), weights=weights)
+
+    return ClassSplit(ALL, size, fold, fold_fingerprint(store, fold), store.unit, part("train"), part("val"))
 
 
 def _part(store: Store, size: int, rows: NDArray[np.bool_]) -> Part:

@@ -20,6 +20,7 @@ from skin_gan.families.blocks import SMALLEST, has_bias, initialise, normalise, 
 from skin_gan.families.steps import (
     Context,
     Scalars,
+    Shown,
     confidence,
     detached,
     discriminator_loss,
@@ -27,14 +28,18 @@ from skin_gan.families.steps import (
     fooling,
     frozen,
     judge,
+    mixes,
     penalised,
     real_again,
     real_batch,
+    show,
+    show_again,
     update,
     view,
 )
 from skin_gan.fast.convolutions import Conv2d, ConvTranspose2d
-from skin_gan.objectives import Judged
+from skin_gan.objectives import Judged, mean
+from skin_gan.projected import TAPS, feature_distance
 
 DENSE_LAYERS, DENSE_WIDTH = 16, 16  # of the latent discriminator, as in the author's Keras version
 
@@ -131,15 +136,25 @@ def step(c: Context) -> Scalars:
         x = real_batch(c)
         with c.accelerator.autocast(), torch.set_grad_enabled(remaining == 0):
             cycles = both_cycles(c.nets, x, c.rng.normal(len(x), s.model.latent), s.model.norm)
-        judged_x, judged_z, seen = train_discriminators(c, cycles)
-    adversarial_x, adversarial_z = fool_both(c, cycles, judged_x, judged_z)
+        judged_x, judged_z, shown, seen = train_discriminators(c, cycles)
+    adversarial_x, adversarial_z = fool_both(c, cycles, judged_x, judged_z, shown)
     cycle_x = F.l1_loss(cycles.reconstructed.float(), cycles.x.float())  # L1 blurs less than L2
     cycle_z = F.mse_loss(cycles.recovered.float(), cycles.z.float())
     loss_g = s.loss.image * cycle_x + s.loss.latent * cycle_z
+    if s.loss.perceptual:
+        loss_g = loss_g + s.loss.perceptual * perceptual(cycles, c)
     loss_g = loss_g + s.loss.adversarial_image * adversarial_x + s.loss.adversarial_latent * adversarial_z
     grad_g = update(loss_g, c.opt_g, c)
     made = detached(loss_g=loss_g, grad_g=grad_g, reconstruction_image=cycle_x, reconstruction_latent=cycle_z)
     return {**seen, **made}
+
+
+def perceptual(cycles: Cycles, c: Context) -> Tensor:
+    """How far x and G(E(x)) are apart in the features of the projected discriminator: L1 alone blurs."""
+    net = c.accelerator.unwrap_model(c.nets["discriminator"])
+    with c.accelerator.autocast():
+        pairs = zip(net.features(cycles.x), net.features(cycles.reconstructed), strict=True)
+        return mean([feature_distance(a, b) for a, b in [*pairs][: len(TAPS)]])
 
 
 class Cycles(NamedTuple):
@@ -156,17 +171,22 @@ class Cycles(NamedTuple):
 def both_cycles(nets: Mapping[str, nn.Module], x: Tensor, z: Tensor, norm: str) -> Cycles:
     """Where real images `x` and random latents `z` lead."""
     encoded = nets["encoder"](x)
-    generated, reconstructed = each(nets["generator"], norm, z, encoded)
+    generated, reconstructed = each(nets["generator"], norm == "batch", z, encoded)
     return Cycles(x, z, encoded, generated, reconstructed, nets["encoder"](generated))
 
 
-def train_discriminators(c: Context, cycles: Cycles) -> tuple[Judged, list[Tensor], Scalars]:
-    """One update of both discriminators: what Dx was shown and Dz's logits, both from before it; scalars."""
-    x, *fakes = (view(v.detach(), c) for v in (cycles.x, cycles.generated, cycles.reconstructed))
-    judged = judge(c.nets["discriminator"], x, fakes, c)
+def train_discriminators(c: Context, cycles: Cycles) -> tuple[Judged, list[Tensor], list[Shown], Scalars]:
+    """One update of both discriminators.
+
+    Returns what Dx made of images and Dz's logits, both from before it, what Dx was shown of generated
+    images, and scalars.
+    """
+    x = view(cycles.x.detach(), c)
+    shown = [show(images, c) for images in (cycles.generated, cycles.reconstructed)]
+    judged = judge(c.nets["discriminator"], x, shown, c)
     latents = [v.detach() for v in (cycles.z, cycles.encoded, cycles.recovered)]
     with c.accelerator.autocast():
-        on_latents = each(c.nets["latent_discriminator"], c.settings.model.d_norm, *latents)
+        on_latents = each(c.nets["latent_discriminator"], c.settings.model.d_norm == "batch", *latents)
     loss_dx = discriminator_loss(judged.on_real, judged.on_fakes, c)
     loss_dz = discriminator_loss(on_latents[0], on_latents[1:], c)
     loss, penalty = penalised(loss_dx + loss_dz, judged, c)
@@ -183,17 +203,20 @@ def train_discriminators(c: Context, cycles: Cycles) -> tuple[Judged, list[Tenso
         dz_encoded=confidence(on_latents[1]),
         **penalty,
     )
-    return judged, on_latents, seen
+    return judged, on_latents, shown, seen
 
 
-def fool_both(c: Context, cycles: Cycles, judged: Judged, on_latents: list[Tensor]) -> tuple[Tensor, Tensor]:
+def fool_both(
+    c: Context, cycles: Cycles, judged: Judged, on_latents: list[Tensor], before: list[Shown]
+) -> tuple[Tensor, Tensor]:
     """The adversarial losses of G and E: on images, and on latents."""
-    d_norm, nets = c.settings.model.d_norm, (c.nets["discriminator"], c.nets["latent_discriminator"])
+    nets = c.nets["discriminator"], c.nets["latent_discriminator"]
     dx, dz = (c.accelerator.unwrap_model(net) for net in nets)
+    images = cycles.generated, cycles.reconstructed
     with frozen(*nets), c.accelerator.autocast():
-        shown = [view(images, c) for images in (cycles.generated, cycles.reconstructed)]
-        on_images = each(dx, d_norm, *shown)
-        on_made = each(dz, d_norm, cycles.encoded, cycles.recovered)
+        shown = [show_again(made, seen, c) for made, seen in zip(images, before, strict=True)]
+        on_images = each(dx, mixes(c), *shown)
+        on_made = each(dz, c.settings.model.d_norm == "batch", cycles.encoded, cycles.recovered)
     real_x = real_again(dx, judged.real, judged.on_real, c)
     real_z = real_again(dz, cycles.z, on_latents[0], c)
     return fooling(on_images, real_x, c), fooling(on_made, real_z, c)

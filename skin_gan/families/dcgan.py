@@ -26,6 +26,8 @@ from skin_gan.families.steps import (
     penalised,
     real_again,
     real_batch,
+    show,
+    show_again,
     update,
     view,
 )
@@ -86,13 +88,14 @@ def step(c: Context) -> Scalars:
         real = real_batch(c)
         with c.accelerator.autocast(), torch.set_grad_enabled(remaining == 0):
             fake = generator(c.rng.normal(len(real), s.model.latent))
-        judged = judge(discriminator, view(real, c), [view(fake.detach(), c)], c)
+        real_view, shown = view(real, c), show(fake, c)
+        judged = judge(discriminator, real_view, [shown], c)
         loss_d = discriminator_loss(judged.on_real, judged.on_fakes, c)
         loss, penalty = penalised(loss_d, judged, c)
         grad_d = update(loss, c.opt_d, c)
     plain = c.accelerator.unwrap_model(discriminator)
     with frozen(discriminator), c.accelerator.autocast():
-        on_fake = plain(view(fake, c))
+        on_fake = plain(show_again(fake, shown, c))
     loss_g = fooling([on_fake], real_again(plain, judged.real, judged.on_real, c), c)
     grad_g = update(loss_g, c.opt_g, c)
     return detached(

@@ -6,7 +6,7 @@ its context.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from skin_gan.config import OptimSettings, TrialSettings
-from skin_gan.objectives import Judged, mean
+from skin_gan.families import growing
+from skin_gan.objectives import Judged, mean, of_image
+from skin_gan.projected import Projected
 from skin_gan.rng import Rng
 from skin_gan.variants import AUGMENTATIONS, LOSSES, PENALTIES, names, variant
 
@@ -64,10 +66,15 @@ def sample(generator: nn.Module, z: Tensor) -> Tensor:
 
 
 def real_batch(c: Context) -> Tensor:
-    """The next real images, augmented; the context counts them."""
-    c.images += c.settings.train.batch
+    """The next real images, augmented; the context counts them. A growing generator grows as they say."""
+    x, s = c.draw(), c.settings
+    if s.model.growth != "none":
+        levels = growing.reached(s.model, s.train, c.images)
+        c.accelerator.unwrap_model(c.nets["generator"]).reached.fill_(levels)
+        x = growing.reduced(x, s.model, levels)
+    c.images += s.train.batch
     augmentation, state = augmenting(c)
-    return augmentation.of_real(c.draw(), c.rng, state)
+    return augmentation.of_real(x, c.rng, state)
 
 
 def view(images: Tensor, c: Context) -> Tensor:
@@ -84,25 +91,71 @@ def augmenting(c: Context) -> tuple[ModuleType, dict[str, Any]]:
     return variant(AUGMENTATIONS, c.settings.train.augment), c.state.setdefault("augment", {})
 
 
-def each(net: nn.Module, norm: str, *batches: Tensor) -> list[Tensor]:
-    """`net` of each batch: in one pass, which is faster, unless batch normalisation would then mix them."""
-    if norm == "batch":
+Shown = Tensor | list[Tensor]  # to a discriminator: images [N,3,S,S], or their frozen features
+
+
+def show(fake: Tensor, c: Context) -> Shown:
+    """What the image discriminator is shown of generated images in its own update.
+
+    Frozen features keep their gradients to the images, so that the generator's update need not compute them
+    again: see `show_again`.
+    """
+    net = c.accelerator.unwrap_model(c.nets["discriminator"])
+    if shares_features(net, c):
+        with c.accelerator.autocast():
+            return net.features(view(fake, c))  # type: ignore[no-any-return]
+    return view(fake.detach(), c)
+
+
+def show_again(fake: Tensor, before: Shown, c: Context) -> Shown:
+    """What it is shown of the same images in the generator's update."""
+    return before if isinstance(before, list) else view(fake, c)
+
+
+def shares_features(net: nn.Module, c: Context) -> bool:
+    """Whether features can be given instead of images: penalties of second order need the images."""
+    return isinstance(net, Projected) and not second_order(c)
+
+
+def second_order(c: Context) -> bool:
+    """Whether a penalty on gradients is due at this update of the discriminator."""
+    return any(penalty.SECOND_ORDER for penalty, _ in due_penalties(c))
+
+
+def without_graph(shown: Shown) -> Shown:
+    return shown.detach() if isinstance(shown, Tensor) else [x.detach() for x in shown]
+
+
+def each(net: nn.Module, apart: bool, *batches: Shown) -> list[Tensor]:
+    """`net` of each batch: in one pass, which is faster, unless it would mix them and has to be `apart`."""
+    if apart:
         return [net(batch) for batch in batches]
-    return list(net(torch.cat(batches)).split([len(batch) for batch in batches]))
+    images = [batch for batch in batches if isinstance(batch, Tensor)]  # features are never of one pass
+    return list(net(torch.cat(images)).split([len(batch) for batch in images]))
 
 
-def judge(net: nn.Module, real: Tensor, fakes: list[Tensor], c: Context) -> Judged:
-    """Show real images and each kind of generated ones, [N,3,S,S] without gradients, to a discriminator."""
-    if second := any(penalty.SECOND_ORDER for penalty, _ in due_penalties(c)):
-        real, *fakes = (images.detach().requires_grad_() for images in (real, *fakes))
+def judge(net: nn.Module, real: Tensor, fakes: Sequence[Shown], c: Context) -> Judged:
+    """Show real images [N,3,S,S] and each kind of generated ones (see `show`) to a discriminator."""
+    plain, second = c.accelerator.unwrap_model(net), second_order(c)
+    shown: list[Any] = [real, *map(without_graph, fakes)]
+    if second:
+        shown = [images.detach().requires_grad_() for images in shown]
+    elif shares_features(plain, c):
+        with c.accelerator.autocast():
+            shown[0] = plain.features(real)
     with c.accelerator.autocast():
-        on_real, *on_fakes = each(net, c.settings.model.d_norm, real, *fakes)
+        on_real, *on_fakes = each(net, mixes(c), *shown)
     augmentation, state = augmenting(c)
     if augmentation.ADAPTIVE:
-        augmentation.adapt(c.accelerator.gather(on_real.detach().float()), c.images, state)
+        augmentation.adapt(c.accelerator.gather(of_image(on_real.detach())), c.images, state)
     averages = averaged(on_real, on_fakes, c) if weights(c) else torch.zeros(2)
     uniform = c.rng.uniform(len(real)) if second else torch.zeros(0)
-    return Judged(c.accelerator.unwrap_model(net), real, fakes, on_real, on_fakes, averages, uniform)
+    return Judged(plain, shown[0], shown[1:], on_real, on_fakes, averages, uniform)
+
+
+def mixes(c: Context) -> bool:
+    """Whether the image discriminator's logits depend on the other images of a batch."""
+    return c.settings.model.d_norm == "batch" or c.settings.model.discriminator != "own"
 
 
 def averaged(real: Tensor, fakes: list[Tensor], c: Context) -> Tensor:
@@ -121,9 +174,14 @@ def discriminator_loss(real: Tensor, fakes: list[Tensor], c: Context) -> Tensor:
 
 
 def zero_outputs(logits: Tensor, c: Context) -> Tensor:
-    """Logits [N], each with probability `loss.zero_outputs` 0 instead: "undecided", without a gradient."""
-    probability = c.settings.loss.zero_outputs
-    return logits.masked_fill(c.rng.uniform(len(logits)) < probability, 0.0) if probability else logits
+    """Logits [N] or [N,P] with those of each image 0 instead with probability `loss.zero_outputs`.
+
+    0 is "undecided"; no gradient comes from it.
+    """
+    if not (probability := c.settings.loss.zero_outputs):
+        return logits
+    zeroed = c.rng.uniform(len(logits)) < probability
+    return logits.masked_fill(zeroed.view(-1, *[1] * (logits.dim() - 1)), 0.0)
 
 
 def penalised(loss: Tensor, judged: Judged, c: Context) -> tuple[Tensor, Scalars]:
@@ -155,8 +213,8 @@ def loss_of(c: Context) -> ModuleType:
     return variant(LOSSES, c.settings.loss.name)
 
 
-def real_again(net: nn.Module, real: Tensor, logits: Tensor, c: Context) -> Tensor:
-    """Logits [N] of the real images `real` beside which the generator's images are judged.
+def real_again(net: nn.Module, real: Shown, logits: Tensor, c: Context) -> Tensor:
+    """Logits of the real images `real` beside which the generator's images are judged.
 
     Those that the discriminator gave them before its update, `logits`, or, where the loss depends on them,
     new ones by `net`.

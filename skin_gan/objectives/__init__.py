@@ -13,14 +13,15 @@ from torch import Tensor
 class Judged:
     """Images that a discriminator was shown, and what it made of them. Penalties are functions of this.
 
-    Where a penalty of second order is due, the images require gradients, and the logits come from them.
+    Where a penalty of second order is due, the images require gradients, and the logits come from them. Where
+    none is, a discriminator on frozen features may have been given those instead of images.
     """
 
-    net: Callable[[Tensor], Tensor]  # the discriminator: images [N,3,H,W] -> logits [N]
+    net: Callable[[Tensor], Tensor]  # the discriminator: images [N,3,H,W] -> logits
     real: Tensor  # [N,3,H,W] in [-1,1]
     fakes: list[Tensor]  # [N,3,H,W] of each kind of generated images
-    on_real: Tensor  # logits [N]
-    on_fakes: list[Tensor]  # logits [N] of each kind
+    on_real: Tensor  # logits [N], or [N,P] of P patches
+    on_fakes: list[Tensor]  # such logits of each kind
     averages: Tensor  # [2]: moving averages of the logits of real and of generated images, before this batch
     uniform: Tensor  # [N], uniform in [0,1)
 
@@ -30,7 +31,12 @@ def mean(values: list[Tensor]) -> Tensor:
     return torch.stack(values).mean()
 
 
+def of_image(logits: Tensor) -> Tensor:
+    """[N]: the logit of each image, of [N] or of the patches [N,P] that were judged in it."""
+    return logits.float().view(len(logits), -1).mean(1)
+
+
 def squared_gradients(logits: Tensor, images: Tensor) -> Tensor:
     """[N]: squared norm of each logit's gradient to its image [N,3,H,W]; it can be differentiated again."""
-    (gradient,) = torch.autograd.grad(logits.float().sum(), images, create_graph=True)
+    (gradient,) = torch.autograd.grad(of_image(logits).sum(), images, create_graph=True)
     return gradient.float().square().flatten(1).sum(1)

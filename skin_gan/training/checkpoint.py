@@ -45,6 +45,21 @@ def load(path: Path, identity: str) -> dict[str, Any]:
     return content["state"]
 
 
+def load_networks(path: Path | None, identity: str) -> dict[str, Any]:
+    """The pretrained networks `identity`. SkinGanError if the file is damaged, missing or holds others."""
+    if path is None or not path.exists():
+        raise SkinGanError(
+            f"the pretrained networks {identity} are not in {path}: the job of the stage pretrain makes them"
+        )
+    content = _read(path)
+    if content["id"] != identity:
+        raise SkinGanError(
+            f"{path} holds the networks {content['id']} and not {identity}: pretrained on other data, in "
+            "another fold or size, with other settings or for another time; pretrain again"
+        )
+    return content["state"]  # type: ignore[no-any-return]
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:  # torch's format; torch itself does not verify the checksums

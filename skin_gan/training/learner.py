@@ -13,14 +13,13 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skin_gan.config import TrialSpec
+from skin_gan.data.store import Part
 from skin_gan.errors import SkinGanError
 from skin_gan.families import build, step_of
 from skin_gan.families.steps import Context, make_optimiser
@@ -36,24 +35,38 @@ def stream_seed(seed: int, purpose: str) -> int:
 class Sampler:
     """Real images drawn with replacement from a class that lies on the device whole."""
 
-    def __init__(self, images: NDArray[np.uint8], batch: int, seed: int, accelerator: Accelerator) -> None:
-        self.images = torch.from_numpy(images).to(accelerator.device)  # [N,3,S,S]
+    def __init__(self, part: Part, batch: int, seed: int, accelerator: Accelerator) -> None:
+        self.images = torch.from_numpy(part.images).to(accelerator.device)  # [N,3,S,S]
+        self.weights = None if part.weights is None else torch.from_numpy(part.weights)
         self.batch = batch  # over all processes
         self.share = slice(accelerator.process_index, None, accelerator.num_processes)
         self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(self) -> Tensor:
         """This process's part of the next batch, float [n,3,S,S] in [-1,1]."""
-        rows = torch.randint(len(self.images), (self.batch,), generator=self.generator)[self.share]
-        x = self.images[rows.to(self.images.device)]
+        x = self.images[self.rows()[self.share].to(self.images.device)]
         return x.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1.0)
+
+    def rows(self) -> Tensor:
+        """Which images the next batch of all processes has, [batch]."""
+        if self.weights is None:
+            return torch.randint(len(self.images), (self.batch,), generator=self.generator)
+        return torch.multinomial(self.weights, self.batch, replacement=True, generator=self.generator)
+
+
+def freeze(discriminator: nn.Module, count: int) -> None:
+    """Keep the first `count` convolutions of a family's image discriminator (FreezeD, Mo 2020)."""
+    own = getattr(discriminator, "pixels", discriminator)  # of one on frozen features, its head of pixels
+    layers = [m for m in own.modules() if isinstance(m, nn.Conv2d)] if own is not None else []
+    for layer in layers[:count]:
+        layer.requires_grad_(False)
 
 
 class Learner:
     """One GAN in training. Its `state_dict` is complete: loaded into another, that one goes on the same."""
 
-    def __init__(self, spec: TrialSpec, images: NDArray[np.uint8], accelerator: Accelerator) -> None:
-        """Fresh networks for `spec`, to be trained on `images` [N,3,S,S]."""
+    def __init__(self, spec: TrialSpec, part: Part, accelerator: Accelerator) -> None:
+        """Fresh networks for `spec`, to be trained on the images of `part`."""
         s = self.settings = spec.settings
         self.accelerator = accelerator
         if s.train.batch % accelerator.num_processes:
@@ -61,17 +74,21 @@ class Learner:
                 f"train.batch={s.train.batch} cannot be shared equally by {accelerator.num_processes} "
                 f"processes: choose a multiple of that"
             )
+        if accelerator.num_processes > 1 and s.model.growth != "none":
+            raise SkinGanError("model.growth: a trial that grows needs one process; give it one device")
         with torch.random.fork_rng():
             torch.manual_seed(stream_seed(spec.seed, "weights"))
             nets = build(s.model).to(accelerator.device)
         self.ema = Ema(nets["generator"], 1000 * s.train.ema_kimg)
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             nets = nn.SyncBatchNorm.convert_sync_batchnorm(nets)
+        if spec.start and "discriminator" in nets:
+            freeze(nets["discriminator"], s.train.frozen_layers)
         trained = [(name.split(".")[0], p) for name, p in nets.named_parameters() if p.requires_grad]
         judges = [p for net, p in trained if "discriminator" in net]
         makers = [p for net, p in trained if "discriminator" not in net]
         self.plain = dict(nets.items())
-        self.sampler = Sampler(images, s.train.batch, stream_seed(spec.seed, "images"), accelerator)
+        self.sampler = Sampler(part, s.train.batch, stream_seed(spec.seed, "images"), accelerator)
         self.update = step_of(s.model)
         self.context = Context(
             opt_g=accelerator.prepare(make_optimiser(makers, s.optim, s.optim.lr_g)),
@@ -107,6 +124,24 @@ class Learner:
         """Whether every weight is a finite number. Waits for the device."""
         tensors = [p for net in [*self.plain.values(), self.ema.net] for p in net.parameters()]
         return bool(torch.stack([p.isfinite().all() for p in tensors]).all())
+
+    def start_from(self, networks: Mapping[str, Any]) -> None:
+        """Take over pretrained networks (see `networks`); optimisers and random streams stay fresh.
+
+        SkinGanError if they are of other shapes.
+        """
+        try:
+            for name, net in self.plain.items():
+                net.load_state_dict(networks[name])
+            self.ema.net.load_state_dict(networks["generator"])
+        except (KeyError, RuntimeError) as e:
+            why = str(e).splitlines()[-1].strip()
+            raise SkinGanError(f"the pretrained networks do not fit {self.settings.model}: {why}") from e
+
+    def networks(self) -> dict[str, Any]:
+        """What `start_from` takes: the networks' weights, the generator's as their average."""
+        weights = {name: net.state_dict() for name, net in self.plain.items()}
+        return weights | {"generator": self.ema.net.state_dict()}
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and primitives only."""

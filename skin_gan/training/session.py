@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -57,17 +58,19 @@ class Session:
         ops: Operations,
         evaluation: EvalSettings | None = None,
         accelerator: Accelerator | None = None,
+        source: Path | None = None,
     ) -> None:
         """Open the trial, new or where its last checkpoint is.
 
-        SkinGanError if another process trains it, the images do not fit the spec, or the checkpoint is
-        damaged or another trial's.
+        `source` is the file of the pretrained networks, where `spec.start` names some. SkinGanError if
+        another process trains it, the images do not fit the spec, or a file is damaged or another trial's.
         """
         check_fit(spec, split)
         self.spec, self.folder, self.split, self.ops = spec, folder, split, ops
         self.evaluation = evaluation or EvalSettings()
         self.accelerator = accelerator or make_accelerator(spec.settings.train.precision, ops)
         self.main = self.accelerator.is_main_process
+        self.source = source
         self.target = self.told = 0.0
         self.board: Board | None = None  # of the process that writes, until the trial has ended
         self._learner: Learner | None = None  # until the session is closed
@@ -84,7 +87,7 @@ class Session:
         if self.main:
             self.board = self._describe(state["learner"]["images"] if state else 0)
             opening.callback(self.board.close)
-        self._learner = Learner(self.spec, self.split.train.images, self.accelerator)
+        self._learner = Learner(self.spec, self.split.train, self.accelerator)
         self.meter = Meter(self.accelerator, self.learner.images_per_step)
         self.clock = Clock(self.accelerator, self.ops.checkpoint_seconds)
         self.meter.start(self.learner.images)
@@ -92,6 +95,8 @@ class Session:
         if state:
             self.learner.load_state_dict(state["learner"])
             self.meter.load_state_dict(state["meter"])
+        elif self.spec.start:
+            self.learner.start_from(checkpoint.load_networks(self.source, self.spec.start))
         if self._row_here():  # recorded after that checkpoint was made
             self.meter.evaluated(self.learner.images)
 
