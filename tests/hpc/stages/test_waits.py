@@ -16,7 +16,7 @@ from hpc.cli.progress import line, share, table
 from hpc.plan.sweep_plan import SEARCH
 from hpc.search.runner import Runner
 from hpc.slurm import client
-from hpc.slurm.job_states import living
+from hpc.slurm.job_states import queued_state
 from hpc.stages.inputs import Inputs
 from hpc.state.records import Pace, record
 from hpc.state.snapshot import snapshot
@@ -95,7 +95,7 @@ def test_a_job_that_waits_for_another_says_for_what_and_for_whom(tmp_path, capsy
     assert not capsys.readouterr().err  # outside of jobs it would be printed
     queued = client.Queued("7", client.RUNNING, "None", "1:00", 0, "n1", "", "")
     for own, why in (("7", said), ("6", "")):
-        assert living(Submission("search-df", "7"), queued, {"slurm": own, "waiting": said}).why == why
+        assert queued_state(Submission("search-df", "7"), queued, {"slurm": own, "waiting": said}).why == why
 
 
 def test_outside_of_jobs_a_wait_is_printed(tmp_path, capsys):
