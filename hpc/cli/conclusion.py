@@ -45,12 +45,12 @@ def conclude_ablation(console: Console, plan: Plan) -> None:
         return
     for line in (read_json(path.with_name("verdict.json")) or {}).get("sentences", []):
         console.print(line, style="bold")
-    with open(path, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["measure"] == "balanced_accuracy"]
-    t = Table(
-        "classifier", "folds", "arm", "against", "gain in balanced accuracy", box=None, header_style="bold"
-    )
-    for row in rows:
-        t.add_row(row["classifier"], row["scope"], row["arm"], row["base"], f"{row['verdict']}: {row['why']}")
+    heads = ("classifier", "folds", "arm", "against", "gain in balanced accuracy")
+    t = Table(*heads, box=None, header_style="bold")
+    for row in csv.DictReader(path.read_text().splitlines()):
+        if row["measure"] == "balanced_accuracy":
+            t.add_row(
+                *map(row.get, ("classifier", "scope", "arm", "base")), f"{row['verdict']}: {row['why']}"
+            )
     console.print(t)
     console.print(f"report: {plan.run.path / 'report' / 'index.html'}")

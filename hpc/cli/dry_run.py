@@ -30,7 +30,11 @@ def print_plan(console: Console, plan: Plan, data: str, before: Experiment | Non
         hours = f"{device_hours(kimg, speed):.2f}" if kimg and speed else ""
         t.add_row(stage.name, names, trials, f"{kimg:g}" if kimg else "", hours, ", ".join(stage.after))
     if e.profile.kind == "slurm":
-        print_scripts(plan)
+        from hpc.cluster import executor
+
+        for stage in plan.stages:
+            for name, script in executor.scripts(plan, stage, code_folder(plan.run)).items():
+                print(f"--- sbatch script of stage {name}\n{script}")
     console.print(t)
     for note in plan.notes:
         console.print(note)
@@ -39,15 +43,6 @@ def print_plan(console: Console, plan: Plan, data: str, before: Experiment | Non
     console.print(f"cost: {plan.kimg:g} kimg of training: {hours}{source}")
     console.print(data, highlight=False)
     console.print(f"folder: {plan.run.path}{' (exists: would resume)' if before else ''}")
-
-
-def print_scripts(plan: Plan) -> None:
-    """Print every script that would be submitted."""
-    from hpc.cluster import executor
-
-    for stage in plan.stages:
-        for name, script in executor.scripts(plan, stage, code_folder(plan.run)).items():
-            print(f"--- sbatch script of stage {name}\n{script}")
 
 
 def known_speed(plan: Plan, before: Experiment | None) -> tuple[float, str]:

@@ -62,7 +62,7 @@ def explained(d: Described) -> Iterator[str]:
         "range": range_of(d),
         "unit": d.setting.unit,
         "default": shown(d.value),
-        "set by": ", ".join(f"{word} {brief(value)}".strip() for word, value in set_by(d)),
+        "set by": ", ".join(word + brief(value) for word, value in set_by(d)),
         "searched by": ", ".join(f"{word} {shown(leaf)}" for word, leaf in searched_by(d.name)),
     }
     yield from (f"  {name:<12} {text}" for name, text in rows.items() if text)
@@ -147,9 +147,9 @@ def range_of(d: Described) -> str:
 
 
 def brief(value: Any) -> str:
-    """A value in brackets; "" if it is long."""
+    """A value in brackets after a space; "" if it is long."""
     text = shown(value)
-    return f"({text})" if len(text) <= LONG else ""
+    return f" ({text})" if len(text) <= LONG else ""
 
 
 def shown(value: Any) -> str:

@@ -103,7 +103,9 @@ def describe(run: RunFolder, options: argparse.Namespace) -> tuple[list[Renderab
         active = locked(run.path / "launch.lock")
         ended = s.stage == "done" and not active
         where = "a launch is running" if active else "no launch is running here"
-        at_work = {c.label for c in s.classes if c.running and (active or job_is_running(run, c.label))}
+        # A search may go on although its launch was killed: it holds its own lock.
+        at_work = {c.label for c in s.classes if c.running and (
+            active or any(locked(path) for path in run.jobs.glob(f"{SEARCH}-{c.label}*.lock")))}  # fmt: skip
     s = s.marked(STOPPED, set(e.classes) - at_work)  # killed trials are still recorded as running
     which = f"seed {e.seed}, fold {e.fold}, {e.trial.model.size} pixels"  # the folder's name only has a hash
     head = Text(f"{e.sweep}: {run.path} (stage {s.stage}; {where}; {which})", style="bold")
@@ -114,11 +116,6 @@ def describe(run: RunFolder, options: argparse.Namespace) -> tuple[list[Renderab
         if options.trials or options.label == c.label:
             parts += [Text(f"\n{c.label}", style="bold"), trial_table(c)]
     return parts, ended
-
-
-def job_is_running(run: RunFolder, label: str) -> bool:
-    """Whether a search of this class runs on this machine, even if its launch was killed."""
-    return any(locked(path) for path in run.jobs.glob(f"{SEARCH}-{label}*.lock"))
 
 
 def job_table(states: list[JobState]) -> Table:

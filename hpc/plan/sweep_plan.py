@@ -103,7 +103,9 @@ class Plan:
     def trials(self, label: str) -> list[tuple[TrialSpec, TrialFolder]]:
         """The class's trials in order, each with its folder."""
         if label not in self._trial_cache:
-            schema = schema_of(self.run, self.experiment, self.data)
+            # Trials keep the ids of the schema under which the folder was begun.
+            begun = self.run.path.name.rpartition("-")[2]
+            schema = 1 if begun == run_identity(self.experiment, self.data, 1) else SCHEMA
             specs = trial_specs(self.experiment, self.data, label, schema)
             self._trial_cache[label] = [(spec, self.run.trial(label, spec.index, spec.id)) for spec in specs]
         return self._trial_cache[label]
@@ -298,12 +300,6 @@ def run_identity(e: Experiment, data: str, schema: int) -> str:
     if e.search.sampler != RANDOM:
         decisive["sampler"] = e.search.sampler
     return content_hash(decisive, length=8)
-
-
-def schema_of(run: RunFolder, e: Experiment, data: str) -> int:
-    """The schema under which a sweep's folder was begun; its trials keep their ids."""
-    begun = run.path.name.rpartition("-")[2]
-    return 1 if begun == run_identity(e, data, 1) else SCHEMA
 
 
 def trial_specs(e: Experiment, data: str, label: str, schema: int = SCHEMA) -> list[TrialSpec]:

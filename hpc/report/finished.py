@@ -6,17 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hpc.plan.ablation import (
-    ArmTask,
-    Choice,
-    arm_folder,
-    arm_tasks,
-    choices,
-    choices_file,
-    combined,
-    combined_tasks,
-    part,
-)
+from hpc.plan import ablation
+from hpc.plan.ablation import ArmTask, Choice, part
 from hpc.settings.ablation import COMBINED, arms
 from hpc.settings.compose import Experiment
 from hpc.stages.current_runs import EARLIER, Current
@@ -68,11 +59,11 @@ def finished(current: Current, classifier: str) -> Finished:
     plan = a.classifiers[classifier]
     known = arms(a, plan)
     asked: set[Path] = set()
-    for task in arm_tasks(a):
+    for task in ablation.arm_tasks(a):
         if task.classifier == classifier:
             asked |= _add(found, current, task, known[task.arm])
     try:
-        found.choices = choices(run, classifier, a.folds)
+        found.choices = ablation.choices(run, classifier, a.folds)
     except SkinGanError as error:
         found.problems.append(_relative(error, run))
     for fold in list(found.choices):
@@ -81,13 +72,13 @@ def finished(current: Current, classifier: str) -> Finished:
         except SkinGanError as error:
             found.problems.append(_relative(error, run))
             del found.choices[fold]
-    for task in combined_tasks(a):
+    for task in ablation.combined_tasks(a):
         if task.classifier != classifier or task.fold is None:
             continue
         chosen = found.choices.get(task.fold)
         name = chosen["combined"] if chosen else COMBINED  # None if there is nothing to combine
         if name and name not in known:
-            arm = combined(a, plan, chosen) if chosen else None
+            arm = ablation.combined(a, plan, chosen) if chosen else None
             asked |= _add(found, current, replace(task, arm=name), arm)
     found.problems += earlier(run, classifier, asked)
     return found
@@ -104,7 +95,7 @@ def _add(found: Finished, current: Current, task: ArmTask, arm: Arm | None) -> s
     """Add every seed of a task to `found`; `arm`: None if it is not chosen yet. Returns the runs' folders."""
     folders = set()
     for seed in range(current.e.ablate.classifiers[task.classifier].seeds):
-        folders.add(arm_folder(current.run, task, seed))
+        folders.add(ablation.arm_folder(current.run, task, seed))
         try:
             if arm is None:
                 raise SkinGanError("not started")
@@ -129,7 +120,7 @@ def _check_choice(current: Current, classifier: str, fold: int, found: Finished)
     ids = {identity for arm in chosen_from for identity in in_fold.get(arm, ())}
     others = whole - chosen_from or chosen_from - set(arms(a, plan))
     if others or not ids <= set(chosen.get("runs", ids)):  # an earlier version did not write the runs
-        file = choices_file(current.run, classifier)
+        file = ablation.choices_file(current.run, classifier)
         raise SkinGanError(f"{file}, fold {fold}, was fixed on runs {EARLIER}: launch the sweep again")
 
 
@@ -151,7 +142,7 @@ def with_alarms(run: RunFolder, classifier: str, runs: Runs) -> tuple[Runs, list
     def marked(split: str, seed: int, p: Predictions) -> Predictions:
         fold = None if split == part(None) else int(split.removeprefix("fold-"))
         task = ArmTask(classifier, p.record["arm"]["name"], fold)
-        file = arm_folder(run, task, seed) / "val.npz"
+        file = ablation.arm_folder(run, task, seed) / "val.npz"
         if MELANOMA not in p.classes or not file.exists():
             return p
         try:

@@ -16,7 +16,7 @@ from hpc.report.wording import ADJUSTED, MINIMUM, SOURCES, arm_title, measure_ti
 from hpc.settings import compose
 from hpc.stages.select import word_of, write_leaderboard
 from hpc.state.provenance import code_of
-from skin_gan.export import read_yaml
+from skin_gan.export import CARD, SHEET, read_card
 from skin_gan.identity import content_hash
 from skin_gan.io import read_json, read_jsonl, write_atomic
 
@@ -42,10 +42,10 @@ def publish(plan: Plan, out: Path) -> None:
     cards = []
     for label in plan.experiment.classes:
         best = plan.run.best(label)
-        if (best / "generator.yaml").exists():
-            shutil.copyfile(best / "samples.png", out / f"{label}.png")
-            shutil.copyfile(best / "generator.yaml", out / f"{label}.yaml")
-            cards.append(read_yaml(best / "generator.yaml"))
+        if (best / CARD).exists():
+            shutil.copyfile(best / SHEET, out / f"{label}.png")
+            shutil.copyfile(best / CARD, out / f"{label}.yaml")
+            cards.append(read_card(best / CARD))
     notes = ["", f"[What is seen in them]({NOTES})"] if (out / NOTES).exists() else []
     sections = ablation(plan, made, out) if (plan.run.path / "report" / "arms.csv").exists() else []
     write_atomic(

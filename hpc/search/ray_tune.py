@@ -92,14 +92,11 @@ def saving_trials(folders: Iterable[TrialFolder], seconds: float = 3.0) -> Itera
         asked = time.time()
         trained = [folder.last for folder in folders if locked(folder.lock)]
         os.killpg(os.getpgrp(), signal.SIGUSR2)
-        while time.time() < asked + seconds and not all(saved_since(asked, last) for last in trained):
+        while time.time() < asked + seconds:
+            if all(last.exists() and last.stat().st_mtime >= asked for last in trained):
+                break
             time.sleep(0.05)
         raise
-
-
-def saved_since(moment: float, path: Path) -> bool:
-    """Whether the checkpoint was written at or after `moment`."""
-    return path.exists() and path.stat().st_mtime >= moment
 
 
 def report_failures(folders: dict[int, TrialFolder]) -> None:
@@ -209,15 +206,6 @@ class Trial(tune.Trainable):
         """Do nothing: the session loads its state from the trial's folder."""
 
 
-def start_ray(**options: Any) -> None:
-    """Call `ray.init`, or exit with NO_RAY: on a busy machine Ray's processes may start too slowly for it."""
-    try:
-        ray.init(**options)
-    except Exception:
-        traceback.print_exc()
-        sys.exit(NO_RAY)
-
-
 @contextmanager
 def ray_cluster(slots: int, gpus: int, temporary: str, address: str | None) -> Iterator[None]:
     """Run a Ray of this job's own for `slots` trials at a time, in the environment of `ray_environment`.
@@ -225,11 +213,15 @@ def ray_cluster(slots: int, gpus: int, temporary: str, address: str | None) -> I
     Other nodes reach it at `address`; None: there are no others.
     """
     try:
-        start_ray(
-            address="local", num_cpus=slots, num_gpus=gpus, object_store_memory=OBJECTS,
-            include_dashboard=False, log_to_driver=True, configure_logging=False,
-            _temp_dir=folder_in(temporary), _node_ip_address=address,
-        )  # fmt: skip
+        try:
+            ray.init(
+                address="local", num_cpus=slots, num_gpus=gpus, object_store_memory=OBJECTS,
+                include_dashboard=False, log_to_driver=True, configure_logging=False,
+                _temp_dir=folder_in(temporary), _node_ip_address=address,
+            )  # fmt: skip
+        except Exception:  # on a busy machine Ray's processes may start too slowly
+            traceback.print_exc()
+            sys.exit(NO_RAY)
         yield
     finally:
         ray.shutdown()

@@ -174,8 +174,12 @@ class Fake:
         self.cancelled: list[str] = []
         self.count = 0
         monkeypatch.setattr(client, "queue", lambda run: self.alive)
-        monkeypatch.setattr(client, "cancel", self.cancelled.extend)
+        monkeypatch.setattr(client, "control", self.control)
         monkeypatch.setattr(executor, "submit_stage", self.take)
+
+    def control(self, command, ids):
+        assert command == "scancel"
+        self.cancelled.extend(ids)
 
     def take(self, plan, stage, jobs, code, after):
         self.count += 1
