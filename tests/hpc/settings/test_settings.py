@@ -62,7 +62,7 @@ AEGAN = "sweep=aegan_lr"
         ([AEGAN, "results="], "results=: expected a path"),
         ([AEGAN, "ablate.sources.mine="], "ablate.sources.mine=: expected a path"),
         ([AEGAN, "results=/a/12:30"], "PYTHONPATH is split at colons"),
-        ([AEGAN, "results=/a/50%jobs"], "signs such as %j"),
+        ([AEGAN, "results=/a/50%jobs"], "patterns such as %j"),
         ([AEGAN, "results=/a\nb"], "expected a path without"),
         ([AEGAN, "operations.device=tpu"], "operations.device=tpu: expected auto, cpu or cuda"),
         ([AEGAN, "evaluate.grid=0"], "evaluate.grid=0: expected at least 1"),
