@@ -19,9 +19,9 @@ if missing := [name for name in ("omegaconf", "rich", "yaml", "numpy") if find_s
 
 
 def start(module: str, command: str) -> int:
-    """Import the command of a module, such as launch of hpc.cli.launch, and run it; returns its exit code.
+    """Import a command, such as launch of hpc.cli.launch, and run it; returns its exit code.
 
-    A package that cannot be imported, since another of its name comes first or it is damaged, is one line.
+    A third-party package that is damaged, or hidden by another of its name, is reported on one line.
     """
     try:
         main = getattr(import_module(module), command)
@@ -35,27 +35,27 @@ def start(module: str, command: str) -> int:
 
 
 def fault_of_package(e: BaseException, running: Sequence[tuple[str, str]] = ()) -> str | None:
-    """Which package of others an error of an import or a missing name is due to; None if it is of none.
+    """The message for an import error or missing name that a third-party package caused; None if none did.
 
-    `running`: further packages, with their files, that may be at fault where PYTHONPATH has put them first.
+    `running`: further packages, with their files, that may be at fault if PYTHONPATH has put them first.
     """
     folders = [Path(p).absolute() for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
-    said = f"{type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}"
+    message = f"{type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}"
     own = ("hpc", "skin_gan", "__main__", *sys.stdlib_module_names)
     named = [(name, file) for name, file in _named(e) if name not in own]
     for name, file in [*named, *((name, file) for name, file in running if name not in own)]:
         if first := next((folder for folder in folders if folder in Path(file).parents), None):
             return (
-                f"{name} in {file} does not work here ({said}): PYTHONPATH puts {first} before what is "
-                "installed: take it out, or unset PYTHONPATH"
+                f"{name} in {file} does not work here ({message}): PYTHONPATH puts {first} before the "
+                "installed packages: remove it from there, or unset PYTHONPATH"
             )
     for name, file in named:
-        return f"{name} in {file or sys.prefix} does not work here ({said}): run `make .venv/installed`"
+        return f"{name} in {file or sys.prefix} does not work here ({message}): run `make .venv/installed`"
     return None
 
 
 def _named(e: BaseException) -> list[tuple[str, str]]:
-    """The package that the error names, with its file, where it names one."""
+    """The package that the error names, with its file; [] if it names none."""
     if isinstance(e, SyntaxError):
         return [(Path(e.filename or "").stem, e.filename or "")]
     name = e.name if isinstance(e, ImportError) else None
@@ -66,6 +66,6 @@ def _named(e: BaseException) -> list[tuple[str, str]]:
 
 
 def _running(e: BaseException) -> list[tuple[str, str]]:
-    """Packages that ran when the error was raised, the innermost first, with the files."""
+    """The packages on the stack of the error with their files, the innermost first."""
     frames = [frame for frame, _ in walk_tb(e.__traceback__)][::-1]
     return [(str(f.f_globals.get("__name__", "")).partition(".")[0], f.f_code.co_filename) for f in frames]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Launch a sweep, or go on with it: `python hpc/launch.py sweep=aegan_lr`; `--help` tells more."""
+"""Launch or resume a sweep: `python hpc/launch.py sweep=aegan_lr`; see `--help`."""
 
 import sys
 from pathlib import Path

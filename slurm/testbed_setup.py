@@ -1,4 +1,4 @@
-"""What slurm/testbed needs before a daemon can start: packages, free ports and configuration files."""
+"""Prepares slurm/testbed: installs packages, finds free ports and writes configuration files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STATE = Path(os.environ.get("SLURM_TESTBED", "/var/lib/skin-gan-slurm")).resolve()
-MARKER = STATE / "made-by-slurm-testbed"  # nothing else may be deleted
+MARKER = STATE / "made-by-slurm-testbed"  # only folders with this file may be deleted
 CONF = STATE / "slurm.conf"
 MUNGE_SOCKET = STATE / "munge.socket"
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "SLURM_CONF": str(CONF)}
@@ -38,12 +38,12 @@ StorageUser=root
 
 
 class TestbedError(Exception):
-    """Something that the user can mend; its text says how."""
+    """A problem that the user can solve; the message says how."""
 
 
 @dataclass
 class Settings:
-    """What one testbed is made of; CPUs, GPUs and memory (MB) are those of each node."""
+    """The settings of a testbed; CPUs, GPUs and memory (MB) are per node."""
 
     nodes: int = 4
     cpus: int = 8
@@ -58,19 +58,19 @@ class Settings:
 
     @property
     def daemons(self) -> list[str]:
-        """All that must run, in the order of starting."""
+        """All daemons in the order of starting."""
         accounting = ["mariadbd", "slurmdbd"] if self.accounting else []
         return ["munged", *accounting, "slurmctld", *self.node_names]
 
 
 def run(command: list[str], **variables: str) -> str:
-    """What a command prints; CalledProcessError where it fails."""
+    """The output of a command. Raises CalledProcessError if it fails."""
     env = ENVIRONMENT | variables
     return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
 
 
 def check_machine() -> None:
-    """Stop before touching a machine that we cannot use, or one that has another Slurm."""
+    """Raise an error on a machine that cannot run a testbed or has another Slurm; changes nothing."""
     if os.geteuid() != 0:
         raise TestbedError("needs root, because Slurm's daemons do")
     if not Path("/etc/debian_version").exists():
@@ -84,7 +84,7 @@ def check_machine() -> None:
 
 
 def install(accounting: bool) -> None:
-    """Install the packages that are missing, without starting the services that they bring."""
+    """Install missing packages without starting their services."""
     known = run(["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n"]).splitlines()
     wanted = PACKAGES + (ACCOUNTING_PACKAGES if accounting else [])
     missing = [package for package in wanted if f"{package} installed" not in known]
@@ -104,7 +104,7 @@ def install(accounting: bool) -> None:
 
 
 def free_ports(count: int) -> int:
-    """The first of `count` TCP ports in a row that nobody listens on."""
+    """The first of `count` consecutive free TCP ports."""
     for start in range(17000, 32000, count):  # below the ports that the kernel gives to outgoing connections
         with ExitStack() as sockets:
             try:
@@ -117,14 +117,14 @@ def free_ports(count: int) -> int:
 
 
 def in_namespaces(host: str, command: str) -> list[str]:
-    """Give a node its host name, /etc/hosts and process ids: when its process 1 dies, all the others do."""
+    """Give a node its own host name, /etc/hosts and process ids: all its processes die with process 1."""
     script = f"hostname {host} && mount --bind {STATE}/hosts /etc/hosts && {command}; exit $?"
     kinds = ["--uts", "--mount", "--mount-proc", "--pid"]
     return ["unshare", *kinds, "--fork", "--kill-child", "sh", "-c", script]
 
 
 def prepare(settings: Settings) -> None:
-    """Fill the state folder; turn `settings.namespaces` off where the machine does not allow them."""
+    """Fill the state folder; turns `settings.namespaces` off if the machine does not allow them."""
     STATE.mkdir(exist_ok=True)
     MARKER.touch()
     spools = [f"spool-{name}" for name in settings.node_names]

@@ -67,7 +67,7 @@ PRIVATE = {
 def private_names(source: str) -> Iterator[str]:
     """Private names of other packages in a source: imported, attributes, in `-m` of a command, keywords.
 
-    A keyword is said of ray.init, which start_ray passes its own on to. One's own and Python's are left out.
+    Private keywords are those of ray.init. Names of this project and of Python are left out.
     """
     tree = ast.parse(source)
     origin = {}  # the dotted name that each imported name stands for

@@ -1,7 +1,4 @@
-"""Checks of a launch before any work, which a dry run makes too: all that can be known without a node.
-
-No torch, unless the settings ask for a GPU of this machine.
-"""
+"""Validates a launch before any job starts, in a dry run too. Imports torch only to count local GPUs."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ from skin_gan.data.splits import split_parts
 from skin_gan.data.store import MIN_IMAGES, MIN_LESIONS, Store
 from skin_gan.errors import SkinGanError
 
-MEASURED = 3  # validation lesions below which KID has no interval: see `skin_gan.metrics.scores`
-NO_FILES = ("proc", "sysfs", "cgroup", "cgroup2", "devpts")  # file systems that take no files
+MEASURED = 3  # the fewest validation lesions for an interval of KID, see `skin_gan.metrics.scores`
+NO_FILES = ("proc", "sysfs", "cgroup", "cgroup2", "devpts")  # file systems that cannot hold files
 
 
 def check_launch(plan: Plan, store: Store) -> None:
-    """SkinGanError for what would stop the sweep later: where it writes, its images, classes and devices."""
+    """SkinGanError for faults that would stop the sweep later: in its folder, images, classes or devices."""
     check_results(str(plan.run.path))
     if odd := [label for label in plan.experiment.classes if set("/%\\") & set(label)]:
         raise SkinGanError(
@@ -33,15 +30,15 @@ def check_launch(plan: Plan, store: Store) -> None:
         )
     check_writable(plan)
     for size in sizes(plan.experiment.ablate, plan.experiment.trial.model.size):
-        if size in store.sizes or store.kind != "demo":  # sizes of the built-in data are drawn where missing
+        if size in store.sizes or store.kind != "demo":  # missing sizes of the built-in data will be drawn
             store.images(size)
-    if store.path.exists():  # otherwise it is the built-in data, whose classes are large enough
+    if store.path.exists():  # else it is the built-in data, whose classes are large enough
         check_classes(plan, store)
     check_devices(plan.experiment)
 
 
 def check_writable(plan: Plan) -> None:
-    """SkinGanError if the sweep's folder cannot be made or written; nothing is written to find out."""
+    """SkinGanError if the sweep's folder cannot be made or written; writes nothing."""
     path = next(p for p in (plan.run.path, *plan.run.path.parents) if os.path.lexists(p))
     why = ""
     if not path.is_dir():
@@ -57,7 +54,7 @@ def check_writable(plan: Plan) -> None:
 
 
 def check_classes(plan: Plan, store: Store) -> None:
-    """SkinGanError for classes with too few lesions in any part of any fold in use, with the numbers."""
+    """SkinGanError for classes with too few images or lesions in any part of any fold in use."""
     if small := list(too_small(plan.experiment, store)):
         tested = bool(plan.experiment.ablate.classifiers)
         raise SkinGanError(
@@ -67,9 +64,9 @@ def check_classes(plan: Plan, store: Store) -> None:
 
 
 def too_small(e: Experiment, store: Store) -> Iterator[str]:
-    """What a class lacks in a fold, one line for each class and fold.
+    """A line for each class and fold with too few images or lesions.
 
-    A searched class needs enough to train on and to measure its generators by; for classifiers every class
+    A searched class needs enough for training and for measuring its generators. With classifiers, every class
     of the data needs enough test lesions for a verdict.
     """
     labels, groups = store.manifest["dx"].to_numpy(), store.manifest["group"].to_numpy()
@@ -97,7 +94,7 @@ def too_small(e: Experiment, store: Store) -> Iterator[str]:
 
 
 def check_devices(e: Experiment) -> None:
-    """SkinGanError if this machine lacks the GPUs that are to train here."""
+    """SkinGanError if this machine lacks the GPUs of a local profile."""
     device, wanted = e.operations.device, e.profile.gpus_per_node
     if e.profile.kind != "local" or not (device == "cuda" or (wanted and device != "cpu")):
         return
@@ -113,9 +110,9 @@ def check_devices(e: Experiment) -> None:
         )
 
 
-def described(store: Store, word: str) -> str:
-    """Which data is meant, on one line; `word` is what data= says."""
+def data_line(store: Store, word: str) -> str:
+    """The data of a launch on one line; `word`: the value of data=."""
     chosen = f", chosen by data={word}" if word == "auto" else ""
-    there = "" if store.path.exists() else " (to be drawn)"
-    what = f"{store.name}, {store.extent}, fingerprint {store.fingerprint[:8]}"
-    return f"data: {what}: {store.path}{there}{chosen}"
+    drawn = "" if store.path.exists() else " (to be drawn)"
+    name = f"{store.name}, {store.extent}, fingerprint {store.fingerprint[:8]}"
+    return f"data: {name}: {store.path}{drawn}{chosen}"

@@ -1,4 +1,4 @@
-"""What a launch says that has ended: the best generators, the verdicts, where to look. No torch."""
+"""Prints the summary at the end of a launch: best generators, verdicts, paths. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skin_gan.io import read_json
 
 
 def conclude(console: Console, plan: Plan) -> None:
-    """The leaderboard's head, the grids, and how to look further."""
+    """Print the best generator of each class, the verdicts, and the paths of results."""
     t = Table("class", "best trial", "KID x1000", "95% interval", "real vs real", "coverage", "copies",
               "selection", box=None, header_style="bold")  # fmt: skip
     for label in plan.experiment.classes:
@@ -29,7 +29,7 @@ def conclude(console: Console, plan: Plan) -> None:
     console.print(t)
     data = read_json(plan.run.provenance) or {}
     if data.get("data", {}).get("kind") == "demo":
-        console.print("The data is the built-in drawing of lesions: this shows that the machinery works, and "
+        console.print("The data is the built-in drawing of lesions: this shows that the software works, and "
                       "nothing about skin.")  # fmt: skip
     conclude_ablation(console, plan)
     console.print(f"leaderboard: {plan.run.leaderboard}")
@@ -39,18 +39,18 @@ def conclude(console: Console, plan: Plan) -> None:
 
 
 def conclude_ablation(console: Console, plan: Plan) -> None:
-    """Whether generated images helped: the report's own sentences, then its table."""
+    """Print whether generated images helped: the report's sentences and its gains."""
     path = plan.run.path / "report" / "gains.csv"
     if not path.exists():
         return
     for line in (read_json(path.with_name("verdict.json")) or {}).get("sentences", []):
         console.print(line, style="bold")
-    with open(path, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["measure"] == "balanced_accuracy"]
-    t = Table(
-        "classifier", "folds", "arm", "against", "gain in balanced accuracy", box=None, header_style="bold"
-    )
-    for row in rows:
-        t.add_row(row["classifier"], row["scope"], row["arm"], row["base"], f"{row['verdict']}: {row['why']}")
+    heads = ("classifier", "folds", "arm", "against", "gain in balanced accuracy")
+    t = Table(*heads, box=None, header_style="bold")
+    for row in csv.DictReader(path.read_text().splitlines()):
+        if row["measure"] == "balanced_accuracy":
+            t.add_row(
+                *map(row.get, ("classifier", "scope", "arm", "base")), f"{row['verdict']}: {row['why']}"
+            )
     console.print(t)
     console.print(f"report: {plan.run.path / 'report' / 'index.html'}")

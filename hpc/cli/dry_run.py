@@ -1,4 +1,4 @@
-"""What `dry_run=true` shows: settings, scripts, stages, and what they would cost. No torch."""
+"""Prints the plan of a dry run: settings, scripts, stages and cost. No torch."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from rich.table import Table
 
 from hpc.plan.sweep_plan import SEARCH, Plan, expected_kimg
 from hpc.settings.compose import Experiment
-from hpc.state.provenance import frozen
+from hpc.state.provenance import code_folder
 from hpc.state.snapshot import snapshot
 
 
 def print_plan(console: Console, plan: Plan, data: str, before: Experiment | None) -> None:
-    """Print settings, stages, jobs, trials, cost and folders.
+    """Print settings, stages, jobs, trials, cost and folder.
 
-    `data`: which is meant; `before`: the settings of the sweep's last launch, if there was one.
+    `data`: a line about the data; `before`: the settings of the sweep's last launch, if there was one.
     """
     from omegaconf import OmegaConf
 
@@ -30,7 +30,11 @@ def print_plan(console: Console, plan: Plan, data: str, before: Experiment | Non
         hours = f"{device_hours(kimg, speed):.2f}" if kimg and speed else ""
         t.add_row(stage.name, names, trials, f"{kimg:g}" if kimg else "", hours, ", ".join(stage.after))
     if e.profile.kind == "slurm":
-        print_scripts(plan)
+        from hpc.cluster import executor
+
+        for stage in plan.stages:
+            for name, script in executor.scripts(plan, stage, code_folder(plan.run)).items():
+                print(f"--- sbatch script of stage {name}\n{script}")
     console.print(t)
     for note in plan.notes:
         console.print(note)
@@ -38,20 +42,11 @@ def print_plan(console: Console, plan: Plan, data: str, before: Experiment | Non
     hours = f"{device_hours(plan.kimg, speed):.2f} device-hours at {speed:.0f} images/s, " if speed else ""
     console.print(f"cost: {plan.kimg:g} kimg of training: {hours}{source}")
     console.print(data, highlight=False)
-    console.print(f"folder: {plan.run.path}{' (exists: would go on)' if before else ''}")
-
-
-def print_scripts(plan: Plan) -> None:
-    """Every script that would be given to sbatch."""
-    from hpc.cluster import executor
-
-    for stage in plan.stages:
-        for name, script in executor.scripts(plan, stage, frozen(plan.run)).items():
-            print(f"--- sbatch script of stage {name}\n{script}")
+    console.print(f"folder: {plan.run.path}{' (exists: would resume)' if before else ''}")
 
 
 def known_speed(plan: Plan, before: Experiment | None) -> tuple[float, str]:
-    """Images per second that one device trains, and how that is known; 0 where nothing is."""
+    """Training speed of one device in images per second, 0 if unknown, and its source in words."""
     speed, source = plan.experiment.profile.images_per_second, "assumed in the cluster profile"
     if before:
         s = snapshot(plan.run, before)
@@ -62,5 +57,5 @@ def known_speed(plan: Plan, before: Experiment | None) -> tuple[float, str]:
 
 
 def device_hours(kimg: float, speed: float) -> float:
-    """Hours that so much training takes, over all devices; several that train together gain no more."""
+    """Hours of `kimg` training summed over all devices, if devices that train together gain no speed."""
     return kimg * 1000 / speed / 3600

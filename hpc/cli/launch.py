@@ -1,4 +1,4 @@
-"""The command lines behind the scripts in hpc/. Starts without torch: `--help` answers at once."""
+"""The commands launch and aggregate, and what all commands share. No torch, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -35,24 +35,25 @@ from skin_gan.folders import RunFolder
 from skin_gan.io import lock, locked
 from skin_gan.presets import PRESETS
 
-MANY = 20  # elements of an array: of more only the number is told
+MANY = 20  # elements of an array that are listed one by one; more are counted
 EXAMPLES = """\
 examples
-  python hpc/launch.py sweep=aegan_lr dry_run=true              what it would do, and what that costs
+  python hpc/launch.py sweep=aegan_lr dry_run=true              show what it would do, and the cost
   python hpc/launch.py sweep=aegan_lr data=demo budget=demo     built-in data, minutes
   python hpc/launch.py sweep=aegan_lr data=results/stores/ham10000 budget=short
   python hpc/launch.py sweep=dcgan_lr 'classes=[df,vasc]' trial.optim.d_steps=2 search.trials=16
 
-The same command again goes on where it stopped; with more trials or longer rungs it extends the sweep.
+The same command again resumes the sweep; with more trials or longer rungs it extends it.
 Any setting of sweeps/NAME.yaml can be given as a dotted key; dry_run=true shows the settings that result."""
 
 
 def run_command(command: Callable[[list[str]], int]) -> int:
     """Run a command line: an error for the user becomes one line and exit code 2, Ctrl-C becomes 130."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        # A script's background job ignores SIGINT, and so would its children, which are stopped with it.
-        signal.signal(signal.SIGINT, _pass)
+        # Background jobs of shell scripts ignore SIGINT. A handler, unlike SIG_IGN, is not inherited by
+        # children, which are stopped by SIGINT.
+        signal.signal(signal.SIGINT, lambda *_: None)
     try:
         return command(sys.argv[1:])
     except SkinGanError as e:
@@ -64,32 +65,21 @@ def run_command(command: Callable[[list[str]], int]) -> int:
         print(f"error: {fault}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; the same command resumes from here", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: not an error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has closed the pipe
         return 0
 
 
-def _pass(*_: object) -> None:
-    """Ignore the signal, as an ignored one is, but without children inheriting that."""
-
-
 def make_console() -> Console:
-    """Standard output; where that is no terminal, lines are as long as they need to be.
-
-    Errors are shown as they are: brackets in them are no markup.
-    """
+    """Standard output without markup, since messages have brackets; long lines unless it is a terminal."""
     console = Console(soft_wrap=True, markup=False)
     return console if console.is_terminal else Console(width=240, soft_wrap=True, markup=False)
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def launch(words: list[str]) -> int:
-    """`hpc/launch.py`: plan a sweep, run it or go on with it, and say where the results are."""
+    """`hpc/launch.py`: plan a sweep, run or resume it, and print the path of its results."""
     asked = next((i for i, word in enumerate(words) if word in ("-h", "--help")), None)
     if not words or asked is not None:
         keys = [word for word in words[asked or 0 :] if not word.startswith("-")]
@@ -99,7 +89,7 @@ def launch(words: list[str]) -> int:
         print(version())
         return 0
     e = compose(words)
-    from hpc.cli.checks import check_launch, described
+    from hpc.cli.checks import check_launch, data_line
     from hpc.cluster import reconcile
     from skin_gan.data.resolve import describe, resolve
 
@@ -108,31 +98,31 @@ def launch(words: list[str]) -> int:
         client.adopt(e.profile)
     for note in overridden(words):
         console.print(note)
-    reached = e.profile.kind != "slurm" or reach(console, e)
+    reachable = e.profile.kind != "slurm" or check_cluster(console, e)
     store = describe(e.data, Path(e.results), sizes(e.ablate, e.trial.model.size))
     word, e.data = e.data, "demo" if store.kind == "demo" else str(store.path)
     plan = make_plan(e, store)
     check_launch(plan, store)
     if e.dry_run:
         before = load(plan.run.settings) if plan.run.settings.exists() else None
-        if reached:
+        if reachable:
             reconcile.check_place(plan, before)
-        print_plan(console, plan, described(store, word), before)
+        print_plan(console, plan, data_line(store, word), before)
         return 0
-    console.print(described(store, word))
+    console.print(data_line(store, word))
     store = resolve(e.data, sizes(e.ablate, e.trial.model.size), Path(e.results))
     for note in plan.notes:
         console.print(note)
     with attach(console, plan.run, plan.experiment) as before:
         reconcile.check_place(plan, before)
         code = record_launch(plan, store, words, before)
-        queue, s = reconcile.look(plan)
+        queue, s = reconcile.read_sweep(plan)
         print_ended(console, plan, queue, s)
         return carry_out(console, plan, code, queue, s)
 
 
 def print_ended(console: Console, plan: Plan, queue: Queue, s: Snapshot) -> None:
-    """Print why those of Slurm's jobs ended that are to be done again."""
+    """Print why Slurm's jobs ended that will be submitted again."""
     todo = {job.name for stage in plan.stages for job in stage.jobs if not complete(plan, job, s)}
     if not todo & queue.latest.keys():
         return
@@ -144,15 +134,15 @@ def print_ended(console: Console, plan: Plan, queue: Queue, s: Snapshot) -> None
 
 
 def version() -> str:
-    """The version of this checkout, whatever else is installed, and its commit."""
+    """The version of this checkout and its commit."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return f"{project['name']} {project['version']} ({code_of(commit())})"
 
 
-def reach(console: Console, e: Experiment) -> bool:
-    """Stop before anything is written if Slurm is not there; warn of what jobs may stumble over.
+def check_cluster(console: Console, e: Experiment) -> bool:
+    """Validate the profile against the cluster, and print warnings. Raises Unreachable if Slurm is.
 
-    A dry run goes on without Slurm: returns whether it was there.
+    A dry run goes on without Slurm. Returns whether Slurm was reached.
     """
     try:
         client.use(e.profile)
@@ -161,7 +151,7 @@ def reach(console: Console, e: Experiment) -> bool:
     except client.Unreachable as error:
         if not e.dry_run:
             raise
-        console.print(f"not held against the cluster: {error}")
+        console.print(f"not checked against the cluster: {error}")
         return False
     e.profile.conf = os.environ.get(client.CONF, "")  # for later shells
     for warning in client.warnings(e):
@@ -170,6 +160,8 @@ def reach(console: Console, e: Experiment) -> bool:
 
 
 def launch_help() -> str:
+    """The text of `--help`."""
+
     def listing(key: str) -> str:
         choice = CHOICES[key]
         rows = [(name, summary(choice.folder / f"{name}.yaml")) for name in choice.names()]
@@ -179,7 +171,7 @@ def launch_help() -> str:
     return "\n\n".join(
         [
             "usage: python hpc/launch.py sweep=NAME [key=value ...], or --help [KEY ...], or --version",
-            "Search GAN settings for each lesion class, pick the best generators, and say where they are.",
+            "Search GAN settings for each lesion class, and export the best generators.",
             "sweeps\n" + listing("sweep"),
             "budgets\n" + listing("budget"),
             f"clusters (default: ${CLUSTER}, else local)\n" + listing("cluster"),
@@ -201,51 +193,51 @@ def summary(path: Path) -> str:
 
 @contextmanager
 def attach(console: Console, run: RunFolder, asked: Experiment | None = None) -> Iterator[Experiment | None]:
-    """Hold the sweep's launch lock; while another launch holds it, show how far that one has come.
+    """Hold the sweep's launch lock; while another launch holds it, show that launch's progress.
 
-    Prints what the settings that are `asked` for change in those of the last launch, and yields the latter.
+    Prints how the settings `asked` for differ from those of the last launch, and yields the latter.
     """
     path = run.path / "launch.lock"
     later = "it runs with other settings; when it has ended, this launch goes on with: "
-    told = asked is None
+    printed = asked is None
     while True:
-        with lock(path, wait=0.5) as held:  # who asks whether a launch is alive holds it for a moment
+        with lock(path, wait=0.5) as held:  # `locked` holds the lock for a moment, too
             if held is not None:
                 before = load(run.settings) if asked and run.settings.exists() else None
-                if not told:
-                    tell_changes(console, before, asked, "changed since the last launch: ")
+                if not printed:
+                    print_changes(console, before, asked, "changed since the last launch: ")
                 yield before
                 return
         console.print(f"this sweep is running already: attached to it ({run.path})")
         with watching(console, run) as watch:
             while locked(path):
-                if run.settings.exists():  # otherwise that launch has only just begun
-                    if not told:
-                        tell_changes(console, load(run.settings), asked, later)
-                        told = True
+                if run.settings.exists():  # else that launch has only just begun
+                    if not printed:
+                        print_changes(console, load(run.settings), asked, later)
+                        printed = True
                     watch()
                 time.sleep(0.5)
 
 
-def tell_changes(console: Console, before: Experiment | None, asked: Experiment | None, said: str) -> None:
-    """Print what `asked` changes in the settings of `before`, if there is anything."""
+def print_changes(console: Console, before: Experiment | None, asked: Experiment | None, head: str) -> None:
+    """Print the settings in which `asked` differs from `before`, after `head`, if there are any."""
     if asked and before and (changed := changes(before, asked)):
-        console.print(said + ", ".join(changed), highlight=False)
+        console.print(head + ", ".join(changed), highlight=False)
 
 
 def carry_out(
     console: Console, plan: Plan, code: Path, queue: Queue, s: Snapshot, names: Container[str] | None = None
 ) -> int:
-    """Run what is left of the plan, or of its jobs of these names, here or on the cluster."""
+    """Run the unfinished jobs of the plan, or those of these names, here or on the cluster."""
     from hpc.cluster import executor, reconcile
 
     jobs = [job for stage in plan.stages for job in stage.jobs if names is None or job.name in names]
     failures: list[str] = []
     if earlier := [job.name for job in jobs if of_earlier_version(job, s)]:
         console.print(
-            f"done again, since the records of an earlier version do not say what was read: {earlier[0]}"
+            f"run again, since records of an earlier version lack the jobs' inputs: {earlier[0]}"
             + (f" and {len(earlier) - 1} more jobs" if len(earlier) > 1 else "")
-            + "; what they have trained is kept"
+            + "; trained networks are kept"
         )
     if all(complete(plan, job, s) for job in jobs):
         console.print("every trial of this sweep has ended: nothing left to do")
@@ -266,7 +258,7 @@ def carry_out(
 
 
 def print_submitted(console: Console, plan: Plan, queued: list[Submission], new: list[Submission]) -> None:
-    """The jobs' ids, and how to watch and steer them."""
+    """Print the jobs' ids, and how to watch and steer them."""
     for verb, jobs in (("queued already", queued), ("submitted", new)):
         arrays = Counter(s.base for s in jobs)
         for s in jobs:
@@ -283,21 +275,21 @@ def print_submitted(console: Console, plan: Plan, queued: list[Submission], new:
 
 @contextmanager
 def watching(console: Console, run: RunFolder) -> Iterator[Callable[[], None]]:
-    """Yields a function that shows the sweep's progress, to be called as often as one likes.
+    """Yield a function that shows the sweep's progress; it may be called at any rate.
 
-    On a terminal that is a live table; elsewhere a line every 15 seconds and at each change of stage.
+    A terminal shows a live table; otherwise a line is printed every 15 s and at each change of stage.
     """
     clock = Clock()
-    looked, printed, stage = 0.0, 0.0, ""
-    # Looking costs some 50 ms of a processor that may be training.
+    read, printed, stage = 0.0, 0.0, ""
+    # Reading takes some 50 ms of a processor that may be training.
     interval = 1.0 if console.is_terminal else 5.0
 
     def show(live: Live | None) -> None:
-        nonlocal looked, printed, stage
+        nonlocal read, printed, stage
         now = time.monotonic()
-        if now < looked + interval:
+        if now < read + interval:
             return
-        looked, s = now, snapshot(run)
+        read, s = now, snapshot(run)
         left = clock.left(s)
         if live:
             live.update(display(s, left), refresh=True)
@@ -313,11 +305,11 @@ def watching(console: Console, run: RunFolder) -> Iterator[Callable[[], None]]:
 
 
 def aggregate(arguments: list[str]) -> int:
-    """`hpc/aggregate.py`: write the leaderboard anew and export the best generators."""
+    """`hpc/aggregate.py`: write the leaderboard and export the best generators."""
     parser = argparse.ArgumentParser(prog="python hpc/aggregate.py", description=aggregate.__doc__)
     parser.add_argument("run", type=Path, help="a sweep's folder")
     parser.add_argument("--publish", type=Path, metavar="DIR", help="also write tables and generated images "
-                        "to DIR, without photographs or paths, to be committed")  # fmt: skip
+                        "to DIR to be committed, without photographs and local paths")  # fmt: skip
     options = parser.parse_args(arguments)
     plan = reopen(RunFolder(options.run.absolute()))
     from hpc.report.publish import publish

@@ -1,4 +1,4 @@
-"""How a sweep's progress is shown: tables, one-line summaries, time left. No torch."""
+"""Formats a sweep's progress: tables, one-line summaries, time left. No torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Clock:
     kimg: float | None = None
 
     def left(self, s: Snapshot) -> float | None:
-        """Seconds until the search ends at the pace so far, or None while that is unknown."""
+        """Seconds until the search ends at the pace so far; None while that is unknown."""
         if self.kimg is None:
             self.started, self.kimg = time.monotonic(), s.kimg
         done = s.kimg - self.kimg
@@ -34,6 +34,7 @@ class Clock:
 
 
 def duration(seconds: float | None) -> str:
+    """Such as "2 h 05 min" or "4 min 10 s"; "unknown" for None."""
     if seconds is None:
         return "unknown"
     minutes, s = divmod(round(seconds), 60)
@@ -61,12 +62,12 @@ def line(s: Snapshot, left: float | None) -> str:
 
 
 def stage_line(s: Snapshot) -> list[str]:
-    """Progress of a stage other than the search: jobs done, and what the running ones are at."""
+    """Progress of a stage other than the search, in parts: the jobs done, and the running ones."""
     stage = next(stage for stage in s.stages if stage.name == s.stage)
     running = [job for job in stage.jobs if s.record(job).get("state") == "running"]
     done = sum(s.done(job) for job in stage.jobs)
     what = "features of real images" if s.stage == PREPARE else ""
-    now = [f"{job.label or what}{share(s.record(job))}".strip() for job in running]
+    now = [f"{job.label or what}{job_progress(s.record(job))}".strip() for job in running]
     return [
         f"{s.stage}:",
         f"{done}/{len(stage.jobs)} jobs done; now",
@@ -74,8 +75,8 @@ def stage_line(s: Snapshot) -> list[str]:
     ]
 
 
-def share(record: Record) -> str:
-    """What a job waits for, or its share of work done and the time left; "" if its record has neither."""
+def job_progress(record: Record) -> str:
+    """What a job waits for, or its progress and the time left; "" if its record has neither."""
     if record.get("waiting"):
         return f" {record['waiting']}"
     if not record.get("total"):
@@ -86,13 +87,13 @@ def share(record: Record) -> str:
 
 
 def table(s: Snapshot) -> Table:
-    """A row per class."""
+    """The progress of the search, a row per class."""
     t = Table(box=None, pad_edge=False, header_style="bold")
     names = "class", "ended", "running", "pruned", "failed", "kimg", "img/s", "best KID x1000", "trial now"
     for name in names:
         t.add_column(name, justify="left" if name in ("class", "trial now") else "right")
     for c in s.classes:
-        now = ", ".join(map(place, c.running))
+        now = ", ".join(map(trial_progress, c.running))
         speed = sum(x.get("images_per_second") or 0.0 for x in c.running)
         t.add_row(
             c.label,
@@ -108,8 +109,8 @@ def table(s: Snapshot) -> Table:
     return t
 
 
-def place(trial: State) -> str:
-    """A running trial: its index, and its kimg of the target or what it waits for."""
+def trial_progress(trial: State) -> str:
+    """A running trial: its index, and its kimg and target or what it waits for."""
     where = trial.get("waiting") or f"{trial.get('kimg', 0):.2f}/{trial.get('target', 0):g}"
     return f"{trial['name'][:4]} {where}"
 

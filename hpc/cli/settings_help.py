@@ -1,4 +1,4 @@
-"""`hpc/launch.py --help KEY`: one setting, a group of them, or all as docs/settings.md. No torch."""
+"""The text of `hpc/launch.py --help KEY`: a setting, a group, or all as docs/settings.md. No torch."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from skin_gan.presets import PRESETS
 from skin_gan.ranges import Described, described
 
 EVERY = "all"
-LONG = 40  # characters of a value that a list of files shows
+LONG = 40  # longer values, in characters, are not shown in a list of files
 TYPES: dict[Any, str] = {
     int: "whole number", float: "number", bool: "true or false", str: "text", Any: "any",
 }  # fmt: skip
 PAGE = """\
 # Settings
 
-Every setting of a launch, as `python hpc/launch.py KEY=VALUE` takes it. Written by
-`python hpc/launch.py --help all > docs/settings.md`: edit the fields that it is made from instead."""
+Every setting of a launch, which `python hpc/launch.py KEY=VALUE` sets. Do not edit: this page is made from
+the code by `python hpc/launch.py --help all > docs/settings.md`."""
 
 
 def help_on(key: str) -> str:
-    """What a dotted key stands for; of a group each of its settings, and of "all" the reference page.
+    """The help on a setting, on each setting of a group, or, for "all", the reference page.
 
-    An unknown key is a SkinGanError with those that are near it.
+    SkinGanError, with similar keys, for an unknown one.
     """
     if key == EVERY:
         return page()
@@ -43,10 +43,10 @@ def help_on(key: str) -> str:
         width = max(map(len, words.values()))
         rows = [f"  {words[d.name]:<{width}}  {d.setting.meaning}" for d in group]
         return "\n".join([f"{key}: {about(key, group)}".rstrip(": "), *rows])
-    for d in known.values():  # keys that a user chooses
+    for d in known.values():  # a mapping with keys that the user chooses
         if get_origin(d.kind) is dict and key.startswith(f"{d.name}."):
             return "\n".join(explained(d))
-    raise SkinGanError(f"there is no setting {key!r}: {near(key, [*known])}")
+    raise SkinGanError(f"there is no setting {key!r}: {suggestion(key, [*known])}")
 
 
 def settings() -> list[Described]:
@@ -62,14 +62,14 @@ def explained(d: Described) -> Iterator[str]:
         "range": range_of(d),
         "unit": d.setting.unit,
         "default": shown(d.value),
-        "set by": ", ".join(f"{word} {brief(value)}".strip() for word, value in set_by(d)),
+        "set by": ", ".join(word + brief(value) for word, value in set_by(d)),
         "searched by": ", ".join(f"{word} {shown(leaf)}" for word, leaf in searched_by(d.name)),
     }
     yield from (f"  {name:<12} {text}" for name, text in rows.items() if text)
 
 
 def set_by(d: Described) -> Iterator[tuple[str, Any]]:
-    """The presets and files that set a setting, as words of a command line, with its value there."""
+    """The presets and files that set a setting, as KEY=NAME, with its value there."""
     for name, preset in PRESETS.items():
         value = next((p.value for p in described(preset, "trial.") if p.name == d.name), d.value)
         if value != d.value:
@@ -84,7 +84,7 @@ def searched_by(name: str) -> Iterator[tuple[str, Any]]:
 
 
 def in_files(name: str, kinds: tuple[str, ...] = tuple(CHOICES)) -> Iterator[tuple[str, Any]]:
-    """What the files that a word of the command line may name hold under a dotted name."""
+    """The values of a dotted name in all sweeps, budgets and clusters, each with its KEY=NAME."""
     for kind in kinds:
         for file in CHOICES[kind].names():
             value: Any = CHOICES[kind].load(kind, file)
@@ -94,8 +94,8 @@ def in_files(name: str, kinds: tuple[str, ...] = tuple(CHOICES)) -> Iterator[tup
                 yield f"{kind}={file}", value
 
 
-def near(key: str, names: list[str]) -> str:
-    """Which of the names may have been meant, by the whole of them or by their last part."""
+def suggestion(key: str, names: list[str]) -> str:
+    """The names that resemble a key, as a whole or in their last part; else the groups."""
     groups = dict.fromkeys(name.rpartition(".")[0] for name in names if "." in name)
     last = {name: name.rpartition(".")[2] for name in [*names, *groups]}
     whole = difflib.get_close_matches(key, last, n=3, cutoff=0.75)
@@ -116,6 +116,7 @@ def page() -> str:
 
 
 def table(rows: list[Described]) -> str:
+    """The settings as a Markdown table."""
     cells = [
         [f"`{d.name}`", f"`{shown(d.value)}`", type_of(d.kind), range_of(d), s.unit, s.meaning]
         for d in rows for s in [d.setting]
@@ -126,7 +127,7 @@ def table(rows: list[Described]) -> str:
 
 
 def about(group: str, rows: list[Described]) -> str:
-    """The description of a group of settings, which is its class's; "" for a group of groups."""
+    """The first paragraph of the docstring of a group's class; "" for a group of groups."""
     text = next((d.group.__doc__ for d in rows if d.name.rpartition(".")[0] == group), "")
     return " ".join(text.partition("\n\n")[0].split())
 
@@ -141,18 +142,18 @@ def type_of(kind: Any) -> str:
 
 
 def range_of(d: Described) -> str:
-    """The valid values in words, where the type does not say them."""
+    """The valid values in words; "" if the type says enough."""
     return d.setting.form or d.setting.bounds
 
 
 def brief(value: Any) -> str:
-    """A value in brackets; "" where it is long."""
+    """A value in brackets after a space; "" if it is long."""
     text = shown(value)
-    return f"({text})" if len(text) <= LONG else ""
+    return f" ({text})" if len(text) <= LONG else ""
 
 
 def shown(value: Any) -> str:
-    """A value as it would be given on a command line; paths in this checkout without it."""
+    """A value as on a command line; paths inside this checkout are relative."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):

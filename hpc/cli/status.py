@@ -1,4 +1,4 @@
-"""`hpc/status.py`: what sweeps have reached, from their folders and one squeue call. No torch."""
+"""`hpc/status.py`: shows the state of sweeps, from their folders and one squeue call. No torch."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
 from skin_gan.io import locked
 
-STOPPED = "stopped"  # a trial that goes on when its class's job does
-MANY = 40  # jobs: more are counted instead of listed
+STOPPED = "stopped"  # state of a trial that resumes with its class's job
+MANY = 40  # jobs that are listed one by one; more are counted
 STYLES = {"running": "cyan", "done": "green", "failed": "bold red", "lost": "bold red", "cancelled": "yellow"}
 
 
 def status(arguments: list[str]) -> int:
-    """`hpc/status.py`: what sweeps have reached."""
+    """`hpc/status.py`: show the state of sweeps."""
     parser = argparse.ArgumentParser(prog="python hpc/status.py", description=status.__doc__)
     parser.add_argument("run", nargs="?", type=Path, help="a sweep's folder (default: all under results/)")
     parser.add_argument("--class", dest="label", help="show each trial of this class")
@@ -58,17 +58,14 @@ def status(arguments: list[str]) -> int:
 
 
 def find_runs(results: Path) -> list[RunFolder]:
-    """Every sweep's folder under `results`, latest last."""
+    """Every sweep's folder under `results`, the latest last."""
     found = sorted(results.glob("*/*/sweep.yaml"), key=lambda p: p.stat().st_mtime)
     runs = (RunFolder(p.parent) for p in found)
-    return [run for run in runs if run.provenance.exists()]  # results/published/ has tables, and no runs
+    return [run for run in runs if run.provenance.exists()]  # leaves out results/published/
 
 
 def page(runs: list[RunFolder], options: argparse.Namespace) -> tuple[Group, int, bool]:
-    """What is shown, the exit code, and whether nothing more happens by itself.
-
-    Of several sweeps, a damaged one does not hide the others.
-    """
+    """The text, the exit code, and whether all sweeps have ended. A damaged sweep hides no other."""
     parts: list[RenderableType] = []
     code, over = 0, True
     for run in runs:
@@ -84,7 +81,7 @@ def page(runs: list[RunFolder], options: argparse.Namespace) -> tuple[Group, int
 
 
 def describe(run: RunFolder, options: argparse.Namespace) -> tuple[list[RenderableType], bool]:
-    """All that is shown of one sweep, and whether all is done, or Slurm has no job of it left."""
+    """The text about one sweep, and whether it has ended: all is done, or Slurm has no job of it left."""
     e = load(run.settings)
     slurm = e.profile.kind == "slurm"
     queue = ask(run, e.profile) if slurm else Queue()
@@ -106,13 +103,13 @@ def describe(run: RunFolder, options: argparse.Namespace) -> tuple[list[Renderab
         active = locked(run.path / "launch.lock")
         ended = s.stage == "done" and not active
         where = "a launch is running" if active else "no launch is running here"
-        at_work = {c.label for c in s.classes if c.running and (active or job_is_running(run, c.label))}
-    s = s.marked(STOPPED, set(e.classes) - at_work)  # a trial that was killed could not say so
-    which = (
-        f"seed {e.seed}, fold {e.fold}, {e.trial.model.size} pixels"  # the folder's name is a hash of these
-    )
+        # A search may go on although its launch was killed: it holds its own lock.
+        at_work = {c.label for c in s.classes if c.running and (
+            active or any(locked(path) for path in run.jobs.glob(f"{SEARCH}-{c.label}*.lock")))}  # fmt: skip
+    s = s.marked(STOPPED, set(e.classes) - at_work)  # killed trials are still recorded as running
+    which = f"seed {e.seed}, fold {e.fold}, {e.trial.model.size} pixels"  # the folder's name only has a hash
     head = Text(f"{e.sweep}: {run.path} (stage {s.stage}; {where}; {which})", style="bold")
-    if active and s.stage not in (SEARCH, "done"):  # what each of its jobs is at, or waits for
+    if active and s.stage not in (SEARCH, "done"):
         parts.insert(0, Text(" ".join(stage_line(s))))
     parts = [head, *parts, table(s)]
     for c in s.classes:
@@ -121,13 +118,8 @@ def describe(run: RunFolder, options: argparse.Namespace) -> tuple[list[Renderab
     return parts, ended
 
 
-def job_is_running(run: RunFolder, label: str) -> bool:
-    """Whether a search of this class runs on this machine; the launch that began it may have been killed."""
-    return any(locked(path) for path in run.jobs.glob(f"{SEARCH}-{label}*.lock"))
-
-
 def job_table(states: list[JobState]) -> Table:
-    """A row per Slurm job of the sweep; where they are many, one for those of a class that are alike."""
+    """A row per Slurm job of the sweep; if there are many, equal jobs of a class share a row."""
     if len(states) > MANY:
         counts = Counter((s.job.rpartition("-")[0] or s.job, s.state, s.why) for s in states)
         rows = [(f"{n} x {job}", "", state, "", "", "", why) for (job, state, why), n in counts.items()]

@@ -1,4 +1,4 @@
-"""Where jobs run: on this machine, or on Slurm. The only module that imports Submitit."""
+"""Runs jobs on this machine or submits them to Slurm. The only module that imports Submitit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
-from submitit.slurm.slurm import _make_sbatch_string  # private: the one way to a script without Slurm
+from submitit.slurm.slurm import (
+    _make_sbatch_string,  # private, but nothing public writes a script without Slurm
+)
 
 from hpc.jobs.task import Task
 from hpc.plan.sweep_plan import FINAL, PREPARE, SEARCH, Job, Plan, Stage, nodes_of, processes
@@ -29,7 +31,7 @@ from hpc.settings.profiles import MEMORY, extra_options
 from hpc.slurm import client
 from hpc.state import submissions
 from hpc.state.completion import complete
-from hpc.state.environment import DEVICES, alone, clean, replace_variables
+from hpc.state.environment import DEVICES, clean_environment, replace_variables, without_rank_variables
 from hpc.state.logs import last_words, tail
 from hpc.state.provenance import exports, job_environment
 from hpc.state.records import error_of
@@ -39,14 +41,13 @@ from skin_gan.cores import cores
 from skin_gan.errors import SkinGanError
 from skin_gan.io import locked, read_json
 
-# Submitit's local jobs must have a time limit; this machine has none.
-A_YEAR = 365 * 24 * 60
-GPUS = "SKIN_GAN_GPUS"  # environment variable of a local job: the GPUs that its launch was confined to
-MEGABYTES = {"K": 2**-10, "M": 1, "G": 2**10, "T": 2**20}  # in sbatch's units
+A_YEAR = 365 * 24 * 60  # minutes: Submitit demands a time limit of local jobs, which have none
+GPUS = "SKIN_GAN_GPUS"  # environment variable of a local job: the GPUs that its launch may use
+MEGABYTES = {"K": 2**-10, "M": 1, "G": 2**10, "T": 2**20}  # per unit of sbatch
 
 
 def slots(e: Experiment) -> int:
-    """Trials that this machine, or a job of this cluster, trains at a time."""
+    """The number of trials that this machine, or a job on this cluster, trains at a time."""
     p = e.profile
     available = p.cpus_per_task if p.kind == "slurm" else cores()
     devices = p.gpus_per_node or available // e.operations.threads
@@ -54,20 +55,20 @@ def slots(e: Experiment) -> int:
 
 
 def run_local(plan: Plan, wanted: list[Job], code: Path, watch: Callable[[], None], s: Snapshot) -> list[str]:
-    """Run the wanted jobs on this machine, from the frozen `code`, as many at a time as it has slots.
+    """Run the wanted jobs on this machine from the frozen `code`, as many at a time as it has slots.
 
-    Calls `watch` several times a second. Returns a line for each job that failed; later stages still run, on
-    what there is. Ctrl-C, or any exception from `watch`, stops the jobs; everything on disk stays usable.
+    Calls `watch` several times a second. Returns a line for each failed job; later stages still run on the
+    results there are. Ctrl-C, or any exception from `watch`, stops the jobs; files on disk stay usable.
     """
     failures, chosen, ran = [], set(wanted), False
     os.environ.update(job_environment(code, os.environ))
     for stage in plan.stages:
         jobs = [job for job in stage.jobs if job in chosen]
-        if ran:  # jobs have changed the folder since the launch read it
+        if ran:  # earlier stages have changed the folder since `s` was read
             s = of_jobs(plan, jobs)
         jobs = [job for job in jobs if not complete(plan, job, s)]
         ran = ran or bool(jobs)
-        # The processes of a final training have all of this machine's GPUs.
+        # A final training uses all of this machine's GPUs.
         alone = stage.name == FINAL and plan.experiment.profile.gpus_per_node
         failures += run_jobs(plan, jobs, 1 if alone else slots(plan.experiment), watch)
     return failures
@@ -94,10 +95,10 @@ def run_jobs(plan: Plan, waiting: list[Job], total: int, watch: Callable[[], Non
 
 
 def failure(plan: Plan, job: Job, ran: submitit.Job[None]) -> str:
-    """Why a job of this machine that has ended is not done, and where its log is; "" where it is done."""
+    """Why an ended local job failed, and where its log is; "" if it succeeded."""
     record = read_json(plan.run.jobs / f"{job.name}.json") or {}
     if record.get("attempt") != f"{ran.job_id}-0":
-        record = {}  # of an earlier run: this one died before it could write one
+        record = {}  # it belongs to an earlier run: this one died before it could write its own
     if record.get("state") == "done":
         return ""
     log = ran.paths.stderr
@@ -106,7 +107,7 @@ def failure(plan: Plan, job: Job, ran: submitit.Job[None]) -> str:
 
 
 def submit_local(plan: Plan, job: Job, share: int) -> submitit.Job[None]:
-    """Start a job on this machine: it gets `share` of the slots, and the GPUs that this process may use."""
+    """Start a job on this machine with `share` slots and the GPUs that this process may use."""
     executor = submitit.LocalExecutor(folder=plan.run.jobs / job.name)
     e = plan.experiment
     executor.update_parameters(
@@ -115,14 +116,14 @@ def submit_local(plan: Plan, job: Job, share: int) -> submitit.Job[None]:
         tasks_per_node=processes(e, job.stage),
     )
     log = plan.run.jobs / job.name / "controller.log"
-    with clean(**visible_gpus(e.profile.gpus_per_node)), standard_error(log):
+    with clean_environment(**visible_gpus(e.profile.gpus_per_node)), standard_error(log):
         return executor.submit(RankedTask(str(plan.run.path), job.stage, job.label, share, job.index))
 
 
 def visible_gpus(count: int) -> dict[str, str]:
-    """The variable that gives a job the first `count` of the GPUs that this process is confined to.
+    """The variable that gives a job the first `count` GPUs that this process may use.
 
-    Submitit would give it those of the whole machine, which others may use.
+    Submitit would number them from the machine's first GPU, which others may be using.
     """
     mine = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return {GPUS: ",".join(mine.split(",")[:count])} if mine and count else {}
@@ -130,9 +131,9 @@ def visible_gpus(count: int) -> dict[str, str]:
 
 @contextmanager
 def standard_error(log: Path) -> Iterator[None]:
-    """Children that are started in the block write their errors to `log`.
+    """Redirect standard error of child processes that are started in the block to `log`.
 
-    Submitit's controller of a local job reports how it was interrupted; the job's own messages go elsewhere.
+    Only Submitit's controller of a local job writes there: the job has a log of its own.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()
@@ -147,7 +148,7 @@ def standard_error(log: Path) -> Iterator[None]:
 
 
 def stop(plan: Plan, running: dict[Job, submitit.Job[None]], seconds: float = 40.0) -> None:
-    """Interrupt the jobs and wait until none of their processes is left: each holds its job's lock."""
+    """Interrupt the jobs and wait, at most `seconds`, until their processes have released the jobs' locks."""
     for job in running.values():
         job.cancel()
     deadline = time.monotonic() + seconds
@@ -158,10 +159,13 @@ def stop(plan: Plan, running: dict[Job, submitit.Job[None]], seconds: float = 40
 def submit_stage(
     plan: Plan, stage: Stage, jobs: list[Job], code: Path, after: list[Submission]
 ) -> list[Submission]:
-    """Submit jobs as arrays, each recorded as soon as Slurm has taken it. SkinGanError if it refuses one."""
+    """Submit jobs as arrays and record each once Slurm has accepted it. SkinGanError if Slurm refuses one.
+
+    `after`: submissions that must end first.
+    """
     p, made = plan.experiment.profile, []
-    if shutil.which("srun") is None:  # by which Submitit knows that there is a Slurm
-        raise client.Unreachable("there is no srun here: run this where Slurm's commands are")
+    if shutil.which("srun") is None:  # Submitit takes srun as the sign of a Slurm
+        raise client.Unreachable("there is no srun here: run this where Slurm is installed")
     ids = sorted({s.base for s in after})
     parts = chunks(jobs, min(p.max_array, client.max_array() or p.max_array)) if jobs else []
     arrays: list[str] = []
@@ -169,17 +173,17 @@ def submit_stage(
         executor = submitit.SlurmExecutor(
             submissions.logs(plan.run, stage.name), max_num_timeout=p.requeues, python=p.python or None
         )
-        waits_for = [*ids, *turn(arrays, p.parallel)]
+        waits_for = [*ids, *array_to_wait_for(arrays, p.parallel)]
         executor.update_parameters(**options(plan, stage.name, code, waits_for, len(parts)))
         try:
-            with clean(without=DEVICES), executor.batch():
-                results = [executor.submit(task(plan, job)) for job in part]
+            with clean_environment(without=DEVICES), executor.batch():
+                results = [executor.submit(slurm_task(plan, job)) for job in part]
         except (FailedJobError, FailedSubmissionError) as e:
-            said = re.findall(r"sbatch: (?:error|fatal): (.+)", str(e)) or [last_words(str(e)) or str(e)]
-            reason = "; ".join(dict.fromkeys(said))
+            errors = re.findall(r"sbatch: (?:error|fatal): (.+)", str(e)) or [last_words(str(e)) or str(e)]
+            reason = "; ".join(dict.fromkeys(errors))
             raise SkinGanError(
                 f"sbatch refused the jobs of stage {stage.name}: {reason}; correct the profile and launch "
-                f"again (what is queued stays; `python hpc/steer.py cancel {plan.run.path}` ends it)"
+                f"again (queued jobs stay; `python hpc/steer.py cancel {plan.run.path}` cancels them)"
             ) from e
         for job, result in zip(part, results, strict=True):
             made.append(Submission(job.name, result.job_id))
@@ -189,25 +193,30 @@ def submit_stage(
 
 
 def chunks(jobs: Sequence[Job], size: int) -> list[Sequence[Job]]:
+    """The jobs of each array, at most `size`."""
     return [jobs[start : start + size] for start in range(0, len(jobs), size)]
 
 
-def turn(arrays: list[str], parallel: int) -> list[str]:
-    """The array that the next of a stage waits for: each runs one job at least, and `parallel` may run."""
+def array_to_wait_for(arrays: list[str], parallel: int) -> list[str]:
+    """The id of the array of this stage that its next array must wait for, in a list; empty for none.
+
+    Each array runs at least one job at a time, so at most `parallel` arrays may run side by side.
+    """
     return arrays[-parallel:][:1] if len(arrays) >= parallel else []
 
 
-def task(plan: Plan, job: Job) -> SlurmTask:
+def slurm_task(plan: Plan, job: Job) -> SlurmTask:
+    """The callable that Submitit pickles for a Slurm job."""
     e = plan.experiment
     share = e.profile.cpus_per_task if job.stage == PREPARE else slots(e)
     return SlurmTask(str(plan.run.path), job.stage, job.label, share, job.index, nodes_of(e, job.stage))
 
 
 def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1) -> dict[str, Any]:
-    """A stage's options in Submitit's words; `after`: ids of the jobs it waits for, however they end.
+    """A stage's options under Submitit's names; `after`: ids of jobs it waits for, however they end.
 
-    Ray's searches, the final training and the check of a node before them get what the profile says; jobs
-    that train one thing get a slot's share. An array in several parts shares its parallelism among them.
+    Ray's searches, the final training and `prepare` get the profile's whole resources; jobs that train one
+    network get a slot's share. A stage that is split into several arrays shares its parallelism among them.
     """
     e, p = plan.experiment, plan.experiment.profile
     ranks = processes(e, stage)
@@ -224,14 +233,14 @@ def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1
     more = {"mem": mem, "reservation": p.reservation, "dependency": after and "afterany:" + ":".join(after)}
     return {
         **{name: value for name, value in chosen.items() if value},
-        "job_name": f"{stage}-{e.sweep}",  # of which squeue shows eight letters
+        "job_name": f"{stage}-{e.sweep}",  # squeue shows its first eight letters
         "comment": str(plan.run.path),
         "time": p.minutes,
         "nodes": nodes_of(e, stage),
         "ntasks_per_node": ranks,
         "cpus_per_task": cpus,
-        # Since Slurm 22.05 srun no longer takes it from sbatch. Without one of them, ranks wait for ever.
-        # The site's or the user's export=NONE would take from them what the script has set.
+        # Since Slurm 22.05 srun does not inherit cpus-per-task. Without kill-on-bad-exit the other
+        # ranks would wait for ever. A site's or a user's export=NONE would drop the script's variables.
         "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1", "--export=ALL"],
         "array_parallelism": max(1, p.parallel // parts),
         "signal_delay_s": p.signal_delay,
@@ -244,7 +253,7 @@ def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1
 
 
 def part_of(mem: str, parts: int) -> str:
-    """Of an amount of memory in sbatch's words, such as 16G, an equal part; 0, all of a node's, stays."""
+    """An equal part of an amount of memory such as 16G; 0, which means all of a node's, stays."""
     size = MEMORY.fullmatch(mem)
     if size is None or parts == 1 or not int(size[1]):
         return mem
@@ -252,7 +261,7 @@ def part_of(mem: str, parts: int) -> str:
 
 
 def scripts(plan: Plan, stage: Stage, code: Path) -> dict[str, str]:
-    """A stage's sbatch scripts by array, as they would be submitted; Slurm need not be installed."""
+    """A stage's sbatch scripts by array, as they would be submitted. Works without Slurm."""
     p, folder = plan.experiment.profile, submissions.logs(plan.run, stage.name)
     command = (
         f"{p.python or shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
@@ -260,7 +269,7 @@ def scripts(plan: Plan, stage: Stage, code: Path) -> dict[str, str]:
     made: dict[str, str] = {}
     parts = chunks(stage.jobs, p.max_array)
     for number, part in enumerate(parts, 1):
-        after = [f"<{name}>" for name in (*stage.after, *turn([*made], p.parallel))]
+        after = [f"<{name}>" for name in (*stage.after, *array_to_wait_for([*made], p.parallel))]
         name = f"{stage.name}, part {number} of {len(parts)}" if len(parts) > 1 else stage.name
         made[name] = _make_sbatch_string(
             command=command,
@@ -272,11 +281,11 @@ def scripts(plan: Plan, stage: Stage, code: Path) -> dict[str, str]:
 
 
 class RankedTask(Task):
-    """A task of which a job may run several processes: each gets its rank and where to find the others."""
+    """A task that may run in several processes: sets each one's rank and the address of the first."""
 
     def __call__(self) -> None:
         job = submitit.JobEnvironment()
-        replace_variables(alone(os.environ))  # srun's plugin for MPI says what it takes for the ranks, too
+        replace_variables(without_rank_variables(os.environ))  # srun's MPI plugin sets ranks of its own
         if gpus := os.environ.pop(GPUS, ""):
             os.environ["CUDA_VISIBLE_DEVICES"] = gpus
         if job.num_tasks > 1:
@@ -286,10 +295,10 @@ class RankedTask(Task):
 
 
 class SlurmTask(RankedTask):
-    """A task that Slurm may interrupt: Submitit calls `checkpoint` at its warning, and requeues the job."""
+    """A task that Slurm may interrupt: at Slurm's warning Submitit calls `checkpoint` and requeues it."""
 
     def __call__(self) -> None:
-        # Before it kills a job Slurm sends SIGTERM to all processes of it, Ray's too.
+        # Slurm sends SIGTERM to all processes of a job, Ray's too, before it kills them.
         signal.signal(signal.SIGTERM, lambda *_: self.interrupt())
         super().__call__()
 

@@ -15,17 +15,17 @@ from hpc.state.snapshot import Record, Snapshot, of_plan
 from hpc.state.submissions import Submission
 from skin_gan.errors import SkinGanError
 
-SETTLING = 60.0  # seconds: Slurm leaves a job KillWait, 30 s by default, and its node's epilog takes some
+ENDING = 60.0  # seconds: Slurm gives a killed job KillWait, 30 s by default, and then runs the node's epilog
 
 
-def look(plan: Plan) -> tuple[Queue, Snapshot]:
-    """The sweep's queue, which is empty on this machine, and its snapshot. Unreachable if Slurm is."""
-    queue = reached(plan) if plan.experiment.profile.kind == "slurm" else Queue()
+def read_sweep(plan: Plan) -> tuple[Queue, Snapshot]:
+    """The sweep's queue (empty for a local profile) and its snapshot. Raises Unreachable."""
+    queue = queue_or_raise(plan) if plan.experiment.profile.kind == "slurm" else Queue()
     return queue, of_plan(plan)
 
 
-def reached(plan: Plan) -> Queue:
-    """The sweep's queue. Unreachable if Slurm cannot be asked."""
+def queue_or_raise(plan: Plan) -> Queue:
+    """The sweep's queue. Raises Unreachable if Slurm does not answer."""
     queue = ask(plan.run, plan.experiment.profile)
     if queue.trouble:
         raise client.Unreachable(queue.trouble)
@@ -33,7 +33,7 @@ def reached(plan: Plan) -> Queue:
 
 
 def check_place(plan: Plan, before: Experiment | None) -> None:
-    """SkinGanError if jobs of this sweep are in the queue of another cluster than the one chosen now.
+    """SkinGanError if jobs of this sweep are queued on another cluster than the one chosen now.
 
     `before`: the settings of the sweep's last launch.
     """
@@ -42,7 +42,7 @@ def check_place(plan: Plan, before: Experiment | None) -> None:
         return
     if (now.profile.kind, now.profile.conf) == ("slurm", before.profile.conf):
         return
-    # One cluster may go by several files, or by one in this shell and by none in another.
+    # Several slurm.conf files, or none, may lead to the same cluster.
     here = client.queue(plan.run.path) if now.profile.kind == "slurm" else {}
     try:
         there = ask(plan.run, before.profile)
@@ -51,7 +51,7 @@ def check_place(plan: Plan, before: Experiment | None) -> None:
     if elsewhere := sum(s.id in there.alive and s.id not in here for s in there.submitted):
         raise SkinGanError(
             f"{elsewhere} jobs of this sweep are in the queue of cluster={before.cluster}: launch it there, "
-            f"or first end them by `python hpc/steer.py cancel {plan.run.path}`"
+            f"or first cancel them: `python hpc/steer.py cancel {plan.run.path}`"
         )
 
 
@@ -60,10 +60,10 @@ def submit(
 ) -> tuple[list[Submission], list[Submission]]:
     """Submit the wanted jobs that are neither complete nor queued, each stage after the one before it.
 
-    What is queued or runs for other settings is replaced, wanted or not. Returns the jobs that were queued
-    or running already, and the new ones.
+    Jobs that are queued or running for other settings are replaced, whether wanted or not. Returns the jobs
+    that were queued or running already, and the new ones.
     """
-    queue, s = settled(plan, queue, s)
+    queue, s = wait_for_ending_jobs(plan, queue, s)
     alive, known = queue.alive, queue.latest
     before: list[Submission] = []
     new: list[Submission] = []
@@ -77,14 +77,15 @@ def submit(
             for job, given in live.items()
             if out_of_date(plan, job, s.record(job), alive[given.id], bool(new))
         }
-        client.cancel(given.id for given in stale.values() if alive[given.id].state == client.PENDING)
+        pending = [given.id for given in stale.values() if alive[given.id].state == client.PENDING]
+        client.control("scancel", pending)
         kept = {job: given for job, given in live.items() if job not in stale}
         todo = [
             job
             for job in stage.jobs
             if (job in chosen or job in stale)
             and job not in kept
-            and (not complete(plan, job, s) or needed(job, before))
+            and (not complete(plan, job, s) or will_be_outdated(job, before))
         ]
         running = [given for given in stale.values() if alive[given.id].state != client.PENDING]
         made = executor.submit_stage(plan, stage, todo, code, after=[*before, *running])
@@ -94,27 +95,30 @@ def submit(
     return [given for given in before if given not in made_now], new
 
 
-def settled(plan: Plan, queue: Queue, s: Snapshot) -> tuple[Queue, Snapshot]:
-    """Wait until Slurm has ended or requeued what it is cleaning up, at most `SETTLING`; then look again."""
-    deadline, now = time.monotonic() + SETTLING, queue
+def wait_for_ending_jobs(plan: Plan, queue: Queue, s: Snapshot) -> tuple[Queue, Snapshot]:
+    """Wait at most `ENDING` until Slurm has ended or requeued the jobs it is cleaning up; then read again."""
+    deadline, now = time.monotonic() + ENDING, queue
     while (ending := now.ending) and time.monotonic() < deadline:
         if now is queue:
-            print(f"Slurm is ending or requeueing jobs ({ending}): waiting for that", flush=True)
+            print(f"waiting for Slurm to end or requeue jobs ({ending})", flush=True)
         time.sleep(2.0)
-        now = reached(plan)
+        now = queue_or_raise(plan)
     return now, s if now is queue else of_plan(plan)
 
 
 def out_of_date(plan: Plan, job: Job, record: Record, queued: client.Queued, renewed: bool) -> bool:
-    """Whether a queued or running job cannot do all that is wanted now, so that another must follow it."""
+    """Whether a queued or running job would miss work that is wanted now, so that another must follow it.
+
+    `renewed`: whether jobs of earlier stages have been submitted.
+    """
     if renewed and job.stage not in BEFORE_SELECTION:
         return True  # it must wait for the new jobs too
     if queued.state == client.COMPLETING:
-        return True  # it has ended, perhaps before its work had; Slurm is cleaning up
+        return True  # Slurm is cleaning up: the job has ended, perhaps with work left
     running = queued.state != client.PENDING and record.get("state") == "running"
     return job.stage in (SEARCH, FINAL) and running and record.get("target") != target(plan, job.stage)
 
 
-def needed(job: Job, before: list[Submission]) -> bool:
-    """Whether a job that is complete now will not be when the jobs before it have ended."""
+def will_be_outdated(job: Job, before: list[Submission]) -> bool:
+    """Whether jobs before this one will invalidate its results."""
     return job.stage not in BEFORE_SELECTION and bool(before)

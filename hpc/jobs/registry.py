@@ -1,4 +1,4 @@
-"""The work of each stage's jobs; a search is `hpc.jobs.task`'s own. Starts without torch."""
+"""The function of each stage's jobs, except the search, which is in `hpc.jobs.task`. Starts without torch."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from hpc.stages.final import train_final
 from hpc.stages.prepare import prepare
 from hpc.stages.pretrain import pretrain
 from hpc.stages.select import select
+from hpc.state.records import Tell
 
 
-def ablate(plan: Plan, label: str, tell: Callable[..., None], stage: str) -> None:
-    """One job of the stages from fold generators to the last classifier; `label` says which."""
+def ablate(plan: Plan, label: str, tell: Tell, stage: str) -> None:
+    """Run the job with this label of the stage folds, generate, ablate or combine."""
     import torch
 
     from hpc.stages.classify import Arms
@@ -38,22 +39,22 @@ def ablate(plan: Plan, label: str, tell: Callable[..., None], stage: str) -> Non
     if stage == FOLDS:
         Generators(plan, inputs).retrain(label, tell)
     elif stage == GENERATE:
-        made = next(t for t in sample_tasks(a, plan.experiment.classes) if t.label == label)
-        SampleSets(plan, inputs).make(made, tell)
+        samples = next(t for t in sample_tasks(a, plan.experiment.classes) if t.label == label)
+        SampleSets(plan, inputs).make(samples, tell)
     else:
         task = next(t for t in (*arm_tasks(a), *combined_tasks(a)) if t.label == label)
-        work = Arms(plan, inputs)
-        (work.combine if stage == COMBINE else work.train)(task, tell)
+        arms = Arms(plan, inputs)
+        (arms.combine if stage == COMBINE else arms.train)(task, tell)
 
 
-def report(plan: Plan, label: str, tell: Callable[..., None]) -> None:
-    """Write the tables and the page from what has been done, whole or not."""
+def report(plan: Plan, label: str, tell: Tell) -> None:
+    """Write the tables and the page from the runs that have finished."""
     from hpc.report.make import make_report
 
     make_report(plan)
 
 
-WORK: dict[str, Callable[[Plan, str, Callable[..., None]], None]] = {
+WORK: dict[str, Callable[[Plan, str, Tell], None]] = {
     PREPARE: prepare,
     PRETRAIN: pretrain,
     SELECT: select,

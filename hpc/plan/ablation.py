@@ -1,10 +1,10 @@
-"""Which sample sets and classifier runs follow from the ablation's settings, and where they are. No torch.
+"""The sample sets and classifier runs that the ablation's settings ask for, and their folders. No torch.
 
 RUN/folds/1/aegan/best/df/                          a generator retrained for fold 1
 RUN/samples/fold-0/best/df/00000.png ...            generated images of a source
 RUN/filters/fold-0/df.json                          which of them each filter keeps
 RUN/ablation/cnn/best/fold-0/seed-2/test.npz        predictions of one classifier run
-RUN/ablation/cnn/choices.json                       what was fixed in each fold on its validation images
+RUN/ablation/cnn/choices.json                       each fold's choices, made on its validation images
 """
 
 from __future__ import annotations
@@ -33,13 +33,12 @@ from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
 from skin_gan.io import lock, read_json, write_json
 
-# Generated images per image that is needed, where filters choose among them.
-POOL = 2.0
+POOL = 2.0  # generated images per needed image where filters choose among them
 
 
 @dataclass(frozen=True)
 class ArmTask:
-    """One arm of one classifier in one fold, with all its seeds: what a job of the ablation does."""
+    """One arm of one classifier in one fold with all its seeds: the work of one job of the ablation."""
 
     classifier: str
     arm: str
@@ -51,17 +50,17 @@ class ArmTask:
 
 
 def part(fold: int | None) -> str:
-    """The split's name in folders' names."""
+    """The split's name in paths: fold-0, ..., or by-image."""
     return BY_IMAGE if fold is None else f"fold-{fold}"
 
 
 def slug(arm: str) -> str:
-    """The arm's name as a folder's."""
+    """The arm's name in paths."""
     return arm.replace("/", "_").replace(" ", "_")
 
 
 def arm_tasks(a: AblateSettings) -> list[ArmTask]:
-    """The tasks that need no choice, the headline classifier's first."""
+    """All tasks except the combined arms, the headline classifier's first."""
     honest = [
         ArmTask(name, arm, fold)
         for name, plan in a.classifiers.items()
@@ -78,7 +77,7 @@ def folds(a: AblateSettings, plan: ClassifierPlan) -> list[int]:
 
 
 def without_whole(a: AblateSettings) -> tuple[AblateSettings, list[str]]:
-    """The settings without the arms that need generated images of every class, and the names of those."""
+    """The settings without arms that need generated images of every class, and the names of these arms."""
     whole = [name for name, arm in ARMS.items() if arm.synthetic == "alone"]
     plans = {k: replace(p, arms=[x for x in p.arms if x not in whole]) for k, p in a.classifiers.items()}
     used = [name for name in whole if any(name in p.arms for p in a.classifiers.values())]
@@ -95,7 +94,7 @@ def by_image(a: AblateSettings, plan: ClassifierPlan) -> list[str]:
 
 @dataclass(frozen=True)
 class SampleTask:
-    """The generated images of one class for one fold: what a job of the stage generate makes."""
+    """The generated images of one class for one fold: the work of one job of the stage generate."""
 
     lesion_class: str
     fold: int
@@ -106,73 +105,76 @@ class SampleTask:
 
 
 def sample_tasks(a: AblateSettings, classes: list[str]) -> list[SampleTask]:
+    """The tasks of the stage generate."""
     return [SampleTask(label, fold) for fold in a.folds for label in classes]
 
 
 def combined_tasks(a: AblateSettings) -> list[ArmTask]:
-    """The tasks that need a fold's choice, which names their arm."""
+    """The tasks of the stage combine; each fold's choice decides their arm."""
     return [ArmTask(name, COMBINED, fold) for name, plan in a.classifiers.items() for fold in folds(a, plan)]
 
 
 def classifier_settings(name: str, plan: ClassifierPlan, size: int) -> ClassifierSettings:
-    """`size`: pixels of the sweep's images, for classifiers that have no size of their own."""
+    """The settings of a classifier; `size`: pixels of its images, unless it has a size of its own."""
     settings = CLASSIFIERS[name]
     own = settings.size if name in PUBLISHED else size
     return replace(settings, size=own, steps=plan.steps or settings.steps, pretrained=plan.pretrained)
 
 
 def sizes(a: AblateSettings, size: int) -> list[int]:
-    """Pixels of the images that are needed, beside the sweep's `size` those of classifiers with their own."""
+    """The image sizes that are needed: the sweep's `size` and those of classifiers with their own."""
     return sorted({size} | {classifier_settings(name, p, size).size for name, p in a.classifiers.items()})
 
 
 def needs_all_features(a: AblateSettings) -> bool:
-    """Whether some stage reads the frozen network's features of the photographs of every class of the data.
+    """Whether some stage reads the frozen network's features of the photographs of every class.
 
-    A head is trained on them, a filter by confidence has a classifier of them, and where there are generated
-    images the report looks for copies with them.
+    A head and the filter by confidence are trained on them, and the report uses them to find copies among
+    generated images.
     """
     heads = (name for name in a.classifiers if CLASSIFIERS[name].network == "head")
     return bool(sources(a)) or any(heads)
 
 
 class Shares(TypedDict, total=False):
-    """Shares of the test and validation parts, 0..1."""
+    """Fractions of the images in the test and validation parts, 0..1."""
 
     test: float
     val: float
 
 
 def image_shares(classifier: str) -> Shares:
-    """The shares of the classifier's split by image, where they are published; see `image_split`."""
+    """The published fractions of the classifier's split by image, for `image_split`; empty if unpublished."""
     known = PUBLISHED.get(classifier)
     return {"test": known.test, "val": known.val} if known else {}
 
 
 def sources(a: AblateSettings) -> list[str]:
-    """The sources whose images some arm uses."""
+    """The sources whose images any arm uses."""
     used = {arm.source for plan in a.classifiers.values() for arm in arms(a, plan).values()} - {""}
     return sorted(used)
 
 
-def wanted(a: AblateSettings, source: str, counts: dict[str, int], label: str, fold: int | None = 0) -> int:
-    """Generated images of a class that some arm needs, given the real training images per class.
+def images_needed(
+    a: AblateSettings, source: str, counts: dict[str, int], label: str, fold: int | None = 0
+) -> int:
+    """The largest number of generated images of a class that any arm needs.
 
-    `fold`: None for the split by image, in which fewer arms are run.
+    `counts`: real training images per class; `fold`: None for the split by image, which has fewer arms.
     """
     most = 0.0
     for plan in a.classifiers.values():
         leaky = by_image(a, plan)
         for name, arm in arms(a, plan).items():
             if arm.source == source and (name in leaky if fold is None else plan.by_lesion):
-                # the best filter may come to choose for the best ratio
+                # the best filter may be combined with the best ratio
                 pool = POOL if arm.filter or (plan.filters and name not in plan.arms) else 1.0
                 most = max(most, images_to_add(counts, arm.balance)[label] * pool)
     return round(most)
 
 
 def fold_folder(run: RunFolder, fold: int, source: str) -> RunFolder:
-    """Where generators of a source that were retrained for a fold are kept."""
+    """The folder of a source's generators that were retrained for a fold."""
     return RunFolder(run.path / "folds" / str(fold) / source)
 
 
@@ -188,23 +190,23 @@ def arm_folder(run: RunFolder, task: ArmTask, seed: int) -> Path:
     return run.path / "ablation" / task.classifier / slug(task.arm) / part(task.fold) / f"seed-{seed}"
 
 
-def foreign(a: AblateSettings) -> dict[str, Path]:
-    """The sources that are images which others have made, and where those are; all others are sweeps."""
-    places = {name: Path(path) for name, path in a.sources.items()}
-    return {name: path for name, path in places.items() if not RunFolder(path).settings.exists()}
+def external_sources(a: AblateSettings) -> dict[str, Path]:
+    """The paths of the sources that are images from elsewhere; all other sources are sweeps."""
+    paths = {name: Path(path) for name, path in a.sources.items()}
+    return {name: path for name, path in paths.items() if not RunFolder(path).settings.exists()}
 
 
 class Choice(TypedDict, total=False):
-    """What the stage combine has fixed in a fold by balanced accuracy on its validation images."""
+    """The choices of the stage combine in a fold, by balanced accuracy on its validation images."""
 
-    strongest: str | None  # of the arms without generated images: what is to be beaten
-    treatment: str | None  # the strongest of those that repeat no photographs
-    generated: str | None  # the arm whose generated images are put on top of the treatment
-    ratio: str | None  # the arm with the best ratio, and with the best filter; None: the arm above is better
-    filter: str | None
-    validation: dict[str, float]  # 0..1, of each arm that was chosen from
+    strongest: str | None  # the best arm without generated images: the baseline
+    treatment: str | None  # the best arm without generated or repeated images
+    generated: str | None  # the arm whose generated images are added to the treatment
+    ratio: str | None  # the best ratio's arm; None if `generated` is better
+    filter: str | None  # the best filter's arm; None if `generated` is better
+    validation: dict[str, float]  # balanced accuracy, 0..1, of each candidate arm
     combined: str | None  # the arm that was trained; None without generated images
-    runs: list[str]  # ids of the runs that the choice rests on; earlier versions did not write them
+    runs: list[str]  # ids of the runs that were compared; missing in files of earlier versions
 
 
 def choices_file(run: RunFolder, classifier: str) -> Path:
@@ -212,9 +214,9 @@ def choices_file(run: RunFolder, classifier: str) -> Path:
 
 
 def choices(run: RunFolder, classifier: str, folds: Sequence[int]) -> dict[int, Choice]:
-    """The choices of those of `folds` in which the stage combine has chosen.
+    """The recorded choices of those of `folds` that have one.
 
-    SkinGanError for a file of an earlier version that chose for several folds together, or chose otherwise.
+    SkinGanError for a file of an earlier version that chose for several folds together or by another rule.
     """
     file = choices_file(run, classifier)
     found = read_json(file) or {}
@@ -222,32 +224,32 @@ def choices(run: RunFolder, classifier: str, folds: Sequence[int]) -> dict[int, 
         if len(folds) > 1 or "treatment" not in found:
             raise SkinGanError(
                 f"{file} was written by an earlier version, which chose for all folds together: launch the "
-                "sweep again, which chooses for each"
+                "sweep again to choose for each fold"
             )
         return {folds[0]: cast(Choice, found)}
     return {fold: found["folds"][str(fold)] for fold in folds if str(fold) in found.get("folds", {})}
 
 
 def write_choice(run: RunFolder, classifier: str, fold: int, chosen: Choice) -> None:
-    """Put a fold's choice into the file, beside those of the other folds, whose jobs may write as well."""
+    """Add a fold's choice to the file; jobs of other folds may write to it at the same time."""
     file = choices_file(run, classifier)
     with lock(file.with_suffix(".lock"), wait=math.inf):
         try:
-            there = read_json(file) or {}
+            before = read_json(file) or {}
         except SkinGanError:  # damaged: the other folds choose again
-            there = {}
-        write_json(file, {"folds": {**there.get("folds", {}), str(fold): chosen}})
+            before = {}
+        write_json(file, {"folds": {**before.get("folds", {}), str(fold): chosen}})
 
 
 def choose(validation: dict[str, float], plan: ClassifierPlan) -> Choice:
-    """Fix a fold's arms, ratio and filter by balanced accuracy on its validation images, 0..1, by arm's name.
+    """Choose a fold's arms, ratio and filter; `validation`: balanced accuracy, 0..1, by arm.
 
-    A ratio is taken where it beats `best`, a filter where it beats its random control. Where the settings do
-    not name the arm `best`, the best other source takes its place.
+    A ratio must beat `best`, and a filter its random control. If the settings do not name the arm `best`, the
+    best other source takes its place.
     """
     known = {name: value for name, value in validation.items() if name in plan.arms}
     conventional = [a for a in known if a in ARMS and ARMS[a].synthetic == "none"]
-    conventional.sort(key=lambda arm: arm != PLAIN)  # of equal ones the plain arm, then the first asked for
+    conventional.sort(key=lambda arm: arm != PLAIN)  # of equal arms `max` takes the plain, then the first
     others = [a for a in known if a not in CONTROLS and (a not in ARMS or ARMS[a].synthetic == "add")]
     asked = BEST in plan.arms
     ratios = {
@@ -273,7 +275,7 @@ def choose(validation: dict[str, float], plan: ClassifierPlan) -> Choice:
 
 
 def combined(a: AblateSettings, plan: ClassifierPlan, chosen: Choice) -> Arm | None:
-    """The generated images as chosen, on top of the chosen treatment; None without generated images."""
+    """The arm with the chosen generated images on top of the chosen treatment; None if there are none."""
     known = arms(a, plan)
     name = chosen["filter"] or chosen["ratio"] or chosen["generated"]
     if name not in known:

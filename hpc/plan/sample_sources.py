@@ -1,7 +1,4 @@
-"""Where generated images come from: read for an arm, and looked at before any work if others made them.
-
-No torch.
-"""
+"""Reads generated images from their sources, and validates images from elsewhere before any job. No torch."""
 
 from __future__ import annotations
 
@@ -28,18 +25,18 @@ if TYPE_CHECKING:
 def read_source(
     run: RunFolder, e: Experiment, source: str, fold: int, labels: list[str] | None = None
 ) -> dict[str, SampleSet]:
-    """The generated images of a source for a fold, of those of `labels` (None: all) that it has."""
+    """The generated images of a source for a fold by class; `labels`: the classes to read, None for all."""
     size = e.trial.model.size
-    if place := ablation.foreign(e.ablate).get(source):
-        there = [label for label in survey(place, size) if labels is None or label in labels]
-        return read_samples(place, size, there, resize=True) if there else {}
+    if path := ablation.external_sources(e.ablate).get(source):
+        found = [label for label in survey(path, size) if labels is None or label in labels]
+        return read_samples(path, size, found, resize=True) if found else {}
     folder = ablation.sample_folder(run, fold, source)
-    there = [label for label in labels or e.classes if (folder / label).is_dir()]
-    return read_samples(folder, size, there) if there else {}
+    found = [label for label in labels or e.classes if (folder / label).is_dir()]
+    return read_samples(folder, size, found) if found else {}
 
 
 def rows_kept(run: RunFolder, label: str, filter_: str, fold: int) -> NDArray[np.integer]:
-    """The places in a class's set that a filter, or its random control, keeps."""
+    """The indices in a class's set that a filter, or its random control, keeps."""
     name, which = filter_.removeprefix(RANDOM), "random" if filter_.startswith(RANDOM) else "kept"
     verdicts = read_json(ablation.filter_file(run, fold, label)) or {}
     if name not in verdicts:
@@ -50,23 +47,23 @@ def rows_kept(run: RunFolder, label: str, filter_: str, fold: int) -> NDArray[np
     return np.array(verdicts[name][which], dtype=int)
 
 
-def stamps(a: AblateSettings) -> list[str]:
-    """Change when a file of the images that others made does; none where all images are made here."""
+def source_stamps(a: AblateSettings) -> list[str]:
+    """A text for each source of external images that changes when one of its files does."""
     found = []
-    for name, place in sorted(ablation.foreign(a).items()):
+    for name, path in sorted(ablation.external_sources(a).items()):
         stamp = ""
-        with contextlib.suppress(SkinGanError, OSError):  # gone: arms that need it say so
-            store = place / "store.json"
-            stamp = store.read_text() if store.exists() else signature(scan(place))
+        with contextlib.suppress(SkinGanError, OSError):  # missing: arms that need it report that
+            store = path / "store.json"
+            stamp = store.read_text() if store.exists() else signature(scan(path))
         found.append(f"{name} {stamp}")
     return found
 
 
 def check_sources(a: AblateSettings, data: Store, labels: list[str], size: int) -> list[str]:
-    """Remarks on the images that others made, to be told at launch.
+    """Validate ablate.sources; returns remarks that a launch prints.
 
-    SkinGanError where a source does not exist, no arm uses it, or arms could not use its images, naming the
-    setting. Of each class only the first image is opened: arms read the others.
+    SkinGanError, naming the setting, if a source does not exist, no arm uses it, or its images do not fit.
+    Only the first image of each class is opened.
     """
     remarks = []
     for name, path in a.sources.items():
@@ -77,22 +74,25 @@ def check_sources(a: AblateSettings, data: Store, labels: list[str], size: int) 
             )
     if not a.classifiers:
         return [f"left out: ablate.sources.{name}, since no classifier is trained" for name in a.sources]
-    used, others = ablation.sources(a), ablation.foreign(a)
+    used, others = ablation.sources(a), ablation.external_sources(a)
     for name, path in a.sources.items():
-        # `best` takes the best generators of all sweeps, named as arms or not
+        # `best` selects from all sweeps, whether or not they are arms too
         if name not in used and (name in others or ablation.BEST not in used):
             raise SkinGanError(
                 f"ablate.sources.{name}={path}: no arm uses it: add {name} to the arms of a classifier, such "
                 f"as ablate.classifiers.{next(iter(a.classifiers))}.arms, or leave it out"
             )
         if name in used and name in others:
-            remarks += _look(f"ablate.sources.{name}={path}", name, a, data, labels, size)
+            remarks += _check_images(f"ablate.sources.{name}={path}", name, a, data, labels, size)
     return remarks
 
 
-def _look(setting: str, name: str, a: AblateSettings, data: Store, labels: list[str], size: int) -> list[str]:
+def _check_images(
+    setting: str, name: str, a: AblateSettings, data: Store, labels: list[str], size: int
+) -> list[str]:
+    """Validate a source of external images: its classes, folds and pixels; returns remarks."""
     try:
-        found = survey(ablation.foreign(a)[name], size)
+        found = survey(ablation.external_sources(a)[name], size)
     except SkinGanError as e:
         raise SkinGanError(f"{setting}: {e}") from e
     if unknown := sorted(set(found) - set(data.classes)):
@@ -121,18 +121,18 @@ def _look(setting: str, name: str, a: AblateSettings, data: Store, labels: list[
         remarks.append(
             f"{setting}: images of {', '.join(other)} pixels are cropped and scaled to {size}x{size}"
         )
-    if absent := [label for label in labels if label not in found]:
-        remarks.append(f"{setting} has no images of {', '.join(absent)}: its arm adds none to these classes")
+    if missing := [label for label in labels if label not in found]:
+        remarks.append(f"{setting} has no images of {', '.join(missing)}: its arm adds none to these classes")
     return remarks
 
 
 def _check_folds(setting: str, found: dict[str, Survey], a: AblateSettings, data: Store) -> None:
-    """SkinGanError unless the images may be used in every fold that is tested on."""
+    """SkinGanError unless the images' generator has seen no test images of any fold in use."""
     unknown = [label for label, one in found.items() if one.fold_fingerprint is None]
     if unknown and not a.unverified:
         raise SkinGanError(
             f"{setting} does not say which photographs its images of {', '.join(unknown)} were made from (no "
-            "manifest.yaml with a fold_fingerprint): ablate.unverified=true uses them all the same, and the "
+            "manifest.yaml with a fold_fingerprint): ablate.unverified=true uses them anyway, and the "
             "report warns of them"
         )
     for fold in a.folds:

@@ -1,4 +1,4 @@
-"""From settings to stages, jobs, trials, cost and folders. Pure: nothing is written or started here."""
+"""Plans a sweep: its stages, jobs, trials, cost and folders. Nothing is written or started here."""
 
 from __future__ import annotations
 
@@ -33,33 +33,34 @@ BEFORE_SELECTION = (PREPARE, PRETRAIN, SEARCH)
 
 @dataclass(frozen=True)
 class Job:
-    """One unit of submission. Finds everything else on disk."""
+    """One unit of submission."""
 
     stage: str
-    label: str = ""  # what it is about: of a search the lesion class
+    label: str = ""  # the part of the stage: in a search the lesion class
     kimg: float = 0.0  # expected training, thousands of images
-    index: int | None = None  # the only trial of the job, where each has one of its own
+    index: int | None = None  # the job's only trial (backend=array)
 
     @property
     def name(self) -> str:
+        """The job's name, such as search-df or search-df-0001."""
         words = [self.stage, self.label, "" if self.index is None else f"{self.index:04d}"]
         return "-".join(filter(None, words))
 
 
 def class_of(name: str) -> str:
-    """Of which class a job such as search-df-0001 or generate-df-fold-0 is; empty for one of no class."""
+    """The class of a job by its name, such as search-df-0001 or generate-df-fold-0; "" if it has none."""
     stage, _, rest = name.partition("-")
     return re.sub(r"-(\d{4}|fold-\d+)$", "", rest) if stage in (SEARCH, FINAL, FOLDS, GENERATE) else ""
 
 
 def fold_of(job: Job) -> int:
-    """The fold of a pretraining, which its label names."""
+    """The fold of a pretraining job."""
     return int(job.label.removeprefix("fold-"))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Jobs that may run side by side; each stage starts when those in `after` have ended."""
+    """Jobs that may run side by side once the stages in `after` have ended."""
 
     name: str
     jobs: tuple[Job, ...]
@@ -75,59 +76,61 @@ class Pretraining:
 
     @property
     def id(self) -> str:
-        """Identity of the networks that it ends with."""
+        """Identity of the final networks."""
         return content_hash([self.spec.id, self.kimg])
 
     def folder(self, run: RunFolder) -> TrialFolder:
         return RunFolder(run.path / PRETRAIN).trial(ALL, 0, self.spec.id)
 
     def networks(self, run: RunFolder) -> Path:
-        """The file of those networks: another length is another file."""
+        """The file of the final networks; another length has another file."""
         return self.folder(run).path / f"networks-{self.id}.pt"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole sweep: what will run, in which order, and where it is kept."""
+    """A whole sweep: its settings, folder and stages in order."""
 
     experiment: Experiment
     data: str  # fingerprint
     run: RunFolder
     stages: tuple[Stage, ...]
-    notes: tuple[str, ...] = ()  # what of the settings does not apply
-    known: dict[str, list[tuple[TrialSpec, TrialFolder]]] = field(
+    notes: tuple[str, ...] = ()  # remarks on settings that do not apply
+    _trial_cache: dict[str, list[tuple[TrialSpec, TrialFolder]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
-    )  # trials by class, once they were asked for
+    )  # by class
 
     def trials(self, label: str) -> list[tuple[TrialSpec, TrialFolder]]:
         """The class's trials in order, each with its folder."""
-        if label not in self.known:
-            schema = schema_of(self.run, self.experiment, self.data)
+        if label not in self._trial_cache:
+            # Trials keep the ids of the schema under which the folder was begun.
+            begun = self.run.path.name.rpartition("-")[2]
+            schema = 1 if begun == run_identity(self.experiment, self.data, 1) else SCHEMA
             specs = trial_specs(self.experiment, self.data, label, schema)
-            self.known[label] = [(spec, self.run.trial(label, spec.index, spec.id)) for spec in specs]
-        return self.known[label]
+            self._trial_cache[label] = [(spec, self.run.trial(label, spec.index, spec.id)) for spec in specs]
+        return self._trial_cache[label]
 
     def pretraining(self, fold: int) -> Pretraining:
-        """The training on all classes' images from which trials of this fold start."""
+        """The pretraining from which trials of this fold start."""
         return pretraining(self.experiment, self.data, fold)
 
     def source(self, spec: TrialSpec) -> Path | None:
-        """The file of the networks from which a trial of this sweep starts; None: fresh ones."""
+        """The file of the networks from which a trial starts; None: it starts from fresh ones."""
         return self.pretraining(spec.fold).networks(self.run) if spec.start else None
 
     def trials_of(self, job: Job) -> list[tuple[TrialSpec, TrialFolder]]:
-        """The trials that a job of the search brings to their end."""
+        """The trials of a search job."""
         trials = self.trials(job.label)
         return trials if job.index is None else [trials[job.index]]
 
     @cached_property
-    def stamps(self) -> list[str]:
-        """Change when images that others made do; looked at once, when it is first asked for."""
+    def source_stamps(self) -> list[str]:
+        """Texts that change when external images do; read once."""
         if not self.experiment.ablate.sources:
             return []
-        from hpc.plan.sample_sources import stamps  # it opens images, and planning does not
+        from hpc.plan.sample_sources import source_stamps  # opens images, which planning itself does not
 
-        return stamps(self.experiment.ablate)
+        return source_stamps(self.experiment.ablate)
 
     @property
     def kimg(self) -> float:
@@ -135,7 +138,7 @@ class Plan:
 
 
 def make_plan(e: Experiment, data: Store) -> Plan:
-    """The plan of experiment `e` on `data`. Raises SkinGanError for a class that the data does not have."""
+    """The plan of experiment `e` on `data`. SkinGanError if they do not fit, such as for an unknown class."""
     unknown = [label for label in e.classes if label not in data.classes]
     if unknown:
         raise SkinGanError(f"unknown class {', '.join(unknown)}: {data.name} has {', '.join(data.classes)}")
@@ -155,7 +158,7 @@ def make_plan(e: Experiment, data: Store) -> Plan:
 
 
 def stages_of(e: Experiment) -> tuple[Stage, ...]:
-    """The stages of an experiment whose classes are known, in the order in which they run."""
+    """The stages of an experiment with resolved classes, in order."""
     chain: list[tuple[str, list[Job]]] = [
         (PREPARE, [Job(PREPARE)]),
         (PRETRAIN, [Job(PRETRAIN, f"fold-{fold}", e.pretrain.kimg) for fold in pretraining_folds(e)]),
@@ -172,7 +175,7 @@ def stages_of(e: Experiment) -> tuple[Stage, ...]:
 
 
 def ablation_stages(e: Experiment) -> list[tuple[str, list[Job]]]:
-    """From the best generators to the report. Generators of other folds are trained only if there are any."""
+    """The stages from retraining generators for other folds, if there are any, to the report."""
     a = e.ablate
     others = [f for f in a.folds if f != e.fold]
     kimg = e.search.rungs[-1] * len(others)
@@ -187,26 +190,26 @@ def ablation_stages(e: Experiment) -> list[tuple[str, list[Job]]]:
 
 
 def jobs_before(plan: Plan, stage: str) -> list[Job]:
-    """The jobs from the selection on whose results the stage reads."""
+    """The jobs, from the selection on, whose results the stage reads."""
     before = itertools.takewhile(lambda other: other.name != stage, plan.stages)
     return [job for other in before if other.name not in BEFORE_SELECTION for job in other.jobs]
 
 
 def pretraining_folds(e: Experiment) -> list[int]:
-    """The folds in which generators are trained, where they start from pretrained networks."""
+    """The folds that need a pretraining: all in which generators are trained."""
     if not e.pretrain.kimg:
         return []
     return list(dict.fromkeys([e.fold, *(e.ablate.folds if e.ablate.classifiers else [])]))
 
 
 def pretraining(e: Experiment, data: str, fold: int) -> Pretraining:
-    """With the settings that the experiment gives, none of them drawn: those are drawn for each class."""
+    """The pretraining of a fold, with the experiment's settings: searched settings are not drawn for it."""
     spec = TrialSpec(ALL, 0, seed_of(e, ALL, 0), fold, data, e.trial)
     return Pretraining(spec, e.pretrain.kimg)
 
 
 def search_jobs(e: Experiment) -> list[Job]:
-    """A job per class, or per trial."""
+    """One job per class (backend=ray) or per trial (backend=array)."""
     if e.backend == "ray":
         return [Job(SEARCH, label, expected_kimg(e.search)) for label in e.classes]
     kimg, trials = e.search.rungs[-1], range(e.search.trials)
@@ -214,12 +217,12 @@ def search_jobs(e: Experiment) -> list[Job]:
 
 
 def nodes_of(e: Experiment, stage: str) -> int:
-    """Nodes of one job of the stage."""
+    """The number of nodes of one job of the stage."""
     return e.profile.nodes if stage in (SEARCH, FINAL) else 1
 
 
 def processes(e: Experiment, stage: str) -> int:
-    """Processes per node that train together in a job of this stage: one per GPU, or per `threads` cores."""
+    """The number of processes per node that train together in a job: one per GPU, or per `threads` cores."""
     p = e.profile
     if stage != FINAL:
         return p.devices_per_trial if stage == SEARCH and e.backend == "array" else 1
@@ -229,7 +232,7 @@ def processes(e: Experiment, stage: str) -> int:
 
 
 def check_processes(e: Experiment) -> None:
-    """SkinGanError if processes that train together cannot share batches equally, or have no core each."""
+    """SkinGanError if processes that train together cannot share batches equally, or lack a core each."""
     sizes = [e.trial.train.batch]
     if batch := distributions(e.search.space).get("train.batch"):
         sizes += map(int, batch.typical())
@@ -252,21 +255,21 @@ def check_processes(e: Experiment) -> None:
 
 
 def reopen(run: RunFolder) -> Plan:
-    """The plan of a sweep that was launched before, from its folder alone."""
+    """The plan of a sweep that was launched before, read from its folder."""
     e = compose.load(run.settings)
     match read_json(run.provenance):
         case {"data": {"fingerprint": str(data)}}:
             return Plan(e, data, run, stages_of(e))
     raise SkinGanError(
-        f"{run.path} is not a sweep's folder: it has no {run.provenance.name} that names its data; launching "
-        "the sweep again writes one"
+        f"{run.path} is not a sweep's folder: it has no {run.provenance.name} that names its data; launch "
+        "the sweep again to write one"
     )
 
 
 def unfinished(state: Mapping[str, Any], last: float) -> bool:
-    """Whether a trial in this state has work left towards `last` kimg.
+    """Whether a trial in this state has work left before `last` kimg.
 
-    A failed trial is tried again; a diverged one would diverge again; a pruned one stays pruned.
+    Failed trials are retried. Diverged ones are not, since they would diverge again, nor are pruned ones.
     """
     if state["state"] == COMPLETED:
         return state.get("kimg", 0.0) < last
@@ -274,9 +277,9 @@ def unfinished(state: Mapping[str, Any], last: float) -> bool:
 
 
 def run_folder(e: Experiment, data: Store) -> RunFolder:
-    """Named by what decides the trials: not by how many there are, how long they train or where they run.
+    """The sweep's folder, named by what determines its trials, but not their number, length or machine.
 
-    The folder of a sweep that was begun under the schema before is found again.
+    A folder that was begun under the previous schema is reused.
     """
     now, before = (
         RunFolder(Path(e.results) / e.sweep / f"{data.name}-{run_identity(e, data.fingerprint, schema)}")
@@ -286,7 +289,7 @@ def run_folder(e: Experiment, data: Store) -> RunFolder:
 
 
 def run_identity(e: Experiment, data: str, schema: int) -> str:
-    """Hash of what decides the trials of `e` on the data with this fingerprint."""
+    """Hash of what determines the trials of `e` on the data with this fingerprint."""
     trial = differing(e.trial) if schema == SCHEMA else formerly(e.trial)
     decisive = {
         "schema": schema, "data": data, "trial": trial, "space": e.search.space,
@@ -299,14 +302,8 @@ def run_identity(e: Experiment, data: str, schema: int) -> str:
     return content_hash(decisive, length=8)
 
 
-def schema_of(run: RunFolder, e: Experiment, data: str) -> int:
-    """The schema under which a sweep's folder was begun: its trials keep their identities."""
-    begun = run.path.name.rpartition("-")[2]
-    return 1 if begun == run_identity(e, data, 1) else SCHEMA
-
-
 def trial_specs(e: Experiment, data: str, label: str, schema: int = SCHEMA) -> list[TrialSpec]:
-    """Trials 0 to n-1 of a class. Trial i follows from (seed, class, i), so raising n keeps the others."""
+    """Trials 0 to n-1 of a class. Trial i depends on (seed, class, i) only, so a larger n adds trials."""
     specs, s = [], e.search
     start = pretraining(e, data, e.fold).id if e.pretrain.kimg else ""
     for index in range(s.trials):
@@ -318,15 +315,15 @@ def trial_specs(e: Experiment, data: str, label: str, schema: int = SCHEMA) -> l
 
 
 def seed_of(e: Experiment, label: str, index: int) -> int:
-    """A trial's own seed."""
+    """The seed of a trial's training."""
     return int(content_hash([e.seed, label, index], length=8), 16) % 2**31
 
 
 def expected_kimg(s: SearchSettings) -> float:
-    """Training that one class is expected to take, thousands of images.
+    """Expected training of one class, thousands of images.
 
-    Successive halving keeps one trial in `factor` at each rung (Li 2020, ASHA); decisions made before all
-    results are in keep somewhat more, so this is a lower estimate.
+    Successive halving keeps one trial in `factor` at each rung (Li 2020, ASHA). Asynchronous decisions keep
+    somewhat more, so this is a lower estimate.
     """
     if s.scheduler == "none":
         return s.trials * s.rungs[-1]

@@ -1,4 +1,4 @@
-"""Measures arms and compares them on one set of test images: values, gains, verdicts. No torch."""
+"""Measures arms and compares them on one set of test images: values, gains and verdicts. No torch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from skin_gan.words import CONTROL, NOTHING
 
 @dataclass(frozen=True)
 class ArmRow:
-    """One measure of one arm, a share 0..1 with its 95% interval."""
+    """One measure of one arm, 0..1, with its 95% interval."""
 
     classifier: str
     arm: str
@@ -44,13 +44,13 @@ class ArmRow:
     low: float
     high: float
     images: int
-    lesions: int  # that the measure is of: a recall's are of its class
-    same_run_as: str = ""  # other arms that are this very run, "; " between them
+    lesions: int  # test lesions that the measure is computed on: for a recall those of its class
+    same_run_as: str = ""  # other arms that are the same run, separated by "; "
 
 
 @dataclass(frozen=True)
 class GainRow:
-    """One measure of an arm minus that of its base; positive is better in every measure."""
+    """One measure of an arm minus that of its base; a positive gain is better for every measure."""
 
     classifier: str
     scope: str
@@ -61,12 +61,12 @@ class GainRow:
     low: float
     high: float
     p: float
-    comparisons: int  # that p is adjusted for, see `adjusted`; 1: it is not
+    comparisons: int  # number that p is adjusted for, see `adjusted`; 1: unadjusted
     p_adjusted: float  # Holm
-    mde: float  # gain that would be found with probability 0.8 at 0.05 / comparisons
+    mde: float  # minimum detectable effect: found with probability 0.8 at level 0.05 / comparisons
     verdict: str
     why: str
-    same_run_as: str = ""  # other arms that are this arm's very run, "; " between them
+    same_run_as: str = ""  # other arms that are the same run, separated by "; "
 
 
 @dataclass(frozen=True)
@@ -80,24 +80,24 @@ class Scope:
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """A hash for each arm of what its runs were trained on and how: equal for two names of one run."""
+        """A hash of the data and settings of each arm's runs: equal if two arms are the same run."""
         return {
             arm: content_hash([[seed, *map(content, p.record["folds"])] for seed, p in runs.items()])
             for arm, runs in self.arms.items()
         }
 
     def same_as(self, arm: str) -> str:
-        """The other arms that are this arm's very run, "; " between them."""
+        """The other arms that are the same run, separated by "; "."""
         same = self.fingerprints[arm]
         return "; ".join(a for a, other in self.fingerprints.items() if other == same and a != arm)
 
     def empty(self, arm: str) -> bool:
-        """Whether the arm adds generated images and got none in any fold."""
+        """Whether the arm should add generated images but got none in any fold."""
         found = [fold for p in self.arms[arm].values() for fold in p.record["folds"]]
         return found[0]["arm"]["synthetic"] != "none" and not any(sum(f["synthetic"].values()) for f in found)
 
     def no_verdict(self, arm: str) -> str:
-        """The label shown in place of a verdict, or ""."""
+        """The label shown instead of a verdict, or ""."""
         return NOTHING if self.empty(arm) else CONTROL if f"/{RANDOM}" in arm else ""
 
 
@@ -111,7 +111,7 @@ class Measured:
 
     @cached_property
     def unlearnt(self) -> str:
-        """The reason, from its plain arm, why the classifier can give no verdict; "" if it can."""
+        """Why the classifier allows no verdict, judged by its plain arm; "" if it does."""
         if PLAIN not in self.draws:
             return f"the arm {PLAIN}, which shows whether the classifier has learnt, has no finished run"
         drawn = self.draws[PLAIN]["balanced_accuracy"]
@@ -126,7 +126,7 @@ def scope(
     splits: Sequence[str],
     runs: Mapping[str, Mapping[str, Mapping[int, Predictions]]],
 ) -> Scope:
-    """The scope of all `splits` together: of each arm the seeds that have run in all of them."""
+    """The scope of all `splits` together, with the seeds of each arm that have finished in all of them."""
     arms = {}
     for arm, by in runs.items():
         seeds = sorted(set.intersection(*(set(by.get(split, {})) for split in splits)))
@@ -136,7 +136,7 @@ def scope(
 
 
 def measure(of: Scope, resamples: int) -> Measured:
-    """Measure all arms. An arm that cannot be measured is left out, and named among the problems."""
+    """Measure all arms. Arms that cannot be measured are left out and listed as problems."""
     problems: list[str] = []
     by_test: dict[str, dict[str, Mapping[int, Predictions]]] = {}
     for arm, runs in of.arms.items():
@@ -162,7 +162,7 @@ def _by_measure(both: Draws, run: Predictions) -> dict[str, Draws]:
 
 
 def _all(run: Predictions, w: Array) -> Array:
-    """All measures [B,M] of a run at once, since resampling the lesions takes longest."""
+    """All measures [B,M] of a run for the weights [B,N]; at once, since resampling takes longest."""
     all_measures = measures(run.classes, run.folds).values()
     found = [measure(run.labels, run.probabilities, w) for measure in all_measures]
     if MELANOMA in run.classes:
@@ -196,7 +196,7 @@ def arm_rows(m: Measured) -> list[ArmRow]:
 def gain_rows(
     m: Measured, base: str, primary: tuple[str, str] | None = None
 ) -> tuple[list[GainRow], list[str]]:
-    """A row for each measure of each other arm minus `base`, and a line on each comparison that failed.
+    """A row for each measure of each other arm minus `base`, and a line for each failed comparison.
 
     `primary`: arm and measure of the one comparison that was fixed beforehand.
     """
@@ -230,13 +230,13 @@ def adjusted(
 ) -> dict[str, tuple[float, int]]:
     """Each arm's adjusted p value, and the number of comparisons that it is adjusted for.
 
-    Holm's correction covers the explored comparisons, and counts a run once under whatever names. It leaves p
-    as it is for the primary comparison, which was fixed beforehand, the plain arm, itself a base, the random
-    controls of filters, and arms that equal the base or were given nothing. The bench's controls are a family
-    of their own.
+    Holm's correction covers the explored comparisons and counts each run once, whatever its names. It does
+    not cover the primary comparison, which was fixed beforehand, the plain arm, which is itself a base,
+    random controls of filters, and arms that equal the base or got no images. The bench's controls are a
+    family of their own.
     """
     runs = of.fingerprints
-    first: dict[str, str] = {}  # arm that stands for a run
+    first: dict[str, str] = {}  # one arm for each run
     for arm in sorted(p, key=lambda arm: arm != primary):
         first.setdefault(runs[arm], arm)
     found: dict[str, tuple[float, int]] = {}
@@ -253,7 +253,7 @@ def adjusted(
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One measure of a classifier on real images alone, a share 0..1, split by image as is published."""
+    """One measure, 0..1, of a classifier on real images only, split by image, beside its published value."""
 
     classifier: str
     measure: str
@@ -277,12 +277,12 @@ class PublishedRow:
             f"Here {trainings} on {self.train_images} images for {self.epochs:.3g} epochs, the last state "
             f"taken; published: {self.published_train_images} images, {self.published_epochs} epochs, the "
             f"best state on validation images. Both splits are random: the {self.test_images} test images "
-            "here are not those."
+            "here are not the published ones."
         )
 
 
 def published_rows(of: Scope, rows: Sequence[ArmRow], arm: str) -> list[PublishedRow]:
-    """A row for each published measure of the classifier, with the value of `arm`; none without any."""
+    """A row for each published measure of the classifier beside the value of `arm`."""
     known = PUBLISHED.get(of.classifier)
     if known is None or arm not in of.arms:
         return []

@@ -1,4 +1,4 @@
-"""Which classifier runs of a sweep are finished, and which are missing or damaged. No torch."""
+"""Finds the classifier runs of a sweep that are finished, and those that are missing or damaged. No torch."""
 
 from __future__ import annotations
 
@@ -6,17 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hpc.plan.ablation import (
-    ArmTask,
-    Choice,
-    arm_folder,
-    arm_tasks,
-    choices,
-    choices_file,
-    combined,
-    combined_tasks,
-    part,
-)
+from hpc.plan import ablation
+from hpc.plan.ablation import ArmTask, Choice, part
 from hpc.settings.ablation import COMBINED, arms
 from hpc.settings.compose import Experiment
 from hpc.stages.current_runs import EARLIER, Current
@@ -40,12 +31,12 @@ class Gap:
 
 @dataclass
 class Finished:
-    """The finished runs of one classifier with test predictions, its choices, and the runs that lack."""
+    """The finished runs of one classifier with test predictions, its choices, and the missing runs."""
 
     runs: dict[str, dict[str, dict[int, Predictions]]] = field(default_factory=dict)  # by arm, split, seed
-    choices: dict[int, Choice] = field(default_factory=dict)  # by fold, on its validation images
+    choices: dict[int, Choice] = field(default_factory=dict)  # by fold
     gaps: list[Gap] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)  # what else is damaged
+    problems: list[str] = field(default_factory=list)  # other damage
 
     @property
     def splits(self) -> list[str]:
@@ -53,26 +44,26 @@ class Finished:
 
     @property
     def folds(self) -> list[str]:
-        """Splits by lesion."""
+        """The splits by lesion."""
         return [split for split in self.splits if split != part(None)]
 
 
 def classifiers(e: Experiment) -> list[str]:
-    """The sweep's classifiers, the headline first, which is tested by lesion."""
+    """The sweep's classifiers, those that are tested by lesion first; the first is the headline."""
     return sorted(e.ablate.classifiers, key=lambda name: not e.ablate.classifiers[name].by_lesion)
 
 
 def finished(current: Current, classifier: str) -> Finished:
-    """The runs that the settings ask for now, in their order. A run that cannot be used is a gap."""
+    """The runs that the present settings ask for, in order. A run that cannot be used is a gap."""
     found, run, a = Finished(), current.run, current.e.ablate
     plan = a.classifiers[classifier]
     known = arms(a, plan)
     asked: set[Path] = set()
-    for task in arm_tasks(a):
+    for task in ablation.arm_tasks(a):
         if task.classifier == classifier:
             asked |= _add(found, current, task, known[task.arm])
     try:
-        found.choices = choices(run, classifier, a.folds)
+        found.choices = ablation.choices(run, classifier, a.folds)
     except SkinGanError as error:
         found.problems.append(_relative(error, run))
     for fold in list(found.choices):
@@ -81,30 +72,30 @@ def finished(current: Current, classifier: str) -> Finished:
         except SkinGanError as error:
             found.problems.append(_relative(error, run))
             del found.choices[fold]
-    for task in combined_tasks(a):
+    for task in ablation.combined_tasks(a):
         if task.classifier != classifier or task.fold is None:
             continue
         chosen = found.choices.get(task.fold)
-        name = chosen["combined"] if chosen else COMBINED  # None where there is nothing to combine
+        name = chosen["combined"] if chosen else COMBINED  # None if there is nothing to combine
         if name and name not in known:
-            arm = combined(a, plan, chosen) if chosen else None
+            arm = ablation.combined(a, plan, chosen) if chosen else None
             asked |= _add(found, current, replace(task, arm=name), arm)
     found.problems += earlier(run, classifier, asked)
     return found
 
 
 def earlier(run: RunFolder, classifier: str, asked: Collection[Path] = ()) -> list[str]:
-    """A line on the runs that are on disk and that the settings do not ask for now, if there are any."""
-    there = (run.path / "ablation" / classifier).glob("*/*/seed-[0-9]*")
-    others = sorted({folder.parts[-3] for folder in there if folder not in asked})
+    """A line on the runs on disk that the present settings do not ask for, if there are any."""
+    folders = (run.path / "ablation" / classifier).glob("*/*/seed-[0-9]*")
+    others = sorted({folder.parts[-3] for folder in folders if folder not in asked})
     return [f"{classifier}: runs {EARLIER} are left out: {', '.join(others)}"] if others else []
 
 
 def _add(found: Finished, current: Current, task: ArmTask, arm: Arm | None) -> set[Path]:
-    """Every seed of a task; `arm`: None where it is not yet known. Returns the runs' folders."""
+    """Add every seed of a task to `found`; `arm`: None if it is not chosen yet. Returns the runs' folders."""
     folders = set()
     for seed in range(current.e.ablate.classifiers[task.classifier].seeds):
-        folders.add(arm_folder(current.run, task, seed))
+        folders.add(ablation.arm_folder(current.run, task, seed))
         try:
             if arm is None:
                 raise SkinGanError("not started")
@@ -118,7 +109,7 @@ def _add(found: Finished, current: Current, task: ArmTask, arm: Arm | None) -> s
 
 
 def _check_choice(current: Current, classifier: str, fold: int, found: Finished) -> None:
-    """SkinGanError if a fold's choice was not made from the runs that have been `found`."""
+    """SkinGanError if a fold's choice was made from other runs than those `found`."""
     chosen, a = found.choices[fold], current.e.ablate
     plan = a.classifiers[classifier]
     in_fold = {
@@ -129,30 +120,29 @@ def _check_choice(current: Current, classifier: str, fold: int, found: Finished)
     ids = {identity for arm in chosen_from for identity in in_fold.get(arm, ())}
     others = whole - chosen_from or chosen_from - set(arms(a, plan))
     if others or not ids <= set(chosen.get("runs", ids)):  # an earlier version did not write the runs
-        file = choices_file(current.run, classifier)
+        file = ablation.choices_file(current.run, classifier)
         raise SkinGanError(f"{file}, fold {fold}, was fixed on runs {EARLIER}: launch the sweep again")
 
 
 def _relative(error: SkinGanError, run: RunFolder) -> str:
-    """The message with paths from the sweep's folder on."""
+    """The message with paths relative to the sweep's folder."""
     return str(error).replace(f"{run.path}/", "")
 
 
-VALIDATION = "val.npz"  # beside test.npz
 Runs = Mapping[str, Mapping[str, Mapping[int, Predictions]]]  # by arm, split and seed
 
 
 def with_alarms(run: RunFolder, classifier: str, runs: Runs) -> tuple[Runs, list[str]]:
-    """`runs` with their alarms, and a line on each damaged file.
+    """`runs` with melanoma alarms, whose threshold is from validation images, and a line per damaged file.
 
-    A run without predictions on validation images has no alarms.
+    Runs without predictions on validation images get no alarms.
     """
     problems = []
 
     def marked(split: str, seed: int, p: Predictions) -> Predictions:
         fold = None if split == part(None) else int(split.removeprefix("fold-"))
         task = ArmTask(classifier, p.record["arm"]["name"], fold)
-        file = arm_folder(run, task, seed) / VALIDATION
+        file = ablation.arm_folder(run, task, seed) / "val.npz"
         if MELANOMA not in p.classes or not file.exists():
             return p
         try:

@@ -1,4 +1,4 @@
-"""report/leakage.csv: do generated images repeat the photographs that classifiers are tested on?"""
+"""Writes report/leakage.csv: whether generated images repeat photographs of the test set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skin_gan.ablation.samples import SampleSet
 from skin_gan.errors import SkinGanError
 from skin_gan.metrics.cache import FeatureCache, one_thread
 
-TRAIN = 1000  # training images at most, from which is learnt what is near
+TRAIN = 1000  # training images of the class at most, from which the limit of "near" is learnt
 Seen = Callable[[int], Images]  # training images of a fold
 
 
@@ -28,12 +28,12 @@ class LeakRow:
     fold: int
     source: str
     label: str
-    images: int  # in the set, all looked through for identical ones
-    judged: int  # of these, by their features too
-    near: int  # judged near copies of test images
-    share: float | None  # of `judged`, 0..1; None where the set could not be judged
-    expected: float | None  # the share among training images, 0..1
-    identical: int  # to a test image, turned or mirrored
+    images: int  # all images of the set, which are compared for identity
+    judged: int  # the images that are also compared by features
+    near: int  # near copies of test images among `judged`
+    share: float | None  # near / judged, 0..1; None if the set could not be judged
+    expected: float | None  # the share of near copies among training images, 0..1
+    identical: int  # images identical to a test image, turned or mirrored
     p: float | None
     caught: bool
     why: str
@@ -41,7 +41,7 @@ class LeakRow:
 
 def write_leaks(sampled: Sampled, folder: Path) -> list[LeakRow]:
     """Judge every set of every source and fold, and write leakage.csv."""
-    seen = lru_cache(1)(partial(training_images, sampled))  # sets come fold by fold
+    seen = lru_cache(1)(partial(training_images, sampled))  # sets are sorted by fold
     found = (leak_row(sampled, fold, source, label, seen) for fold, source, label in sampled.sets())
     rows = [row for row in found if row]
     write_csv(folder / LEAKS, rows, LeakRow)
@@ -49,28 +49,29 @@ def write_leaks(sampled: Sampled, folder: Path) -> list[LeakRow]:
 
 
 def leak_row(sampled: Sampled, fold: int, source: str, label: str, seen: Seen) -> LeakRow | None:
-    """The row of a set; None where there is no such set. The row of one that cannot be judged says why."""
+    """The row of a set; None if it does not exist. For a set that cannot be judged the row has the reason."""
     found = sampled.read(fold, source, label)
     if found is None:
         return None
     try:
         if isinstance(found, SkinGanError):
             raise found
-        return _searched(sampled, fold, source, label, found, seen)
+        return _judge(sampled, fold, source, label, found, seen)
     except SkinGanError as error:
         why = nameless(str(error), sampled.run.path, source, sampled.a.sources.get(source))
         return LeakRow(fold, source, label, 0, 0, 0, None, None, 0, None, False, f"not judged: {why}")
 
 
 def nameless(message: str, run: Path, source: str, place: str | None) -> str:
-    """The message without the folders of this machine, since the table is published."""
+    """The message without paths of this machine, since the table is published."""
     message = message.replace(f"{run}/", "")
     for path in (Path(place).resolve(), Path(place), place) if place else ():
         message = message.replace(str(path), f"the source {source}")
     return message
 
 
-def _searched(sampled: Sampled, fold: int, source: str, label: str, sample: SampleSet, seen: Seen) -> LeakRow:
+def _judge(sampled: Sampled, fold: int, source: str, label: str, sample: SampleSet, seen: Seen) -> LeakRow:
+    """The row of a set that can be read."""
     rows, features = sampled.judged(sample)
     with one_thread():
         held_out, train = (real_images(sampled, fold, label, part) for part in ("test", "train"))
@@ -82,7 +83,7 @@ def _searched(sampled: Sampled, fold: int, source: str, label: str, sample: Samp
 
 
 def real_images(sampled: Sampled, fold: int, label: str, part: str) -> Images:
-    """The photographs of a class in one part of a fold, with their features from the cache."""
+    """The photographs of a class in one part of a fold, with cached features."""
     inputs = sampled.inputs
     found = labelled_part(inputs.store, lesion_split(inputs.store, fold), part, sampled.size, label)
     if len(found.labels) < 2:
@@ -93,7 +94,7 @@ def real_images(sampled: Sampled, fold: int, label: str, part: str) -> Images:
 
 
 def training_images(sampled: Sampled, fold: int) -> Images:
-    """The photographs of all classes that a fold trains on."""
+    """The training photographs of all classes in a fold, with cached features."""
     store = sampled.inputs.store
     found = labelled_part(store, lesion_split(store, fold), "train", sampled.size)
     features = np.empty((len(found.labels), sampled.inputs.extractor.dimensions), np.float32)
@@ -104,6 +105,6 @@ def training_images(sampled: Sampled, fold: int) -> Images:
 
 
 def features_of(sampled: Sampled) -> FeatureCache:
-    """The features of photographs that are kept with the sweep."""
+    """The cache of photographs' features."""
     inputs = sampled.inputs
     return FeatureCache(inputs.store, sampled.size, inputs.cache, inputs.extractor)

@@ -1,4 +1,4 @@
-"""Makes a sweep's report: leakage, sheets, quiz, tables, and the page that shows them."""
+"""Makes a sweep's report: leakage, sheets, quiz, tables and page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from skin_gan.io import write_json
 
 
 def make_report(plan: Plan, photographs: bool = True) -> Path:
-    """Write everything into the sweep's report/ and return its page.
+    """Write everything to the sweep's report/ and return the page's path.
 
     Without `photographs` the page shows generated images only, and there is no quiz.
     """
@@ -39,7 +39,7 @@ def make_report(plan: Plan, photographs: bool = True) -> Path:
 
 
 def practice(sampled: Sampled, folder: Path) -> None:
-    """Write the quiz of validation photographs and the main source's images, if there are any."""
+    """Write the quiz of validation photographs and generated images, if there are any of the latter."""
     images = {}
     for label in sampled.e.classes:
         sample = sampled.read(sampled.e.fold, sampled.main, label) if sampled.main else None

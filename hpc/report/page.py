@@ -1,7 +1,7 @@
-"""Writes the sweep's page, report/index.html, which holds all it shows and loads nothing. No torch.
+"""Writes the sweep's page, report/index.html, which is self-contained. No torch.
 
-The page is made from files: the tables, leakage.csv and sheets.json with their sheets, the leaderboard, the
-trials' metrics, provenance.json. A missing file is left out, and named.
+Its inputs are the tables, leakage.csv, sheets.json with the sheets, the leaderboard, the trials' metrics and
+provenance.json. Sections of missing files are left out.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ from skin_gan.identity import content_hash
 from skin_gan.io import read_json, read_jsonl, write_atomic, write_json
 
 TEMPLATES = Path(__file__).parent / "templates"
-SPLIT = "split.json"  # how much a split by image leaks: skin_gan.ablation.parts.Leak
+SPLIT = "split.json"  # how much a split by image leaks, see `skin_gan.ablation.parts.Leak`
 COLUMNS = ("accuracy", "macro_auc", "ece", SENSITIVITY, REALISED)  # beside balanced accuracy
 
 
 def write_report(
     run: RunFolder, found: Tables, cost: Sequence[Cost], folder: Path, photographs: bool = True
 ) -> Path:
-    """Write `folder`/index.html; without `photographs` it holds generated images only.
+    """Write `folder`/index.html, without `photographs` with generated images only.
 
-    Its first sentences are in `folder`/verdict.json too, for the terminal.
+    `folder`/verdict.json has its first sentences for the terminal.
     """
     page, values = folder / "index.html", context(run, found, cost, folder, photographs)
     first: Statement = values["statement"]
@@ -70,6 +70,7 @@ def write_report(
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
+    """Fill in a template."""
     loader = jinja2.FileSystemLoader(TEMPLATES)
     pages = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -118,9 +119,8 @@ def panel(found: Tables, classifier: str, place: int) -> dict[str, Any]:
         "strongest": found.pair(classifier, scopes[0])[1] if scopes else "",
         "choices": [(fold, chosen, ranked(chosen))
                     for fold, chosen in sorted(found.choices.get(classifier, {}).items())],
-        "tables": [table(found, classifier, scope, bases(found, classifier, scope)) for scope in scopes],
-        "forests": forests(found, classifier, scopes[0], bases(found, classifier, scopes[0]), place)
-                   if scopes else [],
+        "tables": [table(found, classifier, scope) for scope in scopes],
+        "forests": forests(found, classifier, scopes[0], place) if scopes else [],
         "recalls": recall_plot(found, classifier, scopes[0], place) if scopes else None,
         "images": images(found, classifier),
         "losses": loss_plot(found, classifier, place),
@@ -129,20 +129,15 @@ def panel(found: Tables, classifier: str, place: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def bases(found: Tables, classifier: str, scope: str) -> list[str]:
-    """The arms that gains are shown over: the strongest without generated images, and the plain one."""
-    return [base for base in dict.fromkeys([found.pair(classifier, scope)[1], PLAIN]) if base]
-
-
 def ranked(chosen: Choice) -> list[tuple[str, str]]:
-    """Arms with their balanced accuracy on a fold's validation images, the best first."""
+    """The arms of a choice with their validation balanced accuracy in percent, the best first."""
     of_arms = sorted((chosen.get("validation") or {}).items(), key=lambda pair: -pair[1])
     return [(arm_title(arm), value(share)) for arm, share in of_arms]
 
 
-def table(found: Tables, classifier: str, scope: str, bases: Sequence[str]) -> dict[str, Any]:
-    """A row per arm: its values, its gain over each base, the verdict against the first."""
-    rows = []
+def table(found: Tables, classifier: str, scope: str) -> dict[str, Any]:
+    """A row per arm: its values, its gain over each base, its verdict against the first."""
+    rows, bases = [], found.bases(classifier, scope)[::-1]
     mine = [a for a in found.arms if (a.classifier, a.scope) == (classifier, scope)]
     for arm, of_arm in groupby(mine, key=lambda a: a.arm):
         by = {a.measure: a for a in of_arm}
@@ -166,12 +161,13 @@ def table(found: Tables, classifier: str, scope: str, bases: Sequence[str]) -> d
 
 
 def role(found: Tables, classifier: str, scope: str, arm: str) -> str:
+    """The label of the two arms of the headline's comparison; "" for others."""
     combined, strongest = found.pair(classifier, scope)
     return {strongest: "strongest conventional", combined: "headline"}.get(arm, "")
 
 
 def generated(found: Tables, classifier: str, scope: str, arm: str) -> int | None:
-    """Generated images that the arm was given, over the scope's folds; None for an arm without a source."""
+    """The number of generated images in the arm, over the scope's folds; None if the arm has no source."""
     splits = [f"fold-{fold}" for a in found.arms if (a.classifier, a.scope, a.arm, a.measure)
               == (classifier, scope, arm, HEADLINE) for fold in a.folds.split()]  # fmt: skip
     counts = [g.generated for g in found.given if (g.classifier, g.arm) == (classifier, arm)
@@ -180,7 +176,7 @@ def generated(found: Tables, classifier: str, scope: str, arm: str) -> int | Non
 
 
 def images(found: Tables, classifier: str) -> list[dict[str, Any]]:
-    """For each arm with generated images and each split: its images of each class, and the share kept."""
+    """For each arm with generated images and each split: the images of each class, and the share kept."""
     out = []
     mine = [g for g in found.given if g.classifier == classifier and g.arm in found.sources]
     for (arm, split), rows in groupby(mine, key=lambda g: (g.arm, g.split)):
@@ -190,7 +186,7 @@ def images(found: Tables, classifier: str) -> list[dict[str, Any]]:
 
 
 def cell(row: ArmRow | None) -> dict[str, Any]:
-    """A cell of a table: its text, its interval, and the value that it is sorted by."""
+    """A cell of a table: its text, its interval, and its sort key."""
     if row is None:
         return {"text": "–", "span": "", "sort": ""}
     return {"text": value(row.value, row.measure), "span": span(row.low, row.high, row.measure, signed=False),
@@ -198,20 +194,19 @@ def cell(row: ArmRow | None) -> dict[str, Any]:
 
 
 def gain_cell(row: GainRow | None) -> dict[str, Any]:
+    """The cell of a gain."""
     if row is None:
         return {"text": "–", "span": "", "sort": ""}
     return {"text": gain(row.gain, row.measure), "span": span(row.low, row.high, row.measure),
             "sort": row.gain}  # fmt: skip
 
 
-def forests(
-    found: Tables, classifier: str, scope: str, bases: Sequence[str], place: int
-) -> list[dict[str, Any]]:
-    """For each measure a figure per base."""
+def forests(found: Tables, classifier: str, scope: str, place: int) -> list[dict[str, Any]]:
+    """The figures of gains: for each measure one per base."""
     out = []
     for measure in (HEADLINE, *COLUMNS):
         figures = []
-        for base in bases:
+        for base in found.bases(classifier, scope)[::-1]:
             wanted = (classifier, scope, base, measure)
             rows = [g for g in found.gains if (g.classifier, g.scope, g.base, g.measure) == wanted]
             if rows:
@@ -229,12 +224,10 @@ def highlighted(found: Tables, classifier: str) -> list[str]:
 
 
 def loss_plot(found: Tables, classifier: str, place: int) -> str | None:
-    losses = found.losses.get(classifier)
-    return (
-        plots.inline(plots.losses(losses, highlighted(found, classifier)), f"loss-{place}")
-        if losses
-        else None
-    )
+    """Training loss of all arms; None if no loss was recorded."""
+    if not (losses := found.losses.get(classifier)):
+        return None
+    return plots.inline(plots.losses(losses, highlighted(found, classifier)), f"loss-{place}")
 
 
 def recall_plot(found: Tables, classifier: str, scope: str, place: int) -> str | None:
@@ -248,7 +241,7 @@ def recall_plot(found: Tables, classifier: str, scope: str, place: int) -> str |
 
 
 def usual(found: Tables) -> list[dict[str, Any]]:
-    """The split by image beside the one by lesion: accuracy, and what each arm gains over real images."""
+    """Accuracy and gain over real images of each arm, with the split by image beside that by lesion."""
     out = []
     for row in found.arms:
         if row.scope == BY_IMAGE and row.measure == "accuracy":
@@ -264,7 +257,7 @@ def usual(found: Tables) -> list[dict[str, Any]]:
 
 
 def published(found: Tables) -> list[dict[str, Any]]:
-    """For each classifier with published numbers: the differences of setting, and a row per measure."""
+    """For each classifier with published results: the differences of setting, and a row per measure."""
     out = []
     for _, of_classifier in groupby(found.published, key=lambda row: row.classifier):
         rows = list(of_classifier)
@@ -279,22 +272,22 @@ def published(found: Tables) -> list[dict[str, Any]]:
 
 
 def gaps(found: Tables) -> list[tuple[str, str, str, str]]:
-    """Missing runs, grouped by arm and cause: classifier, arm, split and seeds, cause."""
-    same = groupby(found.missing, key=lambda g: (g.classifier, g.arm, g.split, g.why))
-    return [(c, arm, f"{split}, seed {', '.join(str(g.seed) for g in of)}", why)
-            for (c, arm, split, why), of in same]  # fmt: skip
+    """Missing runs as classifier, arm, split and seeds, cause; seeds with the same cause are joined."""
+    groups = groupby(found.missing, key=lambda g: (g.classifier, g.arm, g.split, g.why))
+    return [(c, arm, f"{split}, seed {', '.join(str(g.seed) for g in gaps)}", why)
+            for (c, arm, split, why), gaps in groups]  # fmt: skip
 
 
 SHEETS = "sheets.json"
 
 
 def data_uri(path: Path) -> str:
-    """A PNG as text that a page can hold."""
+    """A PNG as a data URI."""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
 def sheets(folder: Path, photographs: bool) -> list[dict[str, Any]]:
-    """Each class's sheet of generated images, and with `photographs` that of their nearest ones."""
+    """Each class's sheet of generated images, and with `photographs` the sheet of nearest pairs."""
     found: list[dict[str, Any]] = []
     for entry in (read_json(folder / SHEETS) or {"sheets": []})["sheets"]:
         shown = {"generated": data_uri(folder / entry["generated"]), "nearest": ""}
@@ -310,13 +303,13 @@ def cards(run: RunFolder, e: Experiment) -> dict[str, dict[str, Any]]:
     for label in e.classes:
         try:
             found[label] = read_card(run.best(label) / CARD)
-        except SkinGanError:  # not chosen yet: the page shows the trials all the same
+        except SkinGanError:  # none is selected yet; the page shows the trials
             continue
     return found
 
 
 def chosen(run: RunFolder, e: Experiment) -> list[dict[str, Any]]:
-    """A row per class on its chosen generator."""
+    """A row per class about its selected generator."""
     return [
         {"class": label, "trial": c["trial"][:4], "kimg": c["kimg"], "selection": word_of(c),
          "reasons": "; ".join(c["reasons"]), **c["metrics"]}
@@ -325,7 +318,7 @@ def chosen(run: RunFolder, e: Experiment) -> list[dict[str, Any]]:
 
 
 def training(run: RunFolder, e: Experiment) -> list[str]:
-    """A figure per class: KID over the training of its trials."""
+    """A figure per class of its trials' KID during training."""
     best = {label: card["trial"] for label, card in cards(run, e).items()}
     figures = []
     for label in e.classes:
@@ -370,17 +363,17 @@ def settings(e: Experiment, data: Mapping[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False, width=100)
 
 
-EACH = 10  # images of each kind and class at most
-
-
 def write_quiz(
     path: Path,
     images: Mapping[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]],
     name: str,
     seed: int = 0,
-    each: int = EACH,
+    each: int = 10,
 ) -> None:
-    """`images`: real and generated ones of each class, uint8 [N,3,S,S]; as many of each kind are shown."""
+    """Write a quiz of real and generated images of each class, at most `each` of a kind, as many of both.
+
+    `images`: real and generated images by class, each uint8 [N,3,S,S].
+    """
     rng = np.random.default_rng(seed)
     cards: list[dict[str, Any]] = []
     for label, (real, generated) in images.items():
@@ -395,7 +388,7 @@ def write_quiz(
 
 
 def png(image: NDArray[np.uint8]) -> str:
-    """uint8 [3,S,S] as the text of a PNG, without metadata that would give it away."""
+    """uint8 [3,S,S] as a PNG in base64, without metadata that would reveal its kind."""
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()

@@ -1,7 +1,7 @@
-"""The report's figures as SVG: as wide as a phone, in the colours of the page around them. No torch.
+"""The report's figures as SVG, as wide as a phone's screen. No torch.
 
-A figure is text. Its colours are the names below until `inline` turns them into the page's variables, so that
-light and dark pages show the same figure. Lengths are in inches of 96 pixels.
+`inline` replaces the colours below by the page's CSS variables, so that a figure suits light and dark pages.
+Lengths are in inches of 96 pixels.
 """
 
 from __future__ import annotations
@@ -22,18 +22,16 @@ from skin_gan.ablation.arms import CONTROLS
 from skin_gan.words import CONTROL, HARMS, HELPS, LEAKAGE, NOT_JUDGED, NOTHING, RULED_OUT, UNRESOLVED
 
 WIDTH = 3.6  # of every figure: 346 pixels
-LABEL = 22  # letters of an arm's name in a line: the rest of the width is for what is shown
-# Colours are chosen to be unlike any other in the file; the page has a variable of each name.
+LABEL = 22  # letters of an arm's name per line
+# Each colour occurs nowhere else in a figure; the page has a variable of each name.
 COLOURS = {"ink": "#1a1b1c", "soft": "#6a6b6c", "line": "#d0d1d2", "good": "#0a7b5c", "bad": "#b23a2a",
            "unsure": "#5a6b8c", "accent": "#1c5d99"}  # fmt: skip
 VERDICTS = {HELPS: "good", HARMS: "bad", RULED_OUT: "unsure", UNRESOLVED: "unsure", NOT_JUDGED: "soft",
             LEAKAGE: "bad", NOTHING: "soft", CONTROL: "soft"}  # fmt: skip
 MARKS = {HELPS: "^", HARMS: "v", RULED_OUT: "o", UNRESOLVED: "s", NOT_JUDGED: "d", LEAKAGE: "x",
          NOTHING: "_", CONTROL: "."}  # fmt: skip
-ACCENTS, LINES = (
-    ("soft", "accent", "good"),
-    ("-", "--", "-"),
-)  # of up to three highlighted arms
+# Colours and line styles of up to three highlighted arms
+ACCENTS, LINES = ("soft", "accent", "good"), ("-", "--", "-")
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "skin-gan", "font.size": 9, "axes.edgecolor": COLOURS["line"],
     "axes.labelcolor": COLOURS["ink"], "text.color": COLOURS["ink"], "xtick.color": COLOURS["soft"],
@@ -43,9 +41,9 @@ STYLE: dict[Any, Any] = {
 
 
 def forest(rows: Sequence[GainRow]) -> str:
-    """Gains of arms over one base in one measure, a line each, with 95% intervals.
+    """Gains of arms over one base in one measure with 95% intervals, a line each.
 
-    Without controls, beside whose effects no other could be seen: tables have them.
+    Controls are left out, since their effects would dwarf the others; tables have them.
     """
     rows = [row for row in rows if row.arm not in CONTROLS] or rows
     names = [textwrap.fill(arm_title(row.arm), LABEL) for row in rows]
@@ -73,7 +71,7 @@ def forest(rows: Sequence[GainRow]) -> str:
 
 
 def recalls(rows: Mapping[str, Sequence[ArmRow]], labels: Mapping[str, str]) -> str:
-    """Recall of each class (`labels`: class to what is written beside it) in up to three arms."""
+    """Recall of each class in up to three arms; `labels`: the text for each class."""
     shapes = ("o", "s", "D")
 
     def draw(ax: Axes) -> None:
@@ -98,7 +96,7 @@ def recalls(rows: Mapping[str, Sequence[ArmRow]], labels: Mapping[str, str]) -> 
 
 
 def curves(label: str, trials: Sequence[tuple[str, Sequence[float], Sequence[float]]], chosen: str) -> str:
-    """KID over kimg for the trials of a class, (name, kimg, KID) each; the chosen one stands out."""
+    """KID over kimg for the trials of a class, (name, kimg, KID) each; the `chosen` one is highlighted."""
 
     def draw(ax: Axes) -> None:
         for name, kimg, kid in sorted(trials, key=lambda t: t[0] == chosen):
@@ -137,7 +135,7 @@ def losses(of: Mapping[str, Sequence[tuple[int, float]]], highlighted: Sequence[
 
 
 def _legend(ax: Axes, left: float) -> None:
-    """Put the legend above the axes, a line for each arm."""
+    """Put the legend above the axes, one line per arm."""
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="lower left", bbox_to_anchor=(left, 1.0), frameon=False, fontsize=8.5, ncols=1,
                   borderaxespad=0, handletextpad=0.4)  # fmt: skip
@@ -154,6 +152,7 @@ def _rows(ax: Axes, names: Sequence[str]) -> None:
 
 
 def _svg(draw: Callable[[Axes], None], height: float, alt: str) -> str:
+    """Draw a figure and return it as SVG with the description `alt`."""
     with matplotlib.rc_context(STYLE):
         figure = Figure((WIDTH, height), layout="constrained")
         figure.patch.set_alpha(0)
@@ -166,14 +165,14 @@ def _svg(draw: Callable[[Axes], None], height: float, alt: str) -> str:
 
 
 def _described(svg: str, alt: str) -> str:
-    """The figure without the lines before its <svg>, with a description for readers who cannot see it."""
+    """The figure from its <svg> element on, with a description for screen readers."""
     svg = svg[svg.index("<svg") :]
     alt = alt.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     return svg.replace("<svg ", f'<svg role="img" aria-label="{alt}" ', 1)
 
 
 def inline(svg: str, prefix: str) -> str:
-    """The figure as a part of a page: with the page's colours and font, and ids that no other figure has."""
+    """The figure for use inside a page: with the page's colours and font, and unique ids."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
     for name, colour in {**COLOURS, "paper": "#ffffff"}.items():

@@ -1,7 +1,4 @@
-"""Publishes a finished sweep as tables and sheets that may be committed.
-
-They hold no photograph and no path of a machine: sheets show generated images only.
-"""
+"""Publishes a finished sweep as tables and sheets that may be committed: no photographs, no local paths."""
 
 from __future__ import annotations
 
@@ -14,16 +11,16 @@ from hpc.plan.sweep_plan import Plan
 from hpc.report import plots
 from hpc.report.comparisons import ArmRow
 from hpc.report.statement import limits, statement
-from hpc.report.tables import HEADLINE, LEAKS, PLAIN, Tables, read_csv, tables
+from hpc.report.tables import HEADLINE, LEAKS, Tables, read_csv, tables
 from hpc.report.wording import ADJUSTED, MINIMUM, SOURCES, arm_title, measure_title, span, value
 from hpc.settings import compose
-from hpc.settings.yaml_tree import read_yaml
 from hpc.stages.select import word_of, write_leaderboard
 from hpc.state.provenance import code_of
+from skin_gan.export import CARD, SHEET, read_card
 from skin_gan.identity import content_hash
 from skin_gan.io import read_json, read_jsonl, write_atomic
 
-NOTES = "NOTES.md"  # written by hand; stays as it is
+NOTES = "NOTES.md"  # written by hand; never overwritten
 HEAD = (
     "| class | trial | KID x1000 (95%), selected minimum | real vs real | coverage (real) | copies "
     "| real images | selection |"
@@ -31,7 +28,7 @@ HEAD = (
 
 
 def publish(plan: Plan, out: Path) -> None:
-    """Write leaderboard.csv, sweep.yaml, a card and a sheet per class, and README.md into `out`."""
+    """Write leaderboard.csv, sweep.yaml, a card and a sheet per class, and README.md to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     made = read_json(plan.run.provenance) or {}
     write_leaderboard(plan)
@@ -45,10 +42,10 @@ def publish(plan: Plan, out: Path) -> None:
     cards = []
     for label in plan.experiment.classes:
         best = plan.run.best(label)
-        if (best / "generator.yaml").exists():
-            shutil.copyfile(best / "samples.png", out / f"{label}.png")
-            shutil.copyfile(best / "generator.yaml", out / f"{label}.yaml")
-            cards.append(read_yaml(best / "generator.yaml"))
+        if (best / CARD).exists():
+            shutil.copyfile(best / SHEET, out / f"{label}.png")
+            shutil.copyfile(best / CARD, out / f"{label}.yaml")
+            cards.append(read_card(best / CARD))
     notes = ["", f"[What is seen in them]({NOTES})"] if (out / NOTES).exists() else []
     sections = ablation(plan, made, out) if (plan.run.path / "report" / "arms.csv").exists() else []
     write_atomic(
@@ -97,7 +94,7 @@ def table(cards: list[dict[str, Any]]) -> list[str]:
 
 
 def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
-    """Copy the report's tables, draw its gains, and return its sentences as lines of Markdown."""
+    """Copy the report's tables, draw its gains, and return its text as lines of Markdown."""
     report = plan.run.path / "report"
     for name in ("arms.csv", "gains.csv", "images.csv", "published.csv", "leakage.csv", "costs.csv"):
         if (report / name).exists():
@@ -117,15 +114,9 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
     lines += [f"- {ADJUSTED}"]
     for classifier in found.classifiers:
         for scope in dict.fromkeys(a.scope for a in found.arms if a.classifier == classifier):
-            strongest = found.pair(classifier, scope)[1] or PLAIN
-            bases = list(dict.fromkeys([PLAIN, strongest]))
+            bases = found.bases(classifier, scope)
             rows = [a for a in found.arms if (a.classifier, a.scope) == (classifier, scope)]
-            lines += [
-                "",
-                f"### {classifier}, {scope}",
-                "",
-                *arm_table(found, rows, bases),
-            ]
+            lines += ["", f"### {classifier}, {scope}", "", *arm_table(found, rows, bases)]
             for base in bases:
                 gains = [g for g in found.gains if (g.classifier, g.scope, g.base, g.measure)
                          == (classifier, scope, base, HEADLINE)]  # fmt: skip
@@ -137,7 +128,7 @@ def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
 
 
 def published(found: Tables) -> list[str]:
-    """Tables of classifiers beside their published numbers, as lines of Markdown."""
+    """Tables of results beside published ones, as lines of Markdown."""
     lines: list[str] = []
     for row in found.published:
         if row.source not in "".join(lines):
@@ -150,7 +141,7 @@ def published(found: Tables) -> list[str]:
 
 
 def arm_table(found: Tables, rows: list[ArmRow], bases: list[str]) -> list[str]:
-    """A row per arm: balanced accuracy, accuracy, and its gain over each base in both."""
+    """A row per arm: balanced accuracy and accuracy, and the gain over each base in both."""
     by_arm = {a: {r.measure: r for r in rows if r.arm == a} for a in dict.fromkeys(r.arm for r in rows)}
     over = [f"over {arm_title(base)}: balanced accuracy | accuracy" for base in bases]
     lines = [f"| arm | seeds | balanced accuracy | accuracy | {' | '.join(over)} |"]
@@ -170,14 +161,15 @@ def arm_table(found: Tables, rows: list[ArmRow], bases: list[str]) -> list[str]:
 
 
 def percent(value: float, low: float, high: float) -> str:
+    """A value 0..1 and its interval in percent."""
     known = f"[{100 * low:.1f}, {100 * high:.1f}]" if low <= high else "[not known]"
     return f"{100 * value:.1f} {known}"
 
 
 def cost(plan: Plan) -> str:
-    """Hours of training in the search, and from the first launch to the last end of a job of any stage.
+    """Hours of training in the search, and hours from the first launch to the end of the last job.
 
-    The latter cover all stages, all launches and the waiting between them: the two are no ratio.
+    The latter include all stages, all launches and the waiting between them.
     """
     folders = [folder for label in plan.experiment.classes for _, folder in plan.trials(label)]
     seconds = sum(row["seconds"] for folder in folders for row in read_jsonl(folder.metrics)[-1:])

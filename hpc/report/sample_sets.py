@@ -1,4 +1,4 @@
-"""The generated images of a sweep with their features, for what the report shows of them."""
+"""Reads the generated images of a sweep with their features for the report, and writes their sheets."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from skin_gan.metrics.arrays import distances
 from skin_gan.metrics.cache import one_thread
 from skin_gan.training import grids
 
-JUDGED = 256  # images of a set whose features are computed for the report; as many are kept in one file
+JUDGED = 256  # images of a set whose features are computed for the report: one file of the cache
 
 
 class Sampled:
-    """Reads each set once; one that is damaged is a finding of the report and not its end."""
+    """Reads each set once. A damaged set is reported, not raised."""
 
     def __init__(self, plan: Plan) -> None:
         self.run, self.e, self.a = plan.run, plan.experiment, plan.experiment.ablate
@@ -42,17 +42,17 @@ class Sampled:
 
     @property
     def main(self) -> str:
-        """The source that the report shows."""
+        """The source whose images the report shows."""
         return BEST if BEST in self.sources else next((s for s in self.sources if s not in CONTROLS), "")
 
     def sets(self) -> Iterator[tuple[int, str, str]]:
-        """Fold, source and class of all sets that there may be, by the settings or by finished runs."""
+        """Fold, source and class of all sets that the settings name or finished runs have used."""
         asked = {(f, s, label) for f in self.a.folds for s in self.sources for label in self.e.classes}
         yield from sorted(asked | self.used)
 
     def _read(self, fold: int, source: str, label: str) -> SampleSet | SkinGanError | None:
-        """The set, what is wrong with it, or None where there is none."""
-        gone = SkinGanError(f"runs have used the images of {source}, and they are not there any more")
+        """The set, the error of a damaged one, or None if there is none."""
+        gone = SkinGanError(f"runs have used the images of {source}, which no longer exist")
         if not self.there.made_here(source) and source not in self.a.sources:
             return gone
         try:
@@ -62,7 +62,7 @@ class Sampled:
         return gone if found is None and (fold, source, label) in self.used else found
 
     def _whole(self, fold: int, source: str) -> dict[str, SampleSet]:
-        """All classes in one look at the folder; none if one of them is damaged, so that each is asked."""
+        """The sets of all classes of a source; {} if one is damaged, so that each is read by itself."""
         try:
             return self.there.read(source, fold)
         except SkinGanError:
@@ -74,9 +74,9 @@ class Sampled:
         return images, self.there.frozen.of(images)
 
     def judged(self, sample: SampleSet) -> tuple[Any, Any]:
-        """Places [M] of the images to be judged by their features, and these [M,d].
+        """Indices [M] of the images to judge by their features, and the features [M,d].
 
-        All, if a head has left nearly all features; else `JUDGED` at random, always the same.
+        All images if nearly all features are cached; else `JUDGED` of them, by a fixed random choice.
         """
         images, frozen = sample.images, self.there.frozen
         if frozen.unknown(images) <= JUDGED:
@@ -86,7 +86,7 @@ class Sampled:
 
 
 def used(plan: Plan) -> set[tuple[int, str, str]]:
-    """Fold, source and class of the generated images that finished runs by lesion were trained on."""
+    """Fold, source and class of the generated images that finished runs by lesion have used."""
     found, current = set(), Current(plan)
     for classifier in classifiers(plan.experiment):
         there = finished(current, classifier)
@@ -100,11 +100,11 @@ def used(plan: Plan) -> set[tuple[int, str, str]]:
 
 
 COLUMNS, ROWS = 8, 4  # of the sheet of generated images
-PAIRS = 16  # nearest neighbours shown, COLUMNS to a row
+PAIRS = 16  # pairs of nearest neighbours on a sheet, COLUMNS to a row
 
 
 def write_sheets(sampled: Sampled, folder: Path) -> list[dict[str, Any]]:
-    """Sheets of the main source in the search's fold, for each class that has generated images."""
+    """Write the sheets of each class that has generated images of the main source in the search's fold."""
     found = []
     for label in sampled.e.classes:
         sample = sampled.read(sampled.e.fold, sampled.main, label) if sampled.main else None
@@ -115,7 +115,7 @@ def write_sheets(sampled: Sampled, folder: Path) -> list[dict[str, Any]]:
 
 
 def write_class(sampled: Sampled, label: str, sample: SampleSet, folder: Path) -> dict[str, Any]:
-    """Both sheets of a class; returns its entry in sheets.json."""
+    """Write both sheets of a class; returns its entry in sheets.json."""
     generated, nearest = f"sheets/{label}-generated.png", f"sheets/{label}-nearest.png"
     grids.save(folder / generated, grids.sheet(sample.images[: COLUMNS * ROWS], COLUMNS))
     images, features = sampled.features(sample)

@@ -1,4 +1,4 @@
-"""Turns the tables into plain sentences: the verdict, its support, and warnings. No torch."""
+"""Writes the report's sentences from its tables: the verdict, its support, and warnings. No torch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from skin_gan.ablation.measures import MELANOMA, SENSITIVITY
 from skin_gan.ablation.verdict import WORTHWHILE
 from skin_gan.words import HARMS, HELPS, NOT_JUDGED, NOTHING, POOR, REJECTED, RULED_OUT, UNRESOLVED
 
-# By the headline's verdict, those of other classifiers that speak against it
+# By the headline's verdict: the verdicts of other classifiers that contradict it
 OTHERWISE = {
     HELPS: (HARMS, RULED_OUT), HARMS: (HELPS,), RULED_OUT: (HELPS,), UNRESOLVED: (HELPS, HARMS),
     NOT_JUDGED: (HELPS, HARMS, RULED_OUT),
 }  # fmt: skip
-FEW_IMAGES, FEW_LESIONS = 50, 20  # in test, below which a class's recall is hardly known
+FEW_IMAGES, FEW_LESIONS = 50, 20  # in test; below these the report warns about a class's recall
 LEAK = "leak"
 NONE = "no verdict yet"
 
@@ -30,18 +30,15 @@ NONE = "no verdict yet"
 class Statement:
     """The page's first lines."""
 
-    word: str  # a verdict's, or LEAK, or NONE
+    word: str  # a verdict, LEAK or NONE
     sentence: str
-    beside: list[str]  # what belongs to the verdict itself: contradictions, unfilled classes, melanoma
+    beside: list[str]  # sentences that qualify the verdict: contradictions, unfilled classes, melanoma
     support: list[str]
     warnings: list[str]
 
 
 def statement(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[str, Any]) -> Statement:
-    """The statement of a report.
-
-    `caught`: rows of leakage.csv that are caught; `data`: the data in provenance.json.
-    """
+    """The statement of a report; `caught`: leaking sets in leakage.csv; `data`: from provenance.json."""
     row = found.headline
     warnings = _warnings(found, caught, data)
     if row is None:
@@ -58,6 +55,7 @@ def statement(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[
 
 
 def _sentence(row: GainRow) -> str:
+    """The verdict as a sentence."""
     change = _change(row)
     return {
         HELPS: f"Generated images help: {change}.",
@@ -70,7 +68,7 @@ def _sentence(row: GainRow) -> str:
 
 
 def _contradictions(found: Tables, row: GainRow) -> list[str]:
-    """A sentence on each other classifier with a contradicting verdict."""
+    """A sentence for each other classifier with a contradicting verdict."""
     said = []
     for name in found.classifiers:
         other = found.verdict(name)
@@ -84,20 +82,20 @@ def _contradictions(found: Tables, row: GainRow) -> list[str]:
 
 
 def _unfilled(found: Tables, row: GainRow) -> list[str]:
-    """A sentence on the classes to which the headline's arm added no generated image in any fold."""
+    """A sentence on the classes to which the headline's arm added no generated images in any fold."""
     splits = {f"fold-{fold}" for fold in found.folds[row.scope]}
     made: dict[str, int] = {}
     for g in found.given:
         if (g.classifier, g.arm) == (row.classifier, row.arm) and g.split in splits:
             made[g.label] = made.get(g.label, 0) + g.generated
     without = [label for label, n in made.items() if not n]
-    return (
-        [f"No generated images were added to {', '.join(without)}."] if any(made.values()) and without else []
-    )
+    if not without or len(without) == len(made):
+        return []
+    return [f"No generated images were added to {', '.join(without)}."]
 
 
 def _melanoma(found: Tables, row: GainRow) -> list[str]:
-    """A sentence if melanomas are found less often. Its interval is unadjusted, so as to miss no alarm."""
+    """A sentence if fewer melanomas are found. The interval is unadjusted, so that it warns early."""
     for measure in (SENSITIVITY, f"recall_{MELANOMA}"):
         fall = found.gain(row.classifier, row.scope, row.arm, row.base, measure)
         if fall is None:
@@ -112,15 +110,17 @@ def _melanoma(found: Tables, row: GainRow) -> list[str]:
 
 
 def _change(row: GainRow) -> str:
+    """The gain with its interval and base."""
     span_ = span(row.low, row.high)
     return f"{gain(row.gain)} points of balanced accuracy {span_} over {arm_title(row.base)}"
 
 
 def _why_not(found: Tables) -> str:
+    """Why there is no verdict yet."""
     if not found.arms:
         return "No classifier run has finished."
     if not found.scopes:
-        return "Only a split by image has been tested, which says nothing about lesions that are new."
+        return "Only a split by image has been tested, which says nothing about new lesions."
     pairs = [found.pair(found.classifiers[0], scope) for scope in found.scopes]
     arm, base = next((p for p in pairs if all(p)), ("", ""))
     if not base:
@@ -131,7 +131,7 @@ def _why_not(found: Tables) -> str:
 
 
 def _support(found: Tables, row: GainRow) -> list[str]:
-    """The headline's numbers, the comparison that flatters, and the search's fold alone."""
+    """The headline's numbers, the gain over real images only, and the gain on the search's fold."""
     why = row.why.replace("-", "−")
     lines = [
         f"Classifier {row.classifier}: {arm_title(row.arm)}, against {arm_title(row.base)}, the strongest "
@@ -159,7 +159,7 @@ def _support(found: Tables, row: GainRow) -> list[str]:
 
 
 def _chosen(found: Tables, row: GainRow) -> str:
-    """A sentence on each fold's choice: which images were added to which arm."""
+    """A sentence on the folds' choices: which images were added to which arm."""
     by_fold = {fold: found.choices[row.classifier][fold] for fold in found.folds[row.scope]}
     if row.arm == COMBINED or row.base == STRONGEST:
         said = []
@@ -174,10 +174,10 @@ def _chosen(found: Tables, row: GainRow) -> str:
 
 
 def _warnings(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[str, Any]) -> list[str]:
-    """What a reader must know before believing the verdict."""
+    """Sentences that a reader must know before believing the verdict."""
     said = []
     if data.get("kind") == "demo":
-        said.append("Demo data, drawn by a program: this page shows that the plumbing works, no more.")
+        said.append("Demo data, drawn by a program: this page only shows that the software works.")
     said += [line for _, line, expected in controls(found) if not expected]
     if caught := [c for c in caught if c["source"] not in CONTROLS]:
         sets = ", ".join(sorted({f"{c['source']}/{c['label']} (fold {c['fold']})" for c in caught}))
@@ -191,19 +191,20 @@ def _warnings(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[
             f"No generated image was left for {', '.join(map(arm_title, empty))}: no verdict on these."
         )
     if found.missing:
-        said.append(f"{len(found.missing)} classifier runs are missing, see below: the same command goes on.")
+        said.append(f"{len(found.missing)} classifier runs are missing, see below; launch again to add them.")
     said += found.problems
     if found.unverified:
         said.append(
-            f"Nothing says which photographs made the images of {', '.join(sorted(found.unverified))}."
+            "It is unknown which photographs were used to make the images of "
+            f"{', '.join(sorted(found.unverified))}."
         )
     if any(a.scope != BY_IMAGE and " " not in a.seeds for a in found.arms):
-        said.append("Some arms have one seed: what another seed would change is not in their intervals.")
+        said.append("Some arms have one seed: their intervals do not include the variation between seeds.")
     return said
 
 
 def controls(found: Tables) -> list[tuple[str, str, bool]]:
-    """The classifier of each control that was run, a sentence, and whether its verdict is as expected."""
+    """For each control that was run: its classifier, a sentence, and whether the verdict is as expected."""
     out = []
     for row in found.gains:
         wanted = CONTROLS.get(row.arm, ())
@@ -227,12 +228,12 @@ def limits(found: Tables, data: Mapping[str, Any]) -> list[str]:
     said = []
     if small:
         few = ", ".join(f"{c} ({images} images, {lesions} lesions)" for c, (images, lesions) in small.items())
-        said.append(f"Few test images: {few}. Recall of these classes is hardly known, and weighs as much as "
-                    "any other in balanced accuracy.")  # fmt: skip
+        said.append(f"Few test images: {few}. Recall of these classes is very uncertain, but counts as much "
+                    "as any other in balanced accuracy.")  # fmt: skip
     if len(found.folds.get(scope, [])) > 1:
         said.append(
-            "Arms, ratio and filter were chosen in each fold on its own validation lesions alone: no choice "
-            "has seen the test lesions that it is judged on."
+            "Arms, ratio and filter were chosen in each fold on its own validation lesions only: no choice "
+            "has seen the test lesions that it is evaluated on."
         )
     if len(found.scopes) > 1:
         said.append(
@@ -240,17 +241,17 @@ def limits(found: Tables, data: Mapping[str, Any]) -> list[str]:
             f"folds' test lesions. So fold {found.fold} alone is shown beside the pooled folds."
         )
     if data.get("unit") == "image":
-        said.append("Lesions are not known in this data: split and intervals take each image for itself.")
+        said.append("This data does not identify lesions: split and intervals treat images as independent.")
     if data.get("unit") == "group":
         said.append(
-            "Lesions or patients are known for some images only: the others are each taken for themselves."
+            "Lesions or patients are known for some images only: the others are treated as independent."
         )
     if data.get("partial"):
         said.append("The data is a partial copy of its release: do not compare with published numbers.")
     said += [
-        "All photographs are of one data set. Nothing here says how a classifier does on those of another "
-        "clinic, camera or population.",
-        "There is one generator per class and source: what training it again would have given is not in the "
-        "intervals.",
+        "All photographs are from one data set. Nothing here says how a classifier performs on those of "
+        "another clinic, camera or population.",
+        "There is one generator per class and source: the intervals do not include the variation between "
+        "trainings of the generator.",
     ]
     return said

@@ -1,14 +1,14 @@
-"""Makes tables of predictions on disk: how good each arm is, and its gain over others. No torch.
+"""Makes the report's tables from the predictions on disk. No torch.
 
     report/arms.csv    a row per classifier, arm, scope and measure: `hpc.report.comparisons.ArmRow`
     report/gains.csv   a row per classifier, scope, arm, base and measure: `hpc.report.comparisons.GainRow`
     report/images.csv  a row per classifier, arm, split and class: `GivenRow`
-    report/published.csv   a row per classifier and measure beside its published number: `PublishedRow`
+    report/published.csv   a row per classifier and measure with a published value: `PublishedRow`
 
-A scope is a set of test images: `pooled` over several folds; `fold F`, the only fold, or beside others the
-search's own; `by image`, the split that leaks. Bases are the plain arm, and the arm that was strongest on
-validation images of those without generated images. Each fold chooses by its own validation images: where
-folds have chosen differently, the arms `combined` and `strongest` of a pooled scope are each fold's choice.
+A scope is a set of test images: `pooled` over several folds; `fold F`, which is the only fold or that of the
+search; `by image`, the split that leaks. The bases are the plain arm and the strongest conventional arm,
+which each fold chooses on its own validation images. Where folds choose differently, the arms `combined` and
+`strongest` of a pooled scope consist of each fold's choice.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from hpc.report.comparisons import (
 )
 from hpc.report.finished import Finished, Gap, Runs, classifiers, earlier, finished, with_alarms
 from hpc.settings.ablation import BEST, COMBINED, PLAIN, RANDOM, STRONGEST
-from hpc.settings.yaml_tree import read_yaml
 from hpc.stages.current_runs import Current
 from hpc.stages.select import word_of
 from skin_gan.ablation.predictions import Predictions
 from skin_gan.ablation.stats import RESAMPLES
 from skin_gan.errors import SkinGanError
+from skin_gan.export import read_yaml
 from skin_gan.folders import RunFolder
 from skin_gan.io import read_json, read_jsonl, write_atomic
 from skin_gan.words import ACCEPTED, LEAKAGE, POOR, REJECTED
@@ -63,23 +63,23 @@ class Tables:
     given: list[GivenRow] = field(default_factory=list)
     published: list[PublishedRow] = field(default_factory=list)
     missing: list[Gap] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)  # choices and comparisons that could not be made
-    # By classifier and fold: what was fixed on the fold's validation images
-    choices: dict[str, dict[int, Choice]] = field(default_factory=dict)
-    folds: dict[str, list[int]] = field(default_factory=dict)  # of each scope by lesion
-    classes: dict[str, Classes] = field(default_factory=dict)  # scope, class: images, lesions
-    sources: dict[str, tuple[str, ...]] = field(default_factory=dict)  # arm: whose images it was given
-    rejected: list[str] = field(default_factory=list)  # generators that runs have used, as "df of dcgan"
-    poor: list[str] = field(default_factory=list)
-    leaking: set[str] = field(default_factory=set)  # sources that were caught, by leakage.csv
-    unverified: set[str] = field(default_factory=set)  # sources that do not say which fold they have seen
+    problems: list[str] = field(default_factory=list)  # choices and comparisons that failed
+    choices: dict[str, dict[int, Choice]] = field(default_factory=dict)  # by classifier and fold
+    folds: dict[str, list[int]] = field(default_factory=dict)  # by scope by lesion
+    classes: dict[str, Classes] = field(default_factory=dict)  # by scope and class
+    sources: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of each arm's generated images
+    rejected: list[str] = field(default_factory=list)  # rejected generators in use, such as "df of dcgan"
+    poor: list[str] = field(default_factory=list)  # likewise poor ones
+    leaking: set[str] = field(default_factory=set)  # sources caught leaking in leakage.csv
+    unverified: set[str] = field(default_factory=set)  # sources with unknown training images
     seconds: dict[str, list[float]] = field(default_factory=dict)  # of each training, by classifier
-    # By classifier and arm: (updates, training loss) of its first run, where it has been recorded
+    # By classifier and arm: (updates, training loss) of its first run, if it was recorded
     losses: dict[str, dict[str, list[tuple[int, float]]]] = field(default_factory=dict)
 
     def gain(
         self, classifier: str, scope: str, arm: str, base: str, measure: str = HEADLINE
     ) -> GainRow | None:
+        """The row of gains.csv; None if there is none."""
         wanted = (classifier, scope, arm, base, measure)
         rows = (g for g in self.gains if (g.classifier, g.scope, g.arm, g.base, g.measure) == wanted)
         return next(rows, None)
@@ -90,15 +90,19 @@ class Tables:
         return list(dict.fromkeys(a.scope for a in self.arms if a.scope != BY_IMAGE))
 
     def pair(self, classifier: str, scope: str) -> tuple[str, str]:
-        """The arm with generated images and the base of a classifier's verdict, by the choices of the scope's
-        folds; ("", "") where one of those is not made."""
+        """The arm with generated images and the base of a classifier's verdict; ("", "") if not all folds of
+        the scope have chosen."""
         chosen = [self.choices.get(classifier, {}).get(fold) for fold in self.folds.get(scope, [])]
         return pair([c for c in chosen if c]) if chosen and all(chosen) else ("", "")
 
-    def verdict(self, classifier: str) -> GainRow | None:
-        """The combined arm minus the strongest conventional one; of the search's fold until others are there.
+    def bases(self, classifier: str, scope: str) -> list[str]:
+        """The arms that gains are computed over: the plain one, and the strongest conventional one."""
+        return list(dict.fromkeys([PLAIN, self.pair(classifier, scope)[1] or PLAIN]))
 
-        Where there is nothing to combine, the generated images are meant by themselves.
+    def verdict(self, classifier: str) -> GainRow | None:
+        """The gain of the combined arm over the strongest conventional one, in the first scope that has it.
+
+        If there is nothing to combine, the arm has the generated images only.
         """
         found = (self.gain(classifier, scope, *self.pair(classifier, scope)) for scope in self.scopes)
         return next((g for g in found if g), None)
@@ -110,7 +114,7 @@ class Tables:
 
 
 def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
-    """The tables of all finished runs, with a list of the missing ones."""
+    """The tables of all finished runs, and the missing runs."""
     current = Current(reopen(run))
     e = current.e
     out = Tables(classifiers(e), e.fold)
@@ -139,7 +143,7 @@ def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
             rows = arm_rows(measured)
             out.arms += rows
             out.published += published_rows(of, rows, PLAIN) if name == BY_IMAGE else []
-            for base in _bases(out, classifier, name):
+            for base in out.bases(classifier, name):
                 gains, problems = gain_rows(measured, base, _primary(out, classifier, name, base))
                 out.gains += gains
                 out.problems += problems
@@ -152,9 +156,9 @@ def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
 
 
 def pair(chosen: Sequence[Choice]) -> tuple[str, str]:
-    """The names of the arm with generated images and of its base, over folds with these choices.
+    """The names of the arm with generated images and of its base, for folds with these choices.
 
-    Where the folds have chosen differently it is an arm of its own, made of each fold's: see `with_chosen`.
+    Where the folds have chosen differently, the name is that of an arm that `with_chosen` adds.
     """
     arms = {c["combined"] or c["generated"] or BEST for c in chosen}
     bases = {c["strongest"] for c in chosen}
@@ -165,7 +169,7 @@ def pair(chosen: Sequence[Choice]) -> tuple[str, str]:
 
 
 def with_chosen(runs: Runs, choices: Mapping[int, Choice]) -> Runs:
-    """`runs` and, where folds have chosen differently, the arms that are each fold's choice."""
+    """`runs`, and where folds have chosen differently, arms that consist of each fold's choice."""
     found, names = dict(runs), pair(list(choices.values()))
     for place, name in enumerate((COMBINED, STRONGEST)):
         if name in names:
@@ -180,6 +184,7 @@ def _leaked(row: GainRow) -> GainRow:
 
 
 def _scopes(done: Finished, own: int) -> dict[str, list[str]]:
+    """The splits of each scope; `own`: the fold of the search."""
     found = {POOLED: done.folds} if len(done.folds) > 1 else {}
     for alone in {part(own)} & set(done.folds) if found else done.folds:
         found[alone.replace("-", " ")] = [alone]
@@ -188,20 +193,15 @@ def _scopes(done: Finished, own: int) -> dict[str, list[str]]:
     return found
 
 
-def _bases(out: Tables, classifier: str, name: str) -> list[str]:
-    strongest = out.pair(classifier, name)[1]
-    return [PLAIN, strongest] if strongest not in ("", PLAIN) else [PLAIN]
-
-
 def _primary(out: Tables, classifier: str, name: str, base: str) -> tuple[str, str] | None:
-    """Arm and measure of the headline's comparison, if it is to be made in this scope with this base."""
+    """Arm and measure of the headline's comparison, if it belongs to this scope and base; else None."""
     arm, against = out.pair(classifier, name)
     here = classifier == out.classifiers[0] and name != BY_IMAGE and base == against
     return (arm, HEADLINE) if here and out.headline is None else None
 
 
 def _describe(out: Tables, classifier: str, runs: Runs) -> None:
-    """Note whose images arms were given, and how they trained."""
+    """Record the arms' losses and the sources of their images."""
     for arm, by in runs.items():
         records = [p.record for of_split in by.values() for p in of_split.values()]
         if loss := records[0].get("loss"):
@@ -213,9 +213,9 @@ def _describe(out: Tables, classifier: str, runs: Runs) -> None:
 
 
 def _note_generators(out: Tables, run: RunFolder, done: Finished, leaky: int) -> None:
-    """Note the rejected and poor generators whose images runs were trained on, by the sets' own manifests.
+    """Record the rejected and poor generators whose images runs have used, by the sets' manifests.
 
-    `leaky`: the fold whose images a split by image is given. Sets that others made are neither.
+    `leaky`: the fold whose images the split by image uses. External images count as accepted.
     """
     used = set()
     for by in done.runs.values():
@@ -233,13 +233,14 @@ def _note_generators(out: Tables, run: RunFolder, done: Finished, leaky: int) ->
 
 
 def _counts(of: Scope) -> Classes:
+    """The test images and lesions of each class in a scope."""
     p = next(iter(next(iter(of.arms.values())).values()))
     rows = {c: p.labels == k for k, c in enumerate(p.classes)}
     return {c: (int(mine.sum()), len(set(p.lesions[mine]))) for c, mine in rows.items()}
 
 
 def write_tables(found: Tables, folder: Path) -> None:
-    """Write arms.csv, gains.csv, images.csv and published.csv into `folder`."""
+    """Write arms.csv, gains.csv, images.csv and published.csv to `folder`."""
     write_csv(folder / "arms.csv", found.arms, ArmRow)
     write_csv(folder / "gains.csv", found.gains, GainRow)
     write_csv(folder / "images.csv", found.given, GivenRow)
@@ -247,7 +248,7 @@ def write_tables(found: Tables, folder: Path) -> None:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a table; none where there is no file."""
+    """The rows of a table; none if the file does not exist."""
     try:
         with open(path, newline="") as file:
             return list(csv.DictReader(file))
@@ -256,7 +257,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def write_csv(path: Path, rows: Sequence[Any], kind: type) -> None:
-    """Write rows of the dataclass `kind`, floats to 6 digits; its header even if there are no rows."""
+    """Write rows of the dataclass `kind` with a header; floats have 6 digits."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [f.name for f in fields(kind)], lineterminator="\n")
     writer.writeheader()
@@ -268,16 +269,16 @@ def write_csv(path: Path, rows: Sequence[Any], kind: type) -> None:
 
 @dataclass(frozen=True)
 class Cost:
-    """Hours that a part of a stage has used of one device: a GPU, or the CPU threads of one training."""
+    """Hours of one device, a GPU or the CPU threads of one training, that a part of a stage has used."""
 
     stage: str
-    part: str  # a lesion class, a classifier; empty for the whole stage
+    part: str  # a lesion class or a classifier; "" for the whole stage
     trainings: int
     device_hours: float
 
 
 def costs(run: RunFolder, classifiers: Mapping[str, Sequence[float]]) -> list[Cost]:
-    """The cost of each stage; `classifiers`: seconds of each of their trainings."""
+    """The cost of each stage; `classifiers`: seconds of each training by classifier."""
     found = [
         _by_job(run, PREPARE),
         _by_job(run, PRETRAIN),
@@ -292,6 +293,7 @@ def costs(run: RunFolder, classifiers: Mapping[str, Sequence[float]]) -> list[Co
 
 
 def _trials(stage: str, folder: Path) -> list[Cost]:
+    """The cost of each class's trials, by their metrics."""
     found = []
     for label in sorted(path for path in folder.glob("*") if path.is_dir()):
         last = [rows[-1] for path in label.glob("*/metrics.jsonl") if (rows := read_jsonl(path))]
@@ -300,39 +302,38 @@ def _trials(stage: str, folder: Path) -> list[Cost]:
 
 
 def _by_job(run: RunFolder, stage: str) -> Cost:
+    """The cost of a stage by its job records."""
     records = [read_json(path) or {} for path in sorted(run.jobs.glob(f"{stage}*.json"))]
     seconds = sum(r["ended"] - r["started"] for r in records if {"started", "ended"} <= r.keys())
     return Cost(stage, "", 0, seconds / 3600)
 
 
 def _summed(found: list[Cost]) -> list[Cost]:
-    """The costs with folds and sources of one class added up."""
-    sums: dict[tuple[str, str], Cost] = {}
+    """The costs summed over folds and sources."""
+    groups: dict[tuple[str, str], list[Cost]] = {}
     for c in found:
-        before = sums.get((c.stage, c.part), Cost(c.stage, c.part, 0, 0.0))
-        sums[c.stage, c.part] = Cost(
-            c.stage, c.part, before.trainings + c.trainings, before.device_hours + c.device_hours
-        )
-    return list(sums.values())
+        groups.setdefault((c.stage, c.part), []).append(c)
+    return [Cost(*key, sum(c.trainings for c in costs), sum(c.device_hours for c in costs))
+            for key, costs in groups.items()]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class GivenRow:
-    """Images of one class that one arm was trained on, in one split."""
+    """The images of one class in the training set of one arm and split."""
 
     classifier: str
     arm: str
     split: str  # fold-0, ..., by-image
     label: str
-    real: int  # repeats counted
+    real: int  # including repeats
     generated: int
-    kept: float | None  # share 0..1 of the class's generated images that the filter keeps; None: no filter
+    kept: float | None  # share, 0..1, of the class's generated images that the filter keeps; None: no filter
 
 
 def given_rows(
     run: RunFolder, classifier: str, runs: Mapping[str, Mapping[str, Mapping[int, Predictions]]]
 ) -> list[GivenRow]:
-    """Rows from the records of each arm's first seed: all seeds are given the same images."""
+    """Rows from the records of each arm's first seed; all seeds have the same images."""
     rows = []
     for arm, by in runs.items():
         for split, of_split in by.items():
@@ -345,8 +346,9 @@ def given_rows(
 
 
 def _share(run: RunFolder, split: str, label: str, filter_: str) -> float | None:
+    """The share of a class's images that a filter keeps; None if unknown."""
     if split == part(None):
-        return None  # its images are those of a fold, which is not recorded
+        return None  # it uses the images of a fold that is not recorded
     try:
         found = read_json(filter_file(run, int(split.removeprefix("fold-")), label)) or {}
     except SkinGanError:

@@ -1,4 +1,4 @@
-"""Names of arms and measures, and numbers, as people read them."""
+"""The report's names of arms and measures, and its number formats."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ CLASSIFIERS = {
     "cnn": "a small network trained from scratch", "head": "a linear classifier on ImageNet features",
     "resnet18": "a ResNet-18", "resnet50": "a ResNet-50", "dermamnist": "DermaMNIST's ResNet-18",
 }  # fmt: skip
-# By the kind of data: the licence of what is made from it
+# By kind of data: the licence of images and tables made from it
 SOURCES = {"ham10000": "Made from HAM10000 (CC BY-NC 4.0), so for non-commercial research only."}
 MINIMUM = (
-    "A trial's KID is the lowest of its evaluations, and a chosen generator's the lowest of all trials: such "
-    "a minimum is lower than a new measurement would be, and its interval does not know of the choice."
+    "A trial's KID is the lowest of its evaluations, and a chosen generator's the lowest of all trials. Such "
+    "a minimum is lower than a new measurement would be, and its interval ignores the selection."
 )
 THRESHOLD = (
-    f"Melanoma's threshold is that of a specificity of {SPECIFICITY:g} on validation images, of each run by "
-    "itself; its sensitivity and its specificity are those that this threshold has on test images."
+    f"Each run's melanoma threshold has a specificity of {SPECIFICITY:g} on validation images; sensitivity "
+    "and specificity are what this threshold reaches on test images."
 )
-# Beside every table of verdicts: how they were reached
+# Printed beside every table of verdicts
 ADJUSTED = (
-    "The headline's comparison was fixed beforehand, on balanced accuracy, and is not adjusted. The "
+    "The headline's comparison, on balanced accuracy, was fixed beforehand and is not adjusted. The "
     "other arms are explored: their p values are Holm-adjusted for each base and measure, over as many "
-    "comparisons as gains.csv says, each run counted once under whatever names. Real images only stand "
-    "beside that, unadjusted, and random choices beside filters are controls without a verdict. What "
-    "could have been found is said at the level that a verdict used: 5%, or 5% over the number of "
-    f"comparisons. A class of fewer than {FEWEST} test lesions allows no verdict, and nor does a classifier "
+    "comparisons as gains.csv says; each run counts once, whatever its names. Real images only are shown "
+    "unadjusted, and random choices beside filters are controls without a verdict. The detectable gain is "
+    "given at the verdict's level: 5%, or 5% over the number of comparisons. "
+    f"A class of fewer than {FEWEST} test lesions allows no verdict, nor does a classifier "
     f"whose balanced accuracy on real images only is not {100 * ABOVE_CHANCE:g} points above chance with its "
     f"whole interval, or whose training loss has fallen by less than {100 * FALL:g}% of log K."
 )
@@ -75,34 +75,36 @@ def class_title(label: str) -> str:
 
 
 def measure_title(measure: str) -> str:
+    """`recall_df` as "recall of df"."""
     return MEASURES.get(measure) or measure.replace("recall_", "recall of ")
 
 
 def unit(measure: str) -> tuple[float, int, str]:
-    """The factor from a share to the number shown, its digits, and the unit of differences."""
+    """The factor from 0..1 to the displayed number, its digits, and the unit of differences."""
     return (1.0, 3, "AUC") if measure == "macro_auc" else (100.0, 1, "points")
 
 
 def number(x: float, digits: int) -> str:
-    """The number with a typographic minus sign, and no sign before a zero."""
+    """The number with a typographic minus sign; zero has no sign."""
     shown = f"{x:.{digits}f}"
     return shown.replace("-", "−") if float(shown) else shown.removeprefix("-")
 
 
 def value(share: float, measure: str = "accuracy") -> str:
+    """A value 0..1 as displayed."""
     factor, digits, _ = unit(measure)
     return number(factor * share, digits)
 
 
 def gain(share: float, measure: str = "accuracy") -> str:
-    """A difference of shares with its sign."""
+    """A difference of values 0..1 as displayed, with its sign."""
     factor, digits, _ = unit(measure)
     shown = f"{factor * share:+.{digits}f}"
     return shown.replace("-", "−") if float(shown) else shown[1:]
 
 
 def span(low: float, high: float, measure: str = "accuracy", signed: bool = True) -> str:
-    """An interval of differences, or of shares; NaN where it is not known."""
+    """An interval of differences, or (`signed` false) of values, as displayed; NaN: not known."""
     if math.isnan(low):
         return "[not known]"
     show = gain if signed else value

@@ -1,12 +1,11 @@
 """Ray Tune over the trials of one class, run by `hpc.jobs.task`.
 
-`python -m hpc.search.ray_tune RUN LABEL SLOTS NODES MEETING FOLDER` starts Ray and
-searches. `python -m hpc.search.ray_tune join RUN ADDRESS SLOTS FOLDER` lends it another node of the job.
+`python -m hpc.search.ray_tune RUN LABEL SLOTS NODES MEETING FOLDER` starts Ray and searches.
+`python -m hpc.search.ray_tune join RUN ADDRESS SLOTS FOLDER` joins another node of the job to it.
 
-Which trials there are, and what each has reached, is on disk. Ray gets the unfinished ones and a scheduler
-that has been told again, in order, every decision recorded so far; so a job that was killed, preempted or
-extended goes on as if it had never stopped, and no Ray state outlives its process. The only module that
-imports Ray.
+The trials and their states are on disk. Ray gets the unfinished trials and a scheduler that has replayed all
+recorded results in order. So a job that was killed, preempted or extended resumes as if it had never stopped.
+No state of Ray outlives its process. The only module that imports Ray.
 """
 
 from __future__ import annotations
@@ -39,13 +38,12 @@ from skin_gan.errors import SkinGanError, cause
 from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED, RunFolder, TrialFolder
 from skin_gan.io import append_jsonl, locked, read_jsonl
 
-# ASHA ignores the controller that Tune passes to its methods.
-NO_CONTROLLER: Any = None
-OBJECTS = 100 * 2**20  # bytes of Ray's store of objects, on each node
+NO_CONTROLLER: Any = None  # ASHA ignores the controller that Tune passes to its methods
+OBJECTS = 100 * 2**20  # bytes of Ray's object store on each node
 
 
 def search(plan: Plan, label: str, slots: int, nodes: int, meeting: Meeting, temporary: str) -> None:
-    """Bring every trial of the class to its end, `slots` at a time on each of the nodes.
+    """Run every unfinished trial of the class to its end, `slots` at a time on each node.
 
     Raises SkinGanError naming the trials that failed.
     """
@@ -57,15 +55,15 @@ def search(plan: Plan, label: str, slots: int, nodes: int, meeting: Meeting, tem
     space = {"index": tune.grid_search(todo), "run": str(plan.run.path), "label": label}
     gpus = plan.experiment.profile.gpus_per_node
     address = own_address() if nodes > 1 else None
-    per_trial = gpus // slots or gpus / slots  # Ray gives whole ones, or a part of one
+    per_trial = gpus // slots or gpus / slots  # Ray allots whole GPUs, or a fraction of one
     at_once = slots * nodes
-    # Processes that train together cannot leave their group for another one.
-    alone = plan.experiment.profile.devices_per_trial == 1
+    # A process that trains together with others cannot leave their group for another trial.
+    reuse = plan.experiment.profile.devices_per_trial == 1
     with ray_cluster(slots, gpus, temporary, address), joined_by(nodes, meeting):
         tuner = tune.Tuner(
             tune.with_resources(Trial, {"cpu": 1, "gpu": per_trial}),
             param_space=space,
-            tune_config=tune.TuneConfig(scheduler=rungs, reuse_actors=alone, max_concurrent_trials=at_once),
+            tune_config=tune.TuneConfig(scheduler=rungs, reuse_actors=reuse, max_concurrent_trials=at_once),
             run_config=tune.RunConfig(
                 name=label,
                 storage_path=temporary,
@@ -84,9 +82,9 @@ def search(plan: Plan, label: str, slots: int, nodes: int, meeting: Meeting, tem
 
 @contextmanager
 def saving_trials(folders: Iterable[TrialFolder], seconds: float = 3.0) -> Iterator[None]:
-    """A search that is interrupted lets the trials of this node save before Ray kills them.
+    """On KeyboardInterrupt, let this node's trials save for at most `seconds` before Ray kills them.
 
-    Sessions take SIGUSR2 for Slurm's warning; all else in this process's group ignores it.
+    Sessions save at SIGUSR2, which is Slurm's warning; all other processes of the group ignore it.
     """
     try:
         yield
@@ -94,17 +92,15 @@ def saving_trials(folders: Iterable[TrialFolder], seconds: float = 3.0) -> Itera
         asked = time.time()
         trained = [folder.last for folder in folders if locked(folder.lock)]
         os.killpg(os.getpgrp(), signal.SIGUSR2)
-        while time.time() < asked + seconds and not all(saved_since(asked, last) for last in trained):
+        while time.time() < asked + seconds:
+            if all(last.exists() and last.stat().st_mtime >= asked for last in trained):
+                break
             time.sleep(0.05)
         raise
 
 
-def saved_since(moment: float, path: Path) -> bool:
-    return path.exists() and path.stat().st_mtime >= moment
-
-
 def report_failures(folders: dict[int, TrialFolder]) -> None:
-    """Mark trials that did not end, which Ray gave up, as failed; raise if there are any."""
+    """Mark trials that Ray gave up as failed; SkinGanError if any trial has failed."""
     failed = []
     for folder in folders.values():
         state = folder.state()
@@ -117,23 +113,20 @@ def report_failures(folders: dict[int, TrialFolder]) -> None:
 
 
 def rung_at(rungs: list[float], kimg: float) -> int:
-    """The place, from 0, of the last rung that a training of so many kimg has reached; -1 before the first.
-
-    A kimg that differs from a rung only by the rounding of its last digits has reached it.
-    """
+    """The index of the last rung that `kimg` has reached, up to rounding; -1 before the first."""
     return sum(rung <= kimg or math.isclose(rung, kimg) for rung in rungs) - 1
 
 
 class Rungs(ASHAScheduler):
-    """Asynchronous successive halving (Li 2020) that writes each decision down, and can be told them again.
+    """Asynchronous successive halving (Li 2020) that records each result on disk and can replay them.
 
-    With scheduler `none` it only ends trials at the last rung.
+    With scheduler `none` every trial runs to the last rung.
     """
 
     def __init__(self, s: SearchSettings, path: Path, folders: dict[int, TrialFolder]) -> None:
         self.rungs, self.last, self.halving = s.rungs, s.rungs[-1], s.scheduler == "asha" and len(s.rungs) > 1
         self.factor = s.rungs[1] / s.rungs[0] if len(s.rungs) > 1 else 2.0
-        # Ray's milestones are the powers of the factor from 1 to max_t.
+        # Ray's milestones are the powers of the factor up to max_t.
         limits: dict[str, Any] = {"grace_period": 1, "max_t": self.factor ** (len(s.rungs) - 0.5)}
         super().__init__(time_attr="time", reduction_factor=self.factor, **limits)
         self.path, self.folders = path, folders
@@ -141,7 +134,7 @@ class Rungs(ASHAScheduler):
         self.replay()
 
     def replay(self) -> None:
-        """Take every recorded result in its order; trials that it stops are marked as pruned."""
+        """Feed every recorded result to ASHA in order; trials that it stops are marked as pruned."""
         known: dict[int, Any] = {}
         for row in read_jsonl(self.path):
             index = row["index"]
@@ -154,19 +147,21 @@ class Rungs(ASHAScheduler):
         self.recorded = {(row["index"], row["kimg"]) for row in read_jsonl(self.path)}
 
     def decide(self, trial: Any, result: dict[str, Any]) -> str:
+        """ASHA's decision on a result: CONTINUE or STOP."""
         rung = rung_at(self.rungs, result["kimg"])
         if not self.halving or rung == len(self.rungs) - 1:
             return self.CONTINUE  # at the last rung the trial ends itself
-        # Halfway between two of Ray's milestones: its logarithms and powers may round as they like.
+        # Halfway between two of Ray's milestones, so that rounding in its powers does not matter.
         timed = {**result, "time": self.factor ** (rung + 0.5)}
         return super().on_trial_result(NO_CONTROLLER, trial, timed)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Record a new result, and prune the trial if ASHA stops it."""
         index, kimg, kid = trial.config["index"], result["kimg"], result["kid"]
         if result["failed"]:
-            return self.CONTINUE  # not a measurement: a retry makes that
+            return self.CONTINUE  # no measurement; a retry makes one
         if (index, kimg) in self.recorded:
-            return self.CONTINUE  # told before a restart, and allowed to go on
+            return self.CONTINUE  # replayed from before a restart, and not pruned then
         append_jsonl(self.path, {"index": index, "kimg": kimg, "kid": kid if math.isfinite(kid) else None})
         decision = self.decide(trial, result)
         if decision == self.STOP:
@@ -174,9 +169,10 @@ class Rungs(ASHAScheduler):
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Its last result has been taken by on_trial_result already."""
+        """Do nothing: on_trial_result has already received the last result."""
 
     def prune(self, folder: TrialFolder, result: dict[str, Any]) -> None:
+        """Mark the trial as pruned, with the reason."""
         folder.update(
             state=PRUNED,
             reason=f"KID x1000 of {result['kid']:.1f} at {result['kimg']:g} kimg is not among the best "
@@ -185,7 +181,7 @@ class Rungs(ASHAScheduler):
 
 
 class Trial(tune.Trainable):
-    """One trial at a time; the process is reused for others."""
+    """Ray's interface to a `Runner`; its process is reused for one trial after another."""
 
     def setup(self, config: dict[str, Any]) -> None:
         plan = reopen(RunFolder(Path(config["run"])))
@@ -204,70 +200,65 @@ class Trial(tune.Trainable):
         self.runner.close()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: the session keeps its own state in the trial's folder."""
+        """Do nothing: the session saves its state to the trial's folder."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing: the session finds its state in the trial's folder."""
-
-
-def start_ray(**options: Any) -> None:
-    """`ray.init`, or exit with NO_RAY: on a busy machine its processes may need longer than it waits."""
-    try:
-        ray.init(**options)
-    except Exception:
-        traceback.print_exc()
-        sys.exit(NO_RAY)
+        """Do nothing: the session loads its state from the trial's folder."""
 
 
 @contextmanager
 def ray_cluster(slots: int, gpus: int, temporary: str, address: str | None) -> Iterator[None]:
-    """A Ray of this job's own, for `slots` trials at a time. Its environment is made by `hpc.jobs.task`.
+    """Run a Ray of this job's own for `slots` trials at a time, in the environment of `ray_environment`.
 
-    Other nodes reach it at the address, if there is one.
+    Other nodes reach it at `address`; None: there are no others.
     """
     try:
-        start_ray(
-            address="local", num_cpus=slots, num_gpus=gpus, object_store_memory=OBJECTS,
-            include_dashboard=False, log_to_driver=True, configure_logging=False,
-            _temp_dir=folder_in(temporary), _node_ip_address=address,
-        )  # fmt: skip
+        try:
+            ray.init(
+                address="local", num_cpus=slots, num_gpus=gpus, object_store_memory=OBJECTS,
+                include_dashboard=False, log_to_driver=True, configure_logging=False,
+                _temp_dir=folder_in(temporary), _node_ip_address=address,
+            )  # fmt: skip
+        except Exception:  # on a busy machine Ray's processes may start too slowly
+            traceback.print_exc()
+            sys.exit(NO_RAY)
         yield
     finally:
         ray.shutdown()
 
 
 def folder_in(temporary: str) -> str:
-    """Ray's own folder, inside the closed one: it opens to everybody the one that it is given."""
+    """Ray's folder inside the private one: Ray makes its own folder readable to everybody."""
     return f"{temporary}/ray"
 
 
 @contextmanager
 def joined_by(nodes: int, meeting: Meeting) -> Iterator[None]:
-    """Let the job's other nodes join this Ray. Trials start without them, and go there when they have."""
+    """Let the job's other nodes join this Ray. Trials start before they do, and use them afterwards."""
     if nodes > 1:
         token = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()
         meeting.announce(Head(ray.get_runtime_context().gcs_address, token))
     try:
         yield
     finally:
-        meeting.forget()  # before Ray ends, lest another node takes that for a fault
+        meeting.forget()  # before Ray ends, so that the other nodes do not report a failure
 
 
 def join(run: RunFolder, address: str, slots: int, temporary: str) -> None:
-    """Be a node of the Ray at the address, until this process is ended."""
+    """Join the Ray at the address as a node until this process is ended."""
     gpus = reopen(run).experiment.profile.gpus_per_node
     options = {
         "address": address, "num-cpus": slots, "num-gpus": gpus, "object-store-memory": OBJECTS,
         "temp-dir": folder_in(temporary), "dashboard-agent-listen-port": 0, "log-color": "false",
     }  # fmt: skip
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(128 + signal.SIGINT))  # which it would call an error
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(128 + signal.SIGINT))  # Ray would report an error
     sys.argv = ["ray", "start", "--block", *(f"--{name}={value}" for name, value in options.items())]
     (command,) = entry_points(group="console_scripts", name="ray")
-    command.load()()  # in this process, which ends with the job
+    command.load()()  # runs in this process, which ends with the job
 
 
 def die_with_parent(temporary: str) -> None:
-    """End this process when the job that started it is gone, however it went."""
+    """End this process when the job that started it has ended in any way."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -283,7 +274,8 @@ def die_with_parent(temporary: str) -> None:
 
 def main(arguments: list[str]) -> int:
     temporary = arguments[-1]
-    # Slurm warns every process of a job: the one that started this one acts on it, Ray's inherit this.
+    # Slurm warns every process of a job, but only the parent of this one acts on it. Ray's processes inherit
+    # this setting.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     die_with_parent(temporary)
     try:
@@ -298,14 +290,14 @@ def main(arguments: list[str]) -> int:
         return 128 + signal.SIGINT
     except Exception as e:
         traceback.print_exc()
-        with suppress(OSError):  # somebody has swept /tmp: the search is started again
-            Path(temporary, "error").write_text(cause(e))  # for the job's record
+        with suppress(OSError):  # /tmp was cleaned: the job restarts the search
+            Path(temporary, "error").write_text(cause(e))  # for the job record
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    # The module by its name, not as __main__: Ray's workers then import Trial instead of unpickling it.
+    # Imported by name, not run as __main__, so that Ray's workers import Trial instead of unpickling it.
     from hpc.search.ray_tune import main as named_main
 
     sys.exit(named_main(sys.argv[1:]))

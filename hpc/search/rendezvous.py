@@ -1,7 +1,7 @@
-"""How the nodes of one job meet, for a search that spans several. No torch, no Ray.
+"""How the nodes of one job find its Ray, for a search on several nodes. No torch, no Ray.
 
-The first node's task starts Ray, and says in a file where it is. Those of the others join it for as long as
-the file says so. The file is for its user alone: who knows the token may run anything in that Ray.
+The first node's task starts Ray and writes the address to a file. The other nodes' tasks join while the file
+has that address. Only the user can read the file: its token allows running anything in that Ray.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Meeting:
-    """The file in which one run of one job says where its Ray is. Another run has another file."""
+    """The file with the address of Ray for one run of one job; every run has its own file."""
 
     path: Path
 
@@ -38,16 +38,16 @@ class Meeting:
         return cls(run.jobs / f"{job}.ray" / f"{attempt}.json")
 
     def head(self) -> Head | None:
-        """Where Ray is, or None while there is none."""
-        said = read_json(self.path)
-        return Head(**said) if said else None
+        """The announced Ray; None if there is none."""
+        content = read_json(self.path)
+        return Head(**content) if content else None
 
-    def names(self, head: Head) -> bool:
-        """Whether the file is still about this Ray."""
+    def points_to(self, head: Head) -> bool:
+        """Whether the file still names this Ray."""
         return self.head() == head
 
     def announce(self, head: Head) -> None:
-        """Write the file, whole and closed to others. Raises SkinGanError where that is not possible."""
+        """Write the file atomically, readable by the user only. Raises SkinGanError if that fails."""
         part = self.path.with_suffix(".part")
         try:
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -59,26 +59,27 @@ class Meeting:
             raise unwritable(self.path, e) from e
 
     def forget(self) -> None:
+        """Remove the file."""
         self.path.unlink(missing_ok=True)
 
     def forget_earlier(self) -> None:
-        """Remove what killed runs of this job have left; called by one that holds the job's lock."""
+        """Remove the files of killed runs of this job. The caller holds the job's lock."""
         for path in self.path.parent.glob("*"):
             path.unlink(missing_ok=True)
 
 
 def own_address() -> str:
-    """This node's address as the job's other nodes reach it: that of the interface towards them.
+    """The address at which the job's other nodes reach this one: that of the interface towards them.
 
-    Its own name would not do: many machines resolve it to a loopback address.
+    Its host name is no help: many machines resolve their own to a loopback address.
     """
     peer = os.environ[PEER]
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-            s.connect((peer, 9))  # sends nothing: it only chooses the interface
+            s.connect((peer, 9))  # sends nothing, only selects the interface
             return s.getsockname()[0]
     except OSError as e:
         raise SkinGanError(
-            f"{socket.gethostname()} does not reach {peer} by its name ({e}): Ray over several nodes needs "
-            "that; ask the cluster's administrators, or set profile.nodes=1"
+            f"{socket.gethostname()} cannot reach {peer} by name ({e}), as Ray on several nodes must: ask "
+            "the cluster's administrators, or set profile.nodes=1"
         ) from e

@@ -1,4 +1,4 @@
-"""Training trials of one class in this process, rung by rung: what Ray's workers and array elements do."""
+"""Trains trials of one class in this process, rung by rung; run by Ray's workers and by array elements."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from skin_gan.errors import cause
 from skin_gan.folders import COMPLETED, DIVERGED, FAILED, RunFolder
 from skin_gan.io import waiting
 
-# A metric that cannot be computed ranks last and stops its trial.
-WORST = float("inf")
+WORST = float("inf")  # in place of a KID that cannot be computed: it ranks last and stops its trial
 
 
 class Runner:
-    """One trial at a time, one after the other; torch and the class's features load once."""
+    """Runs trials one after another; torch and the class's features are loaded once."""
 
     def __init__(self, plan: Plan, label: str, devices: int = 1) -> None:
-        """`devices`: processes that train a trial together, this one and others that it starts."""
+        """`devices`: the number of processes that train a trial together, including this one."""
         self.plan, self.label, self.devices = plan, label, devices
         self.others: list[subprocess.Popen[bytes]] = []
 
@@ -41,11 +40,11 @@ class Runner:
 
     @cached_property
     def judge(self) -> Any:
-        """Of several processes only the first one asks it."""
+        """Measures generated images; used by the first process only."""
         return self.inputs.judge(self.label)
 
     def open(self, index: int) -> None:
-        """Turn to another trial, new or where its folder says that it is."""
+        """Switch to another trial; one that has begun resumes from its folder."""
         self.close()
         if self.devices > 1:
             self.others = start_others(self.plan.run, self.label, index, self.devices)
@@ -62,7 +61,7 @@ class Runner:
         )
 
     def run(self, index: int) -> dict[str, Any]:
-        """A whole trial; the result of its last rung."""
+        """Run a whole trial and return the result of its last rung."""
         self.open(index)
         from skin_gan.training.devices import end_processes
 
@@ -73,7 +72,7 @@ class Runner:
         return result
 
     def step(self) -> dict[str, Any]:
-        """Train to the next rung and measure there. What goes wrong is recorded in the trial's folder."""
+        """Train to the next rung and evaluate. A failure is recorded in the trial's folder, not raised."""
         from skin_gan.training.session import Diverged
 
         rungs = self.plan.experiment.search.rungs
@@ -85,7 +84,7 @@ class Runner:
             row = self.session.advance(kimg, judge, target=rungs[-1])
         except Diverged as e:
             return self.end(DIVERGED, str(e), kimg)
-        except Exception as e:  # recorded with its trace; the other trials go on
+        except Exception as e:  # the other trials go on
             traceback.print_exc()
             return self.end(FAILED, cause(e), kimg)
         finally:
@@ -97,13 +96,15 @@ class Runner:
         return {"kimg": kimg, "kid": row["kid"], "ended": False, "failed": False}
 
     def end(self, state: str, reason: str, kimg: float, kid: float = WORST) -> dict[str, Any]:
+        """Record the trial's final state; returns its last result."""
         if "session" in self.__dict__:
             self.session.finish(state, reason)
-        else:  # it could not even be opened
+        else:  # the session could not be opened
             self.folder.update(state=state, reason=reason)
         return {"kimg": kimg, "kid": kid, "ended": True, "failed": state == FAILED}
 
     def close(self) -> None:
+        """End the trial's other processes and close its session."""
         for process in self.others:
             process.kill()
             process.wait()
@@ -112,10 +113,10 @@ class Runner:
 
 
 def start_others(run: RunFolder, label: str, index: int, count: int) -> list[subprocess.Popen[bytes]]:
-    """Start the processes that train a trial together with this one, which becomes the first of `count`.
+    """Start the processes that train a trial together with this one, which becomes rank 0 of `count`.
 
-    They find one another by the environment, from which Accelerate takes their number and this machine's
-    devices. They end when this one does: their next exchange with it fails.
+    They find one another by environment variables, from which Accelerate also takes ranks and devices. They
+    end with this process, since their next exchange with it fails.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -129,7 +130,7 @@ def start_others(run: RunFolder, label: str, index: int, count: int) -> list[sub
 
 
 def main(run: str, label: str, index: str) -> None:
-    """Train along, as one of the processes of a trial that another one has started."""
+    """Take part in a trial as one of the processes that another one has started."""
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm warns every process of a job
     Runner(reopen(RunFolder(Path(run))), label).run(int(index))
 

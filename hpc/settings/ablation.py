@@ -1,4 +1,4 @@
-"""The ablation's settings, the arms that they name, and their validation before any job starts. No torch."""
+"""The ablation's settings, the arms that they name, and their validation before any job. No torch."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from skin_gan.errors import SkinGanError
 from skin_gan.ranges import setting
 
 BY_IMAGE = "by-image"
-COMBINED = "combined"  # the best generator on top of the strongest conventional arm, as chosen in each fold
-STRONGEST = "strongest"  # the strongest conventional arm of each fold, where folds have chosen differently
-PLAIN = "real"  # the arm that all others are compared with: real images, nothing else
-BEST = "best"  # the source that takes, class by class, the best generator of all sweeps
+COMBINED = "combined"  # arm: the best generator on top of the strongest conventional arm, chosen per fold
+STRONGEST = "strongest"  # arm: each fold's strongest conventional arm, where folds have chosen differently
+PLAIN = "real"  # arm: real images only, with which all others are compared
+BEST = "best"  # source: for each class the best generator of all sweeps
 FILTERS = ("confidence", "distance", "discriminator", "copies", "frame", "ruler")
 RANDOM = "random as "
 
@@ -94,7 +94,7 @@ def arms(a: AblateSettings, plan: ClassifierPlan) -> dict[str, Arm]:
 
 
 def check_ablate(a: AblateSettings, family: str) -> None:
-    """SkinGanError for a setting of the ablation that does not go with others, with the valid choices."""
+    """Validate the ablation's settings. SkinGanError, with the valid choices, if they do not fit together."""
     own = [*ARMS, *a.sources]
     available = {BEST, family, *a.sources, *MADE}
     for name, plan in a.classifiers.items():
@@ -133,44 +133,44 @@ def check_ablate(a: AblateSettings, family: str) -> None:
                 f"{family}: leave the arm out, or name a sweep's folder with "
                 f"ablate.sources.{missing[0]}=results/..."
             )
-    if not isinstance(a.balance, dict):  # which classes there are to count is known with the data
+    if not isinstance(a.balance, dict):  # counts per class are checked once the data's classes are known
         images_to_add({"any": 1}, a.balance)
 
 
 def check_arms(a: AblateSettings) -> None:
-    """SkinGanError for an arm that is asked for twice, or whose parts mean nothing together.
+    """SkinGanError for an arm that is named twice, or whose settings do not fit together.
 
-    Asked of what is launched, and not of what was: an earlier version may have allowed it.
+    Only launches check this: saved settings of an earlier version may break the rule.
     """
     for name, plan in a.classifiers.items():
         for what, named in (("arms", plan.arms), ("ratios", plan.ratios), ("filters", plan.filters)):
             if len({*named}) < len(named):  # type: ignore[arg-type]
                 raise SkinGanError(
-                    f"ablate.classifiers.{name}.{what}={named}: expected each once, since the second is the "
-                    "same run"
+                    f"ablate.classifiers.{name}.{what}={named}: expected each once, since the second would "
+                    "be the same run"
                 )
         for arm in arms(a, plan).values():
             check(replace(CLASSIFIERS[name], pretrained=plan.pretrained), arm)
 
 
 def check_name(source: str, family: str) -> None:
-    """SkinGanError for a source whose name means something else already: its images would be ignored."""
-    taken = {
+    """SkinGanError for a source with an invalid name, or one that has another meaning."""
+    reserved = {
         BEST: "is the best of all generators",
         **{name: "is an arm of its own" for name in (COMBINED, STRONGEST)},
         family: "is what this sweep searches itself",
         **{name: "is a control" if name in CONTROLS else "is made by an arm" for name in MADE},
     }
     if source in ARMS and ARMS[source].source != source:
-        taken[source] = "is an arm of its own"
+        reserved[source] = "is an arm of its own"
     if not re.fullmatch(r"\w[\w-]*", source):
-        taken[source] = "is not made of letters, digits, - and _ alone"
-    if why := taken.get(source):
+        reserved[source] = "is not made of letters, digits, - and _ alone"
+    if why := reserved.get(source):
         raise SkinGanError(f"ablate.sources.{source}: {source} {why}: choose another name, such as mine")
 
 
 def check_balance(a: AblateSettings, classes: Sequence[str]) -> None:
-    """SkinGanError for counts of classes that the sweep does not have, or that add nothing."""
+    """SkinGanError for counts of unknown classes, or if no class has a count above 0."""
     if isinstance(a.balance, dict):
         counts = images_to_add(dict.fromkeys(classes, 1), a.balance)
         if not any(counts.values()):

@@ -1,7 +1,7 @@
-"""Typed settings of an experiment, composed from YAML files and `key=value` words. No torch.
+"""The typed settings of an experiment, composed from YAML files and `key=value` words. No torch.
 
-Later wins: defaults, the preset, `sweeps/NAME.yaml`, `sweeps/budgets/NAME.yaml`, `slurm/NAME.yaml` (as
-`profile`), the words of the command line. From `compose` on only typed objects travel.
+The order is defaults, preset, `sweeps/NAME.yaml`, `sweeps/budgets/NAME.yaml`, `slurm/NAME.yaml` (as
+`profile`), command line; the last value wins.
 """
 
 from __future__ import annotations
@@ -32,15 +32,14 @@ from skin_gan.variants import names
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = re.compile(r"\w+(\.\w[\w-]*)*")  # a dotted name
-NO_TEXT = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]"
-)  # bytes that are no UTF-8 become the last of these
-CLUSTER = "SKIN_GAN_CLUSTER"  # environment variable: the profile that is meant where no cluster= is given
+# Control characters, and the surrogates that Python puts in place of invalid UTF-8.
+NO_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+CLUSTER = "SKIN_GAN_CLUSTER"  # environment variable: the default of cluster=
 
 
 if TYPE_CHECKING:
     Sampler = str
-else:  # a new file is a choice by being there
+else:  # every file in the folder is a choice
     Sampler = Literal[names(SAMPLERS, "hpc")]
 
 
@@ -50,7 +49,7 @@ def _rising(rungs: list[float]) -> bool:
 
 @dataclass
 class SearchSettings:
-    """What Ray Tune searches, for each lesion class."""
+    """The search for each lesion class."""
 
     trials: int = setting(8, "per class; raise it later to extend the same sweep", unit="trials", least=1)
     rungs: list[float] = setting(
@@ -60,20 +59,18 @@ class SearchSettings:
     scheduler: Literal["asha", "none"] = setting(
         "asha", "asha stops the worse trials at each rung; none: every trial runs to the last one"
     )
-    baseline: bool = setting(
-        True, "trial 0 is the preset as published, so that the search has something to beat"
-    )
+    baseline: bool = setting(True, "trial 0 is the preset as published, as a baseline for the search")
     sampler: Sampler = setting(RANDOM, "how trials are drawn from the space: a file in hpc/settings/samplers")
     space: dict[str, Any] = setting(
         {},
         "a tree like that of trial, whose leaves are {loguniform: [a, b]}, {uniform: [a, b]} or {choice: "
-        "[...]}; of a setting that is a whole number both ranges draw whole numbers, a and b among them",
+        "[...]}; for whole-number settings both ranges draw whole numbers, including a and b",
     )
 
 
 @dataclass
 class SelectSettings:
-    """When the best generator of a class is rejected, and when it is called poor. See `hpc.stages.select`."""
+    """Limits beyond which a class's best generator is rejected or called poor. See `hpc.stages.select`."""
 
     max_copies: float = setting(
         0.05, "largest share of generated images that may be copies of training images", least=0, most=1
@@ -81,8 +78,8 @@ class SelectSettings:
     min_coverage: float = setting(
         0.2, "smallest coverage, as a share of what real images reach at equal n", least=0
     )
-    # Of the 21 pairs of classes of HAM10000 at 32 pixels the *photographs* of 15 are nearer to one another
-    # (11 to 199, median 70).
+    # The KID between *photographs* of two classes of HAM10000 at 32 pixels is below this for 15 of the 21
+    # pairs (11 to 199, median 70).
     poor_kid: float = setting(
         100.0, "KID x1000 above its floor beyond which an accepted generator is called poor"
     )
@@ -90,44 +87,41 @@ class SelectSettings:
 
 @dataclass
 class FinalSettings:
-    """The training of each chosen generator anew, by all devices of profile.nodes. See `hpc.stages.final`."""
+    """The final training of each selected trial by all devices of profile.nodes. See `hpc.stages.final`."""
 
     kimg: float = setting(0.0, "its length; 0: no such stage", unit="kimg", least=0)
 
 
 @dataclass
 class PretrainSettings:
-    """A training on all classes' images, from whose networks each trial starts. See `hpc.stages.pretrain`."""
+    """A training on all classes' images from which each trial starts. See `hpc.stages.pretrain`."""
 
     kimg: float = setting(
-        0.0,
-        "its length, a part of the trials' identity; 0: no such stage, fresh networks",
-        unit="kimg",
-        least=0,
+        0.0, "its length, part of the trials' identity; 0: no pretraining", unit="kimg", least=0
     )
 
 
 @dataclass
 class Experiment:
-    """One launch, whole. `python hpc/launch.py key=value ...` sets any of these."""
+    """All settings of a launch. `python hpc/launch.py key=value ...` sets any of these."""
 
-    sweep: str = setting("???", "what is searched: a file in sweeps/; has to be given")
+    sweep: str = setting("???", "what is searched: a file in sweeps/; required")
     about: str = setting("", "the sweep in a line, for the report")
-    preset: str = setting("aegan_page", "published settings to begin with: a file in skin_gan/presets")
+    preset: str = setting("aegan_page", "published settings to start from: a file in skin_gan/presets")
     data: str = setting(
         "auto", "a store's path; demo: built-in data; auto: an ingested store, else the built-in data"
     )
     budget: str = setting("short", "how much is trained: a file in sweeps/budgets")
-    cluster: str = setting("local", "where it runs: a file in slurm/; without it $SKIN_GAN_CLUSTER counts")
+    cluster: str = setting("local", "where it runs: a file in slurm/; default $SKIN_GAN_CLUSTER")
     classes: list[str] = setting([], "lesion classes, such as [df,vasc]; empty: every class of the data")
-    seed: int = setting(0, "of the trials drawn and of their trainings", least=0)
+    seed: int = setting(0, "seed of the draws of trials and of their trainings", least=0)
     fold: int = setting(0, "which of the data's folds is the test set", least=0, most=N_FOLDS - 1)
-    results: str = setting(str(ROOT / "results"), "folder that all sweeps' folders go into")
+    results: str = setting(str(ROOT / "results"), "folder that holds all sweeps' folders")
     backend: Literal["ray", "array"] = setting(
-        "ray", "what runs the search; array: each trial of a grid is a job of its own, without Ray"
+        "ray", "what runs the search; array: each trial is a job of its own, without Ray"
     )
-    allow_rejected: bool = setting(False, "later stages take rejected generators too")
-    dry_run: bool = setting(False, "show what would be done and what that costs, and do nothing")
+    allow_rejected: bool = setting(False, "later stages use rejected generators too")
+    dry_run: bool = setting(False, "show what would be done and its cost, and do nothing")
     trial: TrialSettings = field(default_factory=TrialSettings)
     evaluate: EvalSettings = field(default_factory=EvalSettings)
     operations: Operations = field(default_factory=Operations)
@@ -139,13 +133,13 @@ class Experiment:
     profile: ProfileSettings = field(default_factory=ProfileSettings)
 
 
-# Checked when a sweep is launched and not when it is opened: an earlier version may have let them through.
+# Ranges that only launches check: saved settings of an earlier version may break them.
 AT_LAUNCH = ("profile.", "seed", "operations.device", "select.poor_kid")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A word that names a YAML file: where its files are and what the file's tree is merged into."""
+    """A setting that names a YAML file: the folder of its files, and the key under which they are merged."""
 
     folder: Path
     inside: str = ""
@@ -154,6 +148,7 @@ class Choice:
         return sorted(p.stem for p in self.folder.glob("*.yaml"))
 
     def load(self, key: str, name: str) -> dict[str, Any]:
+        """The typed tree of a file. SkinGanError, with the choices, if there is none of this name."""
         if name not in self.names():
             raise SkinGanError(f"unknown {key} {name!r}: choose one of {', '.join(self.names())}")
         path = self.folder / f"{name}.yaml"
@@ -170,9 +165,9 @@ CHOICES = {
 
 
 def compose(words: list[str]) -> Experiment:
-    """The experiment that the words of a command line ask for.
+    """The experiment of a command line.
 
-    Raises SkinGanError naming the valid choices for an unknown sweep, budget, cluster, preset, key or type.
+    Raises SkinGanError, with the valid choices, for an unknown sweep, budget, cluster, preset, key or value.
     """
     given = parse(words)
     if not isinstance(given.get("sweep"), str):
@@ -183,10 +178,10 @@ def compose(words: list[str]) -> Experiment:
     defaults["cluster"] = os.environ.get(CLUSTER) or defaults["cluster"]
     name = {key: str(given.get(key, sweep.get(key, defaults[key]))) for key in choices}
     for path, _ in leaves(given.get("search", {}).get("space", {})):
-        remove(sweep.get("search", {}).get("space", {}), path)  # replaced whole, not merged into
+        remove(sweep.get("search", {}).get("space", {}), path)  # a distribution is replaced, not merged
     budget = CHOICES["budget"].load("budget", name["budget"])
     if given.get("ablate", {}).get("classifiers") == {}:
-        remove(budget, ("ablate", "classifiers"))  # none, rather than none besides the budget's
+        remove(budget, ("ablate", "classifiers"))  # {} means none: merging would keep the budget's
     layers = [
         {"trial": dataclasses.asdict(preset(name["preset"]))},
         sweep,
@@ -199,36 +194,34 @@ def compose(words: list[str]) -> Experiment:
     if "results" not in given and e.profile.results:
         e.results = e.profile.results
     e = checked(e)
-    # Not in `load`: a sweep of an earlier version can be opened in any later one.
+    # These checks are not in `load`: sweeps of earlier versions must stay readable.
     check_profile(e.profile)
     check_results(e.results)
     for source in e.ablate.sources:
         check_name(source, e.trial.model.family)
-    # Asked after from another folder, too.
+    # Absolute, since jobs run in another folder.
     e.ablate.sources = {k: absolute(path, f"ablate.sources.{k}") for k, path in e.ablate.sources.items()}
     check_arms(e.ablate)
     return e
 
 
 def absolute(path: str, key: str) -> str:
-    """The path without variables, `~` or a current folder. SkinGanError naming `key` if it is empty."""
+    """The absolute path with variables and `~` expanded. SkinGanError naming `key` if it is empty."""
     if not path.strip():
         raise SkinGanError(f"{key}={path}: expected a path")
     return str(Path(os.path.expandvars(path)).expanduser().absolute())
 
 
 def parse(words: list[str]) -> dict[str, Any]:
-    """`["a.b=1", "c=[x,y]"]` as a tree of values of their fields' types."""
+    """Parse `["a.b=1", "c=[x,y]"]` into a tree of values with their fields' types."""
     for word in words:
         key, equals, _ = word.partition("=")
         if not equals or not KEY.fullmatch(key):
-            raise SkinGanError(f"expected key=value, got {word!r}: {meant(word)}")
+            raise SkinGanError(f"expected key=value, got {word!r}: {suggestion(word)}")
         if NO_TEXT.search(word):
             raise SkinGanError(f"{key}: expected text in UTF-8 without control characters, got {word!r}")
     if len(sweeps := {word for word in words if word.startswith("sweep=")}) > 1:
-        raise SkinGanError(
-            f"one launch is one sweep, got {' and '.join(sorted(sweeps))}: launch once for each"
-        )
+        raise SkinGanError(f"expected one sweep, got {' and '.join(sorted(sweeps))}: launch once for each")
     tree = read_words(words, Experiment)
     if isinstance(tree.get("classes"), str):
         tree["classes"] = tree["classes"].split(",")
@@ -236,18 +229,18 @@ def parse(words: list[str]) -> dict[str, Any]:
 
 
 def overridden(words: list[str]) -> list[str]:
-    """What of a command line another word of it replaces, to be told."""
+    """A line for each word of a command line that a later one replaces."""
     last = {word.partition("=")[0]: word for word in words}
-    return [f"{word} does not count: {last[key]} comes later" for word in dict.fromkeys(words)
+    return [f"{word} is ignored: {last[key]} comes later" for word in dict.fromkeys(words)
             if last[key := word.partition("=")[0]] != word]  # fmt: skip
 
 
-def meant(word: str) -> str:
-    """What somebody may have meant by a word that is not key=value."""
+def suggestion(word: str) -> str:
+    """A suggestion for a word that is not key=value."""
     key, _, value = word.lstrip("-+").partition("=")
     key = key.replace("-", "_")
     if key in ("m", "multirun"):
-        return "one launch is one sweep: launch once for each value, such as seed=0 and seed=1"
+        return "there is no multirun: launch once for each value, such as seed=0 and seed=1"
     if key in CHOICES["sweep"].names():
         return f"did you mean sweep={key}?"
     fields = {f.name: f.type for f in dataclasses.fields(Experiment)}
@@ -261,6 +254,7 @@ def meant(word: str) -> str:
 
 
 def merge(layers: list[dict[str, Any]]) -> Experiment:
+    """The experiment of these trees, later ones first. SkinGanError for a value that does not fit."""
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Experiment), *layers))  # type: ignore[return-value]
     except OmegaConfBaseException as e:
@@ -269,7 +263,7 @@ def merge(layers: list[dict[str, Any]]) -> Experiment:
 
 
 def fix_searched(e: Experiment, given: dict[str, Any]) -> Experiment:
-    """A searched setting that the command line sets is fixed: it leaves the space."""
+    """Remove settings from the search space that the command line sets."""
     fixed = {path for path, _ in leaves(given.get("trial", {}))}
     for path, _ in list(leaves(e.search.space)):
         if path in fixed:
@@ -278,16 +272,16 @@ def fix_searched(e: Experiment, given: dict[str, Any]) -> Experiment:
 
 
 def remove(tree: dict[str, Any], path: tuple[str, ...]) -> None:
-    """Take the node at `path` out of a tree of dicts, if it is there."""
+    """Delete the node at `path` from a tree of dicts, if it exists."""
     for key in path[:-1]:
         tree = tree.get(key, {})
     tree.pop(path[-1], None)
 
 
 def checked(e: Experiment, skip: tuple[str, ...] = ()) -> Experiment:
-    """Return `e` with `results` as an absolute path, or raise one SkinGanError that says what is wrong.
+    """Validate `e` and make its `results` absolute. Raises SkinGanError for the first fault.
 
-    `skip`: settings whose range is not checked, as `check_ranges` has it.
+    `skip`: settings whose range is not checked, see `check_ranges`.
     """
     check_ranges(e, skip)
     check_space(e.search.space, e.trial)
@@ -307,13 +301,13 @@ def checked(e: Experiment, skip: tuple[str, ...] = ()) -> Experiment:
 
 
 def check_results(results: str) -> None:
-    """SkinGanError for a folder whose path jobs could not use, in PYTHONPATH or in Submitit's file names."""
+    """SkinGanError for a path that jobs could not use in PYTHONPATH or in names of logs."""
     why = {
         "$": "a variable in it is not set in this shell",
-        ":": "jobs run from a copy of the code in it, and PYTHONPATH is divided at colons",
-        "%": "Slurm and Submitit put a job's number in place of signs such as %j",
-        "\\": "Slurm reads a backslash in a log's path as a sign of its own",
-        "\n": "a script's options end with the line",
+        ":": "jobs run from a copy of the code in it, and PYTHONPATH is split at colons",
+        "%": "Slurm and Submitit replace patterns such as %j by a job's number",
+        "\\": "Slurm gives a backslash in a log's path a meaning of its own",
+        "\n": "an option of a script ends with its line",
     }
     for sign, reason in why.items():
         if sign in results:
@@ -321,16 +315,16 @@ def check_results(results: str) -> None:
 
 
 def check_pretraining(e: Experiment) -> None:
-    """SkinGanError if trials could not start from the networks that all classes share."""
+    """SkinGanError if trials could not start from the pretrained networks."""
     if e.pretrain.kimg and (searched := e.search.space.get("model")):
         raise SkinGanError(
             f"search.space.model.{next(iter(searched))}: with pretrain.kimg every trial starts from the same "
-            "networks, whose model cannot be searched; leave it out, or set pretrain.kimg=0"
+            "networks, so their model cannot be searched; leave it out, or set pretrain.kimg=0"
         )
 
 
 def check_backend(e: Experiment) -> None:
-    """Raise one SkinGanError if the search, the final training and the profile do not go together."""
+    """SkinGanError if the search's backend and the profile do not fit together."""
     if e.backend == "array" and e.search.scheduler != "none":
         raise SkinGanError(
             f"backend=array runs each trial by itself, and search.scheduler={e.search.scheduler} compares "
@@ -344,7 +338,7 @@ def check_backend(e: Experiment) -> None:
 
 
 def changes(before: Experiment, now: Experiment) -> list[str]:
-    """Settings that differ, as words of a command line with what they were: "search.trials=16 (was 8)"."""
+    """The settings that differ, such as "search.trials=16 (was 8)"."""
     old, new = (flat(dataclasses.asdict(e)) for e in (before, now))
     unset = "not set"
     return [
@@ -355,7 +349,7 @@ def changes(before: Experiment, now: Experiment) -> list[str]:
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of a tree of dicts by their dotted names; empty dicts have none."""
+    """The leaves of a tree of dicts by their dotted names."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}

@@ -1,4 +1,4 @@
-"""What a machine or a cluster is: the schema of slurm/*.yaml. Never changes a result. No torch."""
+"""The settings of a machine or a cluster, as in slurm/*.yaml. They never change a result. No torch."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, Literal
 from skin_gan.errors import SkinGanError
 from skin_gan.ranges import setting
 
-MEMORY = re.compile(r"(\d+)(?:([KMGT])B?)?", re.IGNORECASE)  # as sbatch takes it; without a unit megabytes
+MEMORY = re.compile(r"(\d+)(?:([KMGT])B?)?", re.IGNORECASE)  # sbatch's format; the default unit is megabytes
 
 
 @dataclass
 class ProfileSettings:
     """A machine or a cluster: slurm/NAME.yaml. Never part of an identity.
 
-    Of Slurm's options, those that are empty or 0 are left to the cluster's defaults; account, partition, qos,
-    reservation and constraint first to the SBATCH_ variable of the shell that launches.
+    Options of Slurm that are empty or 0 have the cluster's defaults. Account, partition, qos, reservation and
+    constraint default to the SBATCH_ variables of the shell that launches.
     """
 
     kind: Literal["local", "slurm"] = setting("local", "this machine, or a cluster")
@@ -61,20 +61,20 @@ class ProfileSettings:
     )
     requeues: int = setting(100, "how often a job may reach its time limit", least=0)
     setup: list[str] = setting([], "shell lines before Python starts: modules, environment")
-    python: str = setting("", "command that starts Python on a node, for containers; empty: this very one")
+    python: str = setting("", "command that starts Python on a node, for containers; empty: this Python")
     scratch: str = setting(
-        "", "folder on each node's own disk to read the data from; environment variables count"
+        "", "folder on each node's own disk to read the data from; environment variables are expanded"
     )
     extra: dict[str, str | bool | None] = setting({}, "other options of sbatch, such as {exclusive: true}")
-    conf: str = setting("", "slurm.conf, where Slurm's commands do not find it themselves")
+    conf: str = setting("", "path of slurm.conf, if Slurm's commands do not find it themselves")
 
 
-# What a profile of kind local may set; all else is for Slurm.
+# The settings that a profile of kind local may have; all others are for Slurm.
 HERE = (
     "kind", "slots", "gpus_per_node", "images_per_second", "results", "devices_per_trial", "nodes", "scratch",
 )  # fmt: skip
 OPTION = re.compile("[a-z][a-z0-9_]+")  # the long name of an option of sbatch
-# Options that make the chain of jobs what it is, and what to use instead.
+# Options of sbatch that would break the chain of jobs, and what to use instead.
 CHAIN = {
     "array": "profile.parallel and profile.max_array", "dependency": "begin, or launch later",
     "signal": "profile.signal_delay", "time": "profile.minutes", "nodes": "profile.nodes",
@@ -85,7 +85,7 @@ CHAIN = {
 
 
 def check_profile(p: ProfileSettings) -> None:
-    """Raise one SkinGanError if a value of the profile does not go with another."""
+    """SkinGanError if values of the profile do not fit together."""
     if p.kind == "local":
         check_local(p)
     if p.kind == "slurm" and p.signal_delay >= p.minutes * 60:
@@ -97,25 +97,25 @@ def check_profile(p: ProfileSettings) -> None:
 
 
 def check_local(p: ProfileSettings) -> None:
-    """SkinGanError for what only Slurm would heed: its profile has a kind of its own."""
+    """SkinGanError for a setting of a local profile that only has a meaning for Slurm."""
     default = ProfileSettings()
     for name, value in vars(p).items():
         if name not in HERE and value != getattr(default, name):
             raise SkinGanError(
-                f"profile.{name}={value} is for Slurm, and the profile is of kind local, this machine: write "
-                "`kind: slurm` into it, or choose a cluster by cluster=NAME"
+                f"profile.{name}={value} is for Slurm, and the profile is of kind local, this machine: set "
+                "`kind: slurm` in it, or choose a cluster by cluster=NAME"
             )
 
 
 def check_devices(p: ProfileSettings) -> None:
-    """SkinGanError if the slots cannot share the GPUs: Ray gives a trial whole ones, or a part of one."""
+    """SkinGanError if the slots cannot share the GPUs: Ray gives a trial whole GPUs, or a fraction of one."""
     gpus, together = p.gpus_per_node, p.devices_per_trial
     if not gpus:
         return
     if together > 1 and max(p.slots, 1) * together > gpus:
         raise SkinGanError(
             f"profile.devices_per_trial={together} with slots={p.slots}: profile.gpus_per_node={gpus} "
-            "are too few; expected at least slots * devices_per_trial"
+            "is too few; expected at least slots * devices_per_trial"
         )
     if p.slots and gpus % p.slots and p.slots % gpus:
         possible = ", ".join(str(n) for n in range(1, gpus + 1) if not gpus % n)
@@ -126,9 +126,9 @@ def check_devices(p: ProfileSettings) -> None:
 
 
 def extra_options(p: ProfileSettings) -> dict[str, Any]:
-    """The further sbatch options, spelled as Submitit does. Those that are false or null are left out.
+    """The options in profile.extra under Submitit's names; false and null ones are left out.
 
-    Raises SkinGanError for what is no option, or is one of those that hold the chain of jobs together.
+    Raises SkinGanError for an invalid option, and for one that would break the chain of jobs.
     """
     found = {}
     for key, value in p.extra.items():

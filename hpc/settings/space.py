@@ -1,8 +1,8 @@
-"""The search space: which settings are searched, and the distribution of each. Pure.
+"""The search space: the distribution of each searched setting.
 
-A leaf is {choice: [...]}, in which a value that stands twice is drawn twice as often, {uniform: [low, high]}
-or {loguniform: [low, high]}. Ranges of a setting that is a whole number draw whole numbers, low and high too.
-Trial i of a class depends on (seed, class, i) alone, by whichever sampler: see `hpc.settings.samplers`.
+A leaf is {choice: [...]}, where a repeated value is drawn more often, {uniform: [low, high]} or {loguniform:
+[low, high]}. For whole-number settings ranges draw whole numbers, including low and high. With every sampler
+trial i of a class depends on (seed, class, i) only, see `hpc.settings.samplers`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from skin_gan.errors import SkinGanError
 from skin_gan.variants import variant
 
 Path = tuple[str, str]
-SAMPLERS = "settings/samplers"  # a file each in this package
-RANDOM = "random"  # the sampler that is not part of a sweep's identity, since it was there first
-# Settings that all trials of a sweep share.
+SAMPLERS = "settings/samplers"  # a folder in this package with a file for each
+RANDOM = "random"  # the first sampler, which is not part of a sweep's identity
+# Settings that all trials of a sweep share, and why.
 UNSEARCHABLE = {
     ("model", "size"): "trials are compared at one size: launch a sweep for each, by trial.model.size=64",
 }
 DISTRIBUTIONS = ("loguniform", "uniform", "choice")
-EVERY = 256  # whole numbers of a range, from its lower end on, that are checked one by one
+EVERY = 256  # how many whole numbers of a range are validated, from its lower end
 
 
 def leaves(tree: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
@@ -44,7 +44,7 @@ def searched(space: dict[str, Any]) -> list[str]:
 
 
 def check_space(space: dict[str, Any], base: TrialSettings) -> None:
-    """Raise one SkinGanError if a leaf names no setting, is no distribution, or may draw an invalid value."""
+    """SkinGanError if a leaf names an unknown setting, is no distribution, or may draw an invalid value."""
     for path, leaf in leaves(space):
         setting = ".".join(path)
         name = f"search.space.{setting}"
@@ -60,7 +60,7 @@ def check_space(space: dict[str, Any], base: TrialSettings) -> None:
 
 
 def _check_leaf(name: str, leaf: Any, kind: Any) -> None:
-    """SkinGanError if a leaf is no distribution of values of the type."""
+    """SkinGanError if a leaf is not a distribution of values of the type `kind`."""
     if not isinstance(leaf, dict) or len(leaf) != 1 or next(iter(leaf)) not in DISTRIBUTIONS:
         raise SkinGanError(
             f"{name}: expected one of {', '.join(DISTRIBUTIONS)}, such as {{loguniform: [1e-5, 1e-3]}}; "
@@ -81,7 +81,7 @@ def _check_leaf(name: str, leaf: Any, kind: Any) -> None:
 
 
 class Distribution(NamedTuple):
-    """What one searched setting is drawn from."""
+    """The distribution of one searched setting."""
 
     how: str  # choice, uniform or loguniform
     values: list[Any]  # the options of a choice; of a range its low and high
@@ -109,10 +109,10 @@ class Distribution(NamedTuple):
         return (float(self.values[0]), float(self.values[1]))
 
     def typical(self) -> list[Any]:
-        """Values that stand for all that may be drawn, to be checked.
+        """Values to validate in place of all that may be drawn.
 
-        All options of a choice; the bounds of a range, and of whole numbers the first `EVERY` too, among
-        which each remainder that matters occurs.
+        These are all options of a choice, and the bounds of a range. For whole numbers they include the first
+        `EVERY` too, so that rules about remainders are tested.
         """
         if self.how == "choice" or self.kind is not int:
             return list(self.values)
@@ -138,33 +138,30 @@ def _is_range(values: Any, positive: bool) -> bool:
 def _is_number(value: Any) -> bool:
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # a whole number too large for a float
         return False
 
 
 def draw(
     space: dict[str, Any], base: TrialSettings, seed: int, label: str, index: int, sampler: str = RANDOM
 ) -> TrialSettings:
-    """The settings of trial `index` of class `label`: `base` with each searched setting drawn anew."""
-    ordered = dict(sorted(distributions(space).items()))  # the order in the file means nothing
+    """The settings of trial `index` of class `label`: `base` with each searched setting drawn."""
+    ordered = dict(sorted(distributions(space).items()))  # the order in the file must not matter
     return with_values(base, variant(SAMPLERS, sampler, "hpc").draw(ordered, seed, label, index))
 
 
 def _rounded(value: float, low: float, high: float) -> float:
-    """The value at four significant digits, or as many more as keep it in the range.
-
-    Four keep names and tables readable, and no search needs more.
-    """
-    value = min(max(value, low), high)  # of a logarithm's own rounding
+    """The value at four significant digits, for readable tables, or as many more as keep it in the range."""
+    value = min(max(value, low), high)  # rounding of a logarithm may leave the range
     return next(x for x in (float(f"{value:.{n}g}") for n in range(4, 18)) if low <= x <= high)
 
 
 def with_values(base: TrialSettings, values: dict[str, Any]) -> TrialSettings:
-    """A copy of `base` with the settings of these dotted names replaced, each of its field's type."""
+    """A copy of `base` with the settings of these dotted names replaced and converted to their types."""
     new = replace(base, **{group: copy.copy(settings) for group, settings in vars(base).items()})
     for name, value in values.items():
         kind = _type_of(name)
-        options = getattr(kind, "__args__", None)  # of a Literal
+        options = getattr(kind, "__args__", None)  # the strings of a Literal
         if options and value not in options:
             raise SkinGanError(f"{value!r} is not one of {', '.join(map(str, options))}")
         if not options and (not _is_number(value) or kind(value) != value):
@@ -184,7 +181,7 @@ def value_at(settings: TrialSettings, name: str) -> Any:
 def _type_of(name: str, where: str = "") -> Any:
     """The type of the setting with a dotted name: int, float, or a Literal of strings.
 
-    SkinGanError that names the valid choices, after `where` the name was given, for an unknown name.
+    SkinGanError, with the valid choices, for an unknown name, which it shows with the prefix `where`.
     """
     group, key = name.split(".", 1)
     groups = get_type_hints(TrialSettings)

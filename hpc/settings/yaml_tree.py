@@ -1,8 +1,8 @@
-"""YAML, in files and in words of a command line, as trees whose values have the types of a schema. No torch.
+"""Reads YAML files and command lines as trees whose values have the types of a schema. No torch.
 
-YAML guesses types: 2024_05_01 is a number to it, 12:30 another to the base 60, and `on` is true. Here every
-scalar is read as the text that was written, and becomes a number or a truth value only where the schema, a
-dataclass, expects one (`typed`). Where the schema expects anything, numbers are those of YAML 1.2.
+YAML guesses types: it reads 2024_05_01 as a number, 12:30 as a number to the base 60, and `on` as true. Here
+every scalar is read as text, and `typed` converts it only where the schema, a dataclass, expects a number or
+a truth value. Where the schema has the type Any, the rules of YAML 1.2 apply.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ INTEGER = re.compile(r"[-+]?\d+(_\d+)*|0x[\da-fA-F]+|0o[0-7]+")
 FLOAT = re.compile(r"[-+]?(\d+(_\d+)*\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?\.?(inf|Inf|INF)|\.?(nan|NaN|NAN)")
 TRUE, FALSE = ("true", "yes", "on", "y", "1"), ("false", "no", "off", "n", "0")
 NULL = ("", "~", "null", "Null", "NULL")
-LONG = 80  # characters of a value that an error shows
+LONG = 80  # characters of a value that an error shows at most
 WRITTEN = {list: "a list such as [a, b]", dict: "keys and values such as {a: b}"}
-# Words of OmegaConf's own: what it replaces, such as ${oc.env:HOME}, and a value that is still to be given.
+# Syntax of OmegaConf: references such as ${oc.env:HOME}, and a missing value.
 REFERENCE, MISSING = "${", "???"
 
 
 class Plain(str):
-    """A scalar without quotes, as it was written."""
+    """A scalar that was written without quotes."""
 
 
 class Loader(yaml.SafeLoader):
-    """Reads scalars as text: without quotes as Plain, with quotes as str. A key may stand once only."""
+    """Reads scalars as text: unquoted ones as Plain, quoted ones as str. Rejects repeated keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
         if twice := next((key for key in keys if keys.count(key) > 1), None):
-            raise yaml.constructor.ConstructorError(problem=f"the key {twice} stands there twice")
+            raise yaml.constructor.ConstructorError(problem=f"the key {twice} occurs twice")
         self.flatten_mapping(node)
         made: dict[Hashable, Any] = {}
         for key, value in node.value:
@@ -53,7 +53,7 @@ def _scalar(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
     return Plain(node.value) if node.style is None else str(node.value)
 
 
-# No guesses: of YAML's rules only `<<`, which takes one mapping into another, is left.
+# No rules that guess types; only `<<`, which merges one mapping into another, is left.
 Loader.yaml_implicit_resolvers = {"<": [("tag:yaml.org,2002:merge", re.compile("<<"))]}
 Loader.add_constructor("tag:yaml.org,2002:str", _scalar)
 Loader.add_constructor(
@@ -61,19 +61,10 @@ Loader.add_constructor(
 )
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The tree in a YAML file that PyYAML wrote, which puts quotes around text that it would misread."""
-    return _read(path, yaml.SafeLoader)
-
-
 def read_text(path: Path) -> dict[str, Any]:
-    """The tree in a YAML file that somebody wrote, every scalar as its text. `typed` makes values of it."""
-    return _read(path, Loader)
-
-
-def _read(path: Path, loader: type[yaml.SafeLoader]) -> dict[str, Any]:
+    """The tree in a YAML file with every scalar as text, for `typed`."""
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), loader)
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except FileNotFoundError as e:
         raise SkinGanError(f"{path.parent} is not a sweep's folder: it has no {path.name}") from e
     except (yaml.YAMLError, OSError, ValueError) as e:
@@ -82,10 +73,10 @@ def _read(path: Path, loader: type[yaml.SafeLoader]) -> dict[str, Any]:
 
 
 def read_words(words: list[str], schema: type) -> dict[str, Any]:
-    """`["a.b=1", "c=[x,y]"]` as a tree of text; its lists and mappings are written as in YAML. Later wins.
+    """Parse `["a.b=1", "c=[x,y]"]` into a tree of text; lists and mappings are in YAML, the last word wins.
 
-    Where the schema has text, number or choice, all behind the sign is the value, whatever YAML would make
-    of its colons and hashes; only quotes around the whole of it are taken off.
+    Where the schema has text, a number or a choice, the value is all after the `=`, including colons and
+    hashes; only quotes around the whole value are removed.
     """
     tree: dict[str, Any] = {}
     for word in words:
@@ -99,7 +90,7 @@ def read_words(words: list[str], schema: type) -> dict[str, Any]:
 
 
 def _merged(tree: Any, later: Any) -> Any:
-    """Two trees as one: mappings are joined, all else is replaced."""
+    """Two trees merged: mappings are joined, other values of `later` replace those of `tree`."""
     if not (isinstance(tree, dict) and isinstance(later, dict)):
         return later
     return {**tree, **{key: _merged(tree.get(key), value) for key, value in later.items()}}
@@ -119,7 +110,7 @@ def _value(word: str, text: str, hint: Any) -> Any:
 
 
 def _hint(schema: Any, path: list[str]) -> Any:
-    """The type of the setting at the path; Any where there is none."""
+    """The type of the setting at the path; Any if it is unknown."""
     for part in path:
         if dataclasses.is_dataclass(schema):
             schema = get_type_hints(schema).get(part, Any)
@@ -131,10 +122,10 @@ def _hint(schema: Any, path: list[str]) -> Any:
 
 
 def typed(tree: Any, hint: Any, where: str, key: str = "") -> Any:
-    """The tree of text with each value of the type that `hint`, a dataclass or a type of a field, gives it.
+    """Convert a tree of text to the types of `hint`, a dataclass or the type of a field.
 
-    `key`, the dotted name of the tree, and `where` it was written are for the SkinGanErrors: an unknown key,
-    with those that there are; a value of another type.
+    SkinGanError for an unknown key, with the known ones, or a value of another type. Messages name `key`, the
+    dotted name of the tree, and `where` it was written.
     """
     if dataclasses.is_dataclass(hint):
         return _fields(tree, hint, where, key)
@@ -168,8 +159,8 @@ def _fields(tree: Any, schema: Any, where: str, key: str) -> dict[str, Any]:
 
 
 def _scalar_of(text: Any, hint: Any, where: str, key: str) -> Any:
-    """A scalar as text, number, truth value, or one of some words."""
-    if not isinstance(text, str):  # by an explicit tag, such as !!int
+    """A scalar converted to the type `hint`."""
+    if not isinstance(text, str):  # it has an explicit tag, such as !!int
         return text
     if text == MISSING:
         raise SkinGanError(f"{key} {where}: expected {_expected(hint)}, got '{MISSING}', which is no value")
@@ -178,7 +169,7 @@ def _scalar_of(text: Any, hint: Any, where: str, key: str) -> Any:
     found: Any = None
     if get_origin(hint) is Literal:
         found = str(text) if text in get_args(hint) else None
-    elif get_origin(hint) in (Union, types.UnionType):  # text, apart from the words of YAML 1.2
+    elif get_origin(hint) in (Union, types.UnionType):  # text, except true, false and null of YAML 1.2
         return guess(text) if text.lower() in ("true", "false") or text in NULL else str(text)
     elif hint is bool:
         found = True if text.lower() in TRUE else False if text.lower() in FALSE else None
@@ -198,7 +189,7 @@ def _expected(hint: Any) -> str:
 
 
 def guess(tree: Any) -> Any:
-    """The tree with what is a number, true, false or null in YAML 1.2 as such, unless it is in quotes."""
+    """Convert unquoted numbers, true, false and null of a tree by the rules of YAML 1.2."""
     if isinstance(tree, dict):
         return {key: guess(value) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -216,7 +207,7 @@ def guess(tree: Any) -> Any:
 
 
 def _integer(text: str) -> int | None:
-    if len(text) > 300 or not text.isascii() or not INTEGER.fullmatch(text):  # Python reads no longer ones
+    if len(text) > 300 or not text.isascii() or not INTEGER.fullmatch(text):  # Python limits digits
         return None
     return int(text, 0 if text.startswith(("0x", "0o")) else 10)
 
@@ -228,13 +219,13 @@ def _float(text: str) -> float | None:
 
 
 def shown(tree: Any) -> str:
-    """A tree as it would be written, its beginning where it is long."""
+    """A tree as text for an error, shortened if it is long."""
     text = str(tree) if isinstance(tree, (list, dict)) else repr(str(tree))
     return text if len(text) <= LONG else f"{text[:LONG]}..."
 
 
 def first_line(e: Exception) -> str:
-    """What went wrong, and where a YAML error says it, on one line."""
+    """The message of an error on one line, with the line number of a YAML error."""
     if isinstance(e, yaml.MarkedYAMLError) and e.problem:
         line = f" (line {e.problem_mark.line + 1})" if e.problem_mark and e.problem_mark.line else ""
         return e.problem + line

@@ -1,9 +1,10 @@
-"""What Slurm knows and does: squeue, sacct, scancel, scontrol. One call for all jobs, with a time limit."""
+"""Calls squeue, sacct, scancel and scontrol: one call for all jobs, with a time limit."""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -16,8 +17,7 @@ from hpc.settings.profiles import ProfileSettings
 from hpc.state.environment import for_jobs
 from skin_gan.errors import SkinGanError
 
-# Against a broken daemon a client tries again for minutes.
-TIMEOUT = 20.0
+TIMEOUT = 20.0  # seconds; Slurm's commands retry a broken daemon for minutes
 CONF = "SLURM_CONF"
 FIELDS = ("JobArrayID", "State", "Reason", "TimeLeft", "RestartCnt", "NodeList", "Name", "Comment")
 LOCAL_FILESYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay")
@@ -25,51 +25,51 @@ PENDING, RUNNING, COMPLETING = "PENDING", "RUNNING", "COMPLETING"
 
 
 class Unreachable(SkinGanError):
-    """Slurm is not here, or does not answer."""
+    """Slurm is not installed here, or does not answer."""
 
 
 @dataclass(frozen=True)
 class Queued:
-    """A job that has not ended."""
+    """A job in Slurm's queue."""
 
     id: str  # 12, or 12_3 for an element of an array
     state: str
     reason: str  # why it is pending
-    left: str  # until its time limit
+    left: str  # time until its limit
     restarts: int
     nodes: str
-    name: str  # STAGE-SWEEP, or the profile's own
-    comment: str  # the folder of its sweep, or the profile's own; a site may remove it
+    name: str  # STAGE-SWEEP, or the name that the profile sets
+    comment: str  # the sweep's folder, or the comment that the profile sets; a site may remove it
 
-    def of(self, run: Path) -> bool:
-        """Whether it is a job of this sweep: another cluster, or a new one, gives the same ids again."""
-        if self.comment.startswith("/"):  # hosts may mount the results in different places
-            there = Path(self.comment)
-            return there.parts[-2:] == run.parts[-2:] or there.resolve() == run.resolve()
+    def belongs_to(self, run: Path) -> bool:
+        """Whether this is a job of the sweep. Ids do not tell: another or a reset cluster reuses them."""
+        if self.comment.startswith("/"):
+            folder = Path(self.comment)  # hosts may mount the results in different places
+            return folder.parts[-2:] == run.parts[-2:] or folder.resolve() == run.resolve()
         sweep = run.parent.name
-        named = self.name.endswith(f"-{sweep}") or self.name.startswith(f"{sweep}-")  # an earlier version's
+        named = self.name.endswith(f"-{sweep}") or self.name.startswith(f"{sweep}-")  # of an earlier version
         return self.comment not in ("", "(null)", "N/A") or named
 
 
-# What a user's shell may choose for all jobs, who pays and where they run, and the profile's words for it.
-CHOSEN = {
+# Variables by which a user's shell sets account and placement of all jobs, and the profile's names for them.
+FROM_SHELL = {
     "SBATCH_ACCOUNT": "account", "SBATCH_PARTITION": "partition", "SBATCH_QOS": "qos",
     "SBATCH_RESERVATION": "reservation", "SBATCH_CONSTRAINT": "constraint",
 }  # fmt: skip
-_conf = ""  # what `use` has set
+_conf = ""  # the value of SLURM_CONF that `use` has set
 
 
 def use(p: ProfileSettings) -> None:
-    """Let Slurm's commands find the profile's cluster; what the user has set comes first.
+    """Point Slurm's commands at the profile's cluster, unless the user has set SLURM_CONF.
 
-    Unreachable if it is not there.
+    Raises Unreachable if the profile's slurm.conf does not exist.
     """
     global _conf
     if os.environ.get(CONF, "") != _conf:
         return
     if p.conf and not Path(p.conf).exists():
         raise Unreachable(
-            f"there is no {p.conf}: start the Slurm that the profile means (the testbed: slurm/testbed up)"
+            f"{p.conf} does not exist: start the profile's Slurm (the testbed: slurm/testbed up)"
         )
     _conf = p.conf
     if p.conf:
@@ -79,85 +79,74 @@ def use(p: ProfileSettings) -> None:
 
 
 def adopt(p: ProfileSettings) -> None:
-    """Take from the shell what the profile leaves open; sbatch itself would let the shell win over it.
+    """Fill the profile's empty options from the shell. (sbatch itself would prefer the shell's values.)
 
-    Other SBATCH_ variables are not heeded: profile.extra sets any option of sbatch.
+    Other SBATCH_ variables are ignored: profile.extra sets any option of sbatch.
     """
-    for variable, name in CHOSEN.items():
+    for variable, name in FROM_SHELL.items():
         setattr(p, name, getattr(p, name) or os.environ.get(variable, ""))
 
 
 def client(*words: str) -> str:
-    """What one of Slurm's commands prints. Raises Unreachable if there is none, or it does not answer."""
+    """Run one of Slurm's commands and return its output. Raises Unreachable if it is missing or fails."""
     try:
         done = subprocess.run(
             words, capture_output=True, text=True, timeout=TIMEOUT, env=for_jobs(os.environ)
         )
     except FileNotFoundError as e:
-        raise Unreachable(f"there is no {words[0]} here: run this where Slurm's commands are") from e
+        raise Unreachable(f"there is no {words[0]} here: run this where Slurm is installed") from e
     except subprocess.TimeoutExpired as e:
         raise Unreachable(f"Slurm does not answer: {words[0]} took over {TIMEOUT:.0f} s; try later") from e
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["no message"]
-        error = said[-1].removeprefix(f"{words[0]}: ")
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        error = lines[-1].removeprefix(f"{words[0]}: ")
         raise Unreachable(f"{words[0]} failed: {error}; is the cluster up (`sinfo`)?")
     return done.stdout
 
 
 def queue(run: Path) -> dict[str, Queued]:
-    """The jobs of the sweep in this folder that have not ended, by id; one squeue call."""
+    """The queued and running jobs of the sweep in this folder, by id; one squeue call."""
     text = client("squeue", "--me", "--noheader", "--array", "--Format", ",".join(f"{f}:|" for f in FIELDS))
     rows = (line.strip().removesuffix("|").split("|", len(FIELDS) - 1) for line in text.splitlines())
     jobs = (
         Queued(r[0], r[1], r[2], r[3], int(r[4]) if r[4].isdecimal() else 0, *r[5:])
         for r in rows
-        if len(r) == len(FIELDS)  # what else a site's squeue prints is no job
+        if len(r) == len(FIELDS)  # skips other lines that a site's squeue prints
     )
-    return {job.id: job for job in jobs if job.of(run)}
+    return {job.id: job for job in jobs if job.belongs_to(run)}
 
 
 def ended(ids: Iterable[str]) -> dict[str, str]:
-    """How jobs ended, such as TIMEOUT, by id: one sacct call. Empty where the cluster keeps no accounts."""
+    """Final states such as TIMEOUT by job id; one sacct call. Empty if the cluster has no accounting."""
     bases = {i: i.partition("_")[0] for i in ids}
     if not bases:
         return {}
-    wanted = ",".join(dict.fromkeys(bases.values()))  # thousands of elements would not fit into a command
+    wanted = ",".join(dict.fromkeys(bases.values()))  # whole arrays: a command has no room for all elements
     try:
         text = client("sacct", "-X", "--noheader", "--parsable2", "--format=JobID,State", f"--jobs={wanted}")
     except SkinGanError:
-        return {}  # many clusters have no sacct: the records and logs on disk tell as much
+        return {}  # many clusters have no sacct: job records and logs serve instead
     rows = (line.split("|") for line in text.splitlines() if "|" in line)
-    # Elements of an array that never started have one row together, 12_[3-9].
+    # Elements of an array that never started share one row, 12_[3-9].
     states = {row[0].partition("_[")[0]: row[1].split()[0] for row in rows}
     return {i: states.get(i) or states.get(base, "") for i, base in bases.items()}
 
 
-def cancel(ids: Iterable[str]) -> None:
-    _each("scancel", ids)
-
-
-def hold(ids: Iterable[str]) -> None:
-    _each("scontrol hold", ids)
-
-
-def release(ids: Iterable[str]) -> None:
-    _each("scontrol release", ids)
-
-
-def _each(command: str, ids: Iterable[str]) -> None:
+def control(command: str, ids: Iterable[str]) -> None:
+    """Run a command such as "scontrol hold" on all these jobs; does nothing without any."""
     if ids := list(ids):
         client(*command.split(), *ids)
 
 
 @cache
 def max_array() -> int | None:
-    """Elements that the cluster allows in one array, or None where it does not say."""
-    size = _fields(client("scontrol", "show", "config")).get("MaxArraySize")
-    return int(size) - 1 if size else None  # the highest index is one less than the size
+    """The most elements that the cluster allows in one array; None if its configuration does not say."""
+    size = re.search(r"^MaxArraySize\s*=\s*(\d+)", client("scontrol", "show", "config"), re.MULTILINE)
+    return int(size[1]) - 1 if size else None  # the highest index is one less than the size
 
 
 def check_limits(p: ProfileSettings) -> None:
-    """SkinGanError if there is no such partition, it takes no job of such length, or there are no arrays."""
+    """SkinGanError if the partition is unknown or allows too little time, or the cluster has no arrays."""
     text = client("scontrol", "--all", "--oneliner", "show", "partition")
     rows = [dict(word.partition("=")[::2] for word in line.split()) for line in text.splitlines()]
     default = [row["PartitionName"] for row in rows if row["Default"] == "YES"]
@@ -177,7 +166,7 @@ def check_limits(p: ProfileSettings) -> None:
 
 
 def seconds(limit: str) -> float:
-    """A time in Slurm's words, such as UNLIMITED or 2-12:00:00 (days, hours, minutes, seconds)."""
+    """Seconds of a time limit as Slurm prints it, such as UNLIMITED or 2-12:00:00 (days-h:m:s)."""
     days, _, clock = limit.rpartition("-")
     if not clock[:1].isdigit():
         return math.inf
@@ -187,16 +176,9 @@ def seconds(limit: str) -> float:
     return total + 86400 * int(days or 0)
 
 
-def _fields(text: str) -> dict[str, str]:
-    """`name = value` lines."""
-    return {
-        name.strip(): value.strip() for name, _, value in (line.partition("=") for line in text.splitlines())
-    }
-
-
 def warnings(e: Experiment) -> list[str]:
-    """What can be seen from here that jobs may stumble over."""
-    found, kinds = [], {what: filesystem(path) for what, path in places(e).items()}
+    """Warnings about settings and paths that may break jobs on other nodes."""
+    found, kinds = [], {what: filesystem(path) for what, path in paths_of_jobs(e).items()}
     if unseen := [f"{what} ({kind})" for what, kind in kinds.items() if kind in LOCAL_FILESYSTEMS]:
         found.append(f"on a disk of this machine, which every node must see: {', '.join(unseen)}")
     if e.profile.minutes <= 10:
@@ -204,10 +186,10 @@ def warnings(e: Experiment) -> list[str]:
     return found
 
 
-def places(e: Experiment) -> dict[str, Path]:
-    """What jobs read or write, links resolved, by what to call it; of the code they have a copy there."""
+def paths_of_jobs(e: Experiment) -> dict[str, Path]:
+    """The paths that jobs read or write, links resolved, by name. The code is copied into the results."""
     python = e.profile.python.split() or [sys.executable]
-    # Not what the last link leads to: of an environment's Python that is the system's, which each node has.
+    # The last link stays unresolved: an environment's Python links to the system's, which each node has.
     files = [Path(word).parent.resolve() / Path(word).name for word in python if word.startswith("/")]
     found = {f"results={e.results}": Path(e.results).resolve()}
     found |= {f"Python: {file}": file for file in files if not file.is_relative_to("/usr")}
@@ -217,7 +199,7 @@ def places(e: Experiment) -> dict[str, Path]:
 
 
 def filesystem(path: Path) -> str:
-    """The type of the file system that holds the path, such as nfs4; empty where the system does not tell."""
+    """The type of the file system that holds the path, such as nfs4; "" if the system does not tell."""
     try:
         mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:

@@ -1,9 +1,9 @@
-"""The classifier runs of the ablation, and what is chosen from them on validation images."""
+"""Trains the classifiers of the ablation, and chooses each fold's combined arm on validation images."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from hpc.settings.ablation import PLAIN, ClassifierPlan, arms
 from hpc.stages.current_runs import Current
 from hpc.stages.generate import SampleSets
 from hpc.stages.inputs import Inputs
+from hpc.state.records import Tell
 from skin_gan.ablation.arm import Arm
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.ablation.classify import Task, run_arm
@@ -27,29 +28,28 @@ from skin_gan.errors import SkinGanError
 from skin_gan.training.board import write_run
 from skin_gan.training.devices import choose_device
 
-Tell = Callable[..., None]
-
 
 class Arms:
-    """The arms of every classifier and fold."""
+    """Trains the arms of every classifier and fold."""
 
     def __init__(self, plan: Plan, inputs: Inputs) -> None:
         self.run, self.e, self.a, self.inputs = plan.run, plan.experiment, plan.experiment.ablate, inputs
         self.size, self.samples, self.current = inputs.size, SampleSets(plan, inputs), Current(plan)
 
     def train(self, task: ArmTask, tell: Tell) -> None:
-        """All seeds of one arm in one fold."""
+        """Train all seeds of one arm in one fold."""
         plan = self.a.classifiers[task.classifier]
         self.train_arm(task, plan, arms(self.a, plan)[task.arm], tell)
 
     def train_arm(self, task: ArmTask, plan: ClassifierPlan, arm: Arm, tell: Tell) -> None:
+        """Train all seeds of a task whose arm may be a combined one."""
         store = self.inputs.store
         shares = ablation.image_shares(task.classifier)
         split = image_split(store, **shares) if task.fold is None else lesion_split(store, task.fold)
         settings = ablation.classifier_settings(task.classifier, plan, self.size)
         frozen = self.samples.frozen if settings.network == "head" else None
         shared = Task(store, split, settings, frozen, choose_device(self.e.operations.device))
-        arm, made = self.with_images(arm, split, self.a.folds[0] if task.fold is None else task.fold)
+        arm, made = self.with_images(arm, split, self.current.fold(task))
         total = plan.seeds * settings.steps
         for seed in range(plan.seeds):
             folder = ablation.arm_folder(self.run, task, seed)
@@ -63,7 +63,7 @@ class Arms:
             record_run(folder, task, seed, found)
 
     def with_images(self, arm: Arm, split: Split, fold: int) -> tuple[Arm, Mapping[str, SampleSet] | None]:
-        """The arm with its number of images written out per class, and the generated images that it takes."""
+        """The arm with its `balance` as counts per class, and the generated images that it uses."""
         if arm.synthetic == "none" and not arm.duplicate:
             return arm, None
         counts = self.samples.training_counts(split)
@@ -78,9 +78,9 @@ class Arms:
         return replace(arm, balance={label: add[label] for label in made}), made
 
     def combine(self, task: ArmTask, tell: Tell) -> None:
-        """Fix a fold's arm, ratio and filter on its validation images, and train the best on the strongest.
+        """Choose a fold's arm, ratio and filter on its validation images, and train the combined arm.
 
-        Another fold's validation lesions are this one's test lesions: they have no say here.
+        Other folds' validation images are not used: some of their lesions are this fold's test lesions.
         """
         assert task.fold is not None
         plan = self.a.classifiers[task.classifier]
@@ -93,15 +93,15 @@ class Arms:
             self.train_arm(replace(task, arm=arm.name), plan, arm, tell)
 
     def validation(self, task: ArmTask, plan: ClassifierPlan) -> tuple[dict[str, float], set[str]]:
-        """Balanced accuracy on the validation images of the task's fold, 0..1, mean over seeds, of each whole
-        arm; and the runs that this rests on, by their ids."""
+        """Balanced accuracy, 0..1, of each arm with all seeds on the fold's validation images, the mean over
+        seeds; and the ids of the runs."""
         found, runs = {}, set()
         for name, arm in arms(self.a, plan).items():
             mine = replace(task, arm=name)
             try:
                 read = [self.current.read(mine, arm, seed, "val") for seed in range(plan.seeds)]
             except SkinGanError as e:
-                print(f"{name} is not among what is chosen from: {e}", file=sys.stderr)
+                print(f"{name} cannot be chosen: {e}", file=sys.stderr)
                 continue
             found[name] = float(np.mean([measured(p)["balanced_accuracy"] for p in read]))
             runs |= {p.record["id"] for p in read}
@@ -114,13 +114,13 @@ class Arms:
 
 
 def measured(p: Predictions) -> dict[str, float]:
-    """Every measure of one run, on its own images."""
+    """Every measure of one run on its own images."""
     whole = np.ones((1, len(p.labels)))
     return {name: float(m(p.labels, p.probabilities, whole)[0]) for name, m in measures(p.classes).items()}
 
 
 def record_run(folder: Path, task: ArmTask, seed: int, found: Mapping[str, Predictions]) -> None:
-    """The run in TensorBoard: every measure on its validation and test images, and its loss curve."""
+    """Write the run to TensorBoard: all measures on validation and test images, and the loss curve."""
     settings: dict[str, str | int | float] = {
         "classifier": task.classifier, "arm": task.arm, "split": ablation.part(task.fold), "seed": seed,
     }  # fmt: skip

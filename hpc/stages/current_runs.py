@@ -1,7 +1,7 @@
-"""Tells classifier runs of the present settings and generated images from earlier ones. No torch.
+"""Tells whether classifier runs are current: made with the present settings and generated images. No torch.
 
-A launch may change arms, steps or sources of the same sweep: runs of earlier settings stay on disk until
-their arm is trained again, and are never compared with the others.
+A launch may change arms, steps or sources of a sweep. Runs of earlier settings stay on disk until their arm
+is trained again, and are never compared with current ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EARLIER = "of earlier settings"
 
 
 class Current:
-    """Compares runs' records with the settings; reads each set of generated images at most once."""
+    """Compares the records of runs with the settings; reads each set of generated images at most once."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.run, self.e = plan, plan.run, plan.experiment
@@ -38,12 +38,12 @@ class Current:
 
     @cached_property
     def snapshot(self) -> Snapshot:
-        """What the jobs of classifier runs are judged by, read once and only where it has to be."""
+        """The snapshot of the jobs of classifier runs, read on first use."""
         stages = (stage for stage in self.plan.stages if stage.name in (ABLATE, COMBINE))
         return of_jobs(self.plan, [job for stage in stages for job in stage.jobs])
 
     def read(self, task: ArmTask, arm: Arm, seed: int, part: str) -> Predictions:
-        """The predictions of a run. SkinGanError where they are missing, damaged, or `EARLIER`."""
+        """The predictions of a run. SkinGanError if they are missing, damaged, or `EARLIER`."""
         folder = ablation.arm_folder(self.run, task, seed)
         if not folder.exists():
             raise SkinGanError("not started")
@@ -52,7 +52,7 @@ class Current:
         found = load(folder / f"{part}.npz")
         changed = self.changed(task, arm, found.record) or self.other_images(task, arm, found.record)
         if not changed and not current(found.record):
-            changed = ["an earlier version weighed generated images otherwise"]
+            changed = ["an earlier version weighted generated images differently"]
         if changed:
             raise SkinGanError(f"{EARLIER} ({', '.join(changed)}): launch again")
         return found
@@ -61,36 +61,37 @@ class Current:
         """The settings that have changed since the run, each as a phrase."""
         plan = self.e.ablate.classifiers[task.classifier]
         settings = ablation.classifier_settings(task.classifier, plan, self.e.trial.model.size)
-        run = run_of(record)  # with the defaults of settings that came later
-        there = {**asdict(run.classifier), **asdict(run.arm)}
+        run = run_of(record)  # with the defaults of settings that were added later
+        before = {**asdict(run.classifier), **asdict(run.arm)}
         weights = self.weights(settings.pretrained)
-        if weights and run.weights:  # the file may have been moved, or another may be in its place
-            there["pretrained"] = settings.pretrained if weights == run.weights else "another file"
-        asked = {**asdict(settings), **asdict(arm), "balance": there["balance"], "name": there["name"]}
-        changed = [f"{key} is now {value}" for key, value in asked.items() if there[key] != value]
-        if isinstance(there["balance"], Mapping) and self.added(task, arm, record) != there["balance"]:
+        if weights and run.weights:  # compared by content: the file may have been moved or replaced
+            before["pretrained"] = settings.pretrained if weights == run.weights else "another file"
+        now = {**asdict(settings), **asdict(arm), "balance": before["balance"], "name": before["name"]}
+        changed = [f"{key} is now {value}" for key, value in now.items() if before[key] != value]
+        if isinstance(before["balance"], Mapping) and self.added(task, arm, record) != before["balance"]:
             changed.append(f"balance is now {arm.balance}")
         return changed
 
     def added(self, task: ArmTask, arm: Arm, record: Mapping[str, Any]) -> dict[str, int]:
-        """The images per class that the arm adds now, of those classes that the run has added to."""
-        there: Mapping[str, int] = record["arm"]["balance"]
+        """The images that the arm adds now to each class to which the run has added any."""
+        before: Mapping[str, int] = record["arm"]["balance"]
         if arm.synthetic == "alone":
-            return dict(there)  # as many as there are photographs, which no setting changes
-        counts = {k: n - (there.get(k, 0) if arm.duplicate else 0) for k, n in record["real"].items()}
+            return dict(before)  # as many as there are photographs, which no setting changes
+        counts = {k: n - (before.get(k, 0) if arm.duplicate else 0) for k, n in record["real"].items()}
         add = images_to_add(counts, arm.balance)
         if arm.duplicate:
             return {label: add[label] for label in self.e.classes}
-        labels = there if arm.source in ablation.foreign(self.e.ablate) else set(there) & set(self.e.classes)
+        external = arm.source in ablation.external_sources(self.e.ablate)
+        labels = before if external else set(before) & set(self.e.classes)
         if not arm.filter:
             return {label: add[label] for label in labels}
         fold = self.fold(task)
         return {k: min(add[k], len(rows_kept(self.run, k, arm.filter, fold))) for k in labels}
 
     def other_images(self, task: ArmTask, arm: Arm, record: Mapping[str, Any]) -> list[str]:
-        """The classes whose generated images are others now, or gone, or new.
+        """A phrase on the classes whose generated images have changed, disappeared or been added; else [].
 
-        A job that has ended well with all that is there now has seen to that; otherwise they are compared.
+        A complete job has used the present images; otherwise the images' fingerprints are compared.
         """
         known = task.arm in ablation.arms(self.e.ablate, self.e.ablate.classifiers[task.classifier])
         job = Job(ABLATE, task.label) if known else Job(COMBINE, replace(task, arm=COMBINED).label)
@@ -107,7 +108,7 @@ class Current:
         return [f"other images of {', '.join(others)}"] if others else []
 
     def _fingerprint(self, source: str, filter_: str, fold: int, label: str, n: int) -> str | None:
-        """Of the first `n` images of a class that an arm would be given; None where there are none."""
+        """The fingerprint of the first `n` images of a class that an arm would use; None without images."""
         sample = self.sets(source, fold, label)
         if sample is None:
             return None
@@ -118,9 +119,9 @@ class Current:
     def _sets(self, source: str, fold: int, label: str) -> SampleSet | None:
         try:
             return read_source(self.run, self.e, source, fold, [label]).get(label)
-        except SkinGanError:  # its own job says what is wrong with it
+        except SkinGanError:  # the job that makes the images reports it
             return None
 
     def fold(self, task: ArmTask) -> int:
-        """The fold whose generated images the task is given."""
+        """The fold whose generated images the task uses."""
         return self.e.ablate.folds[0] if task.fold is None else task.fold

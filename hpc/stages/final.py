@@ -1,8 +1,7 @@
-"""The final training: a class's chosen trial anew, at full length, by all processes of its job.
+"""The final training: a class's selected trial again, at full length, by all processes of its job.
 
-RUN/final is laid out as RUN itself: final/trials/CLASS/ is the training, final/best/CLASS/ its generator.
-The processes find one another by the environment (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT), in which
-`hpc.cluster.executor` has put what Submitit knows.
+RUN/final has the layout of RUN: final/trials/CLASS/ is the training, final/best/CLASS/ its generator. The
+processes find one another by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, set by `hpc.cluster.executor`.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from skin_gan.folders import COMPLETED, TrialFolder
 
 
 def train_final(plan: Plan, label: str) -> None:
-    """Train the class's chosen trial to final.kimg and export its best generator.
+    """Train the class's selected trial to final.kimg and export its best generator.
 
-    Each process of the job calls it. A job that was killed goes on from the last checkpoint.
+    Every process of the job calls this. A job that was killed resumes from the last checkpoint.
     """
     from hpc.stages.inputs import Inputs
     from skin_gan.generate import export
@@ -28,7 +27,7 @@ def train_final(plan: Plan, label: str) -> None:
     from skin_gan.training.session import Session
 
     e, inputs = plan.experiment, Inputs(plan)
-    spec, folder = taken(plan, label)
+    spec, folder = selected(plan, label)
     source = plan.source(spec)
     session = Session(spec, folder, inputs.split(label), e.operations, e.evaluate, source=source)
     try:
@@ -37,28 +36,28 @@ def train_final(plan: Plan, label: str) -> None:
     finally:
         session.close()
     if session.main:
-        export(folder, final_run(plan).best(label), verdict(plan, folder) | {"trained_kimg": row["kimg"]})
+        export(folder, final_run(plan).best(label), card_fields(plan, folder) | {"trained_kimg": row["kimg"]})
     end_processes()
 
 
-def taken(plan: Plan, label: str) -> tuple[TrialSpec, TrialFolder]:
-    """The chosen trial. SkinGanError if there is none, or a rejected one that is not wanted."""
+def selected(plan: Plan, label: str) -> tuple[TrialSpec, TrialFolder]:
+    """The selected trial. SkinGanError if there is none, or it is rejected and allow_rejected is false."""
     found = chosen(plan, label)
     if found is None:
         raise SkinGanError(f"{label} has no generator yet: no trial of it was evaluated")
     card = read_card(plan.run.best(label)) or {}
     if not card["accepted"] and not plan.experiment.allow_rejected:
         raise SkinGanError(
-            f"{label}'s generator was rejected ({'; '.join(card['reasons'])}): search further, or set "
+            f"{label}'s generator was rejected ({'; '.join(card['reasons'])}): extend the search, or set "
             "allow_rejected=true"
         )
     return found
 
 
-def verdict(plan: Plan, folder: TrialFolder) -> dict[str, Any]:
-    """What the card says of the choice, as `hpc.stages.select` says it of a search's."""
+def card_fields(plan: Plan, folder: TrialFolder) -> dict[str, Any]:
+    """The fields of the generator's card about its selection, as in a search's card."""
     row = best_row(folder)
     if row is None:
-        raise SkinGanError(f"{folder.path}: no evaluation of it has a KID; its metrics.jsonl says why")
+        raise SkinGanError(f"{folder.path}: none of its evaluations has a KID: see its metrics.jsonl")
     chosen = {"sweep": plan.experiment.sweep, "trial": folder.path.name}
     return chosen | judgement(row, plan.experiment.select)

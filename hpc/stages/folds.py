@@ -1,8 +1,7 @@
-"""The generators that the ablation draws from: of this sweep, of others, retrained for other folds."""
+"""The generators that the ablation uses: of this sweep, of other sweeps, and retrained for other folds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +12,11 @@ from hpc.settings import compose
 from hpc.settings.ablation import BEST
 from hpc.stages.inputs import Inputs
 from hpc.stages.select import best_row, judgement
+from hpc.state.records import Tell
 from skin_gan.config import TrialSpec, spec_from
 from skin_gan.errors import SkinGanError
 from skin_gan.export import CARD, export, read_card, read_yaml
 from skin_gan.folders import COMPLETED, RunFolder, TrialFolder
-
-Tell = Callable[..., None]
 
 
 class Generators:
@@ -30,19 +28,19 @@ class Generators:
 
     @cached_property
     def sweeps(self) -> dict[str, RunFolder]:
-        """The sources that are sweeps, this one first; the others are images that somebody has made."""
+        """The sources that are sweeps, this one first."""
         others = {name: RunFolder(Path(path)) for name, path in self.a.sources.items()}
         own = {self.e.trial.model.family: self.run}
         return own | {name: run for name, run in others.items() if run.settings.exists()}
 
     def home(self, source: str, fold: int) -> RunFolder:
-        """Where the generators of a source for a fold are."""
+        """The folder of a source's generators for a fold."""
         sweep = self.sweeps[source]
         own_fold = compose.load(sweep.settings).fold
         return sweep if own_fold == fold else ablation.fold_folder(self.run, fold, source)
 
     def of(self, source: str, fold: int) -> dict[str, Path]:
-        """The folder of each class's generator. SkinGanError where one is missing."""
+        """The folder of each class's generator. SkinGanError if one is missing."""
         if source == BEST:
             return {label: self.best_of(label, fold) for label in self.e.classes}
         found = {label: self.home(source, fold).best(label) for label in self.e.classes}
@@ -54,19 +52,20 @@ class Generators:
         return found
 
     def best_of(self, label: str, fold: int) -> Path:
-        """The accepted generator with the lowest KID of all sweeps; if there is none, the least bad."""
+        """The accepted generator with the lowest KID of all sweeps; if none is accepted, the lowest KID."""
         folders = [self.of(source, fold)[label] for source in self.sweeps]
         cards = {folder: read_card(folder / CARD) for folder in folders}
         return min(folders, key=lambda f: (not cards[f]["accepted"], cards[f]["metrics"]["kid"]))
 
     def retrain(self, label: str, tell: Tell) -> None:
-        """Train the settings chosen for a class again, from scratch, on the lesions of the other folds."""
+        """Train the selected settings of a class from scratch for each other fold of each sweep."""
         todo = [(f, s) for f in self.a.folds for s in self.sweeps if self.home(s, f) != self.sweeps[s]]
         for done, (fold, source) in enumerate(todo):
             tell(done=done, total=len(todo))
             self.retrain_one(label, fold, source)
 
     def retrain_one(self, label: str, fold: int, source: str) -> None:
+        """Retrain a source's selected generator for a fold, unless that is done, and export it."""
         from skin_gan.training.session import Session
 
         chosen = read_card(self.sweeps[source].best(label) / CARD)
@@ -103,6 +102,6 @@ class Generators:
 
     @staticmethod
     def training(generator: Path) -> TrialFolder:
-        """The training that a generator's folder was exported from: RUN/best/CLASS came from RUN/trials."""
+        """The trial under RUN/trials from which the generator in RUN/best/CLASS was exported."""
         card = read_card(generator / CARD)
         return RunFolder(generator.parents[1]).trial(card["label"], card["index"], card["trial_id"])

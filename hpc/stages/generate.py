@@ -1,9 +1,9 @@
-"""Sample sets of the ablation: what is generated for each fold, and what each filter keeps of it."""
+"""The generated images of the ablation for each fold, and which of them each filter keeps."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from hpc.plan.sweep_plan import Plan
 from hpc.settings.ablation import BEST
 from hpc.stages.folds import Generators
 from hpc.stages.inputs import Inputs
+from hpc.state.records import Tell
 from skin_gan.ablation import filters
 from skin_gan.ablation.arm import Arm
 from skin_gan.ablation.arms import MADE, make_samples
@@ -30,12 +31,11 @@ from skin_gan.export import CARD, read_card, read_yaml
 from skin_gan.generate import generate, manifest, write_set
 from skin_gan.io import write_json
 
-Tell = Callable[..., None]
-SEED = 0  # of sample sets: more images of one set are a longer beginning of the same sequence
+SEED = 0  # of sample sets: a larger set begins with the images of a smaller one
 
 
 class SampleSets:
-    """Generated images by source, fold and class."""
+    """Makes, filters and reads generated images by source, fold and class."""
 
     def __init__(self, plan: Plan, inputs: Inputs) -> None:
         self.run, self.e, self.a, self.inputs = plan.run, plan.experiment, plan.experiment.ablate, inputs
@@ -48,50 +48,49 @@ class SampleSets:
         return Frozen(self.inputs.store, self.size, self.inputs.cache, self.inputs.extractor)
 
     def made_here(self, source: str) -> bool:
-        """Whether the stage generate makes the source's images; of the others somebody else has."""
-        return source not in ablation.foreign(self.a)
+        """Whether the stage generate makes the source's images; otherwise they are from elsewhere."""
+        return source not in ablation.external_sources(self.a)
 
     def read(self, source: str, fold: int, labels: list[str] | None = None) -> dict[str, SampleSet]:
         """The generated images of a source for a fold, by class."""
         return read_source(self.run, self.e, source, fold, labels)
 
     def make(self, task: SampleTask, tell: Tell) -> None:
-        """Write the images of a class that the arms need, and what each filter keeps of them."""
+        """Write the images of a class that the arms need, and the result of each filter."""
         label, fold = task.lesion_class, task.fold
-        refused, made = [], []
+        errors, made = [], []
         names = sorted({f for p in self.a.classifiers.values() for f in p.filters})
         here = [source for source in ablation.sources(self.a) if self.made_here(source)]
         total = len(here) + len(names)
         for done, source in enumerate(here):
             tell(done=done, total=total)
             try:
-                if n := self.wanted(source, label, fold):
+                if n := self.needed(source, label, fold):
                     self.write(source, label, fold, n)
                     made.append(source)
-            except SkinGanError as e:  # the other sources are not to blame
-                refused.append(str(e))
+            except SkinGanError as e:  # the other sources go on
+                errors.append(str(e))
         tell(sets=made)
         verdicts = {}
         for done, name in enumerate(names, len(here)):
             tell(done=done, total=total)
             verdicts[name] = self.filtered(name, label, fold)
         write_json(ablation.filter_file(self.run, fold, label), verdicts)
-        if refused:
-            raise SkinGanError("; ".join(refused))
+        if errors:
+            raise SkinGanError("; ".join(errors))
 
-    def wanted(self, source: str, label: str, fold: int) -> int:
-        """Images of a class that the arms need of a source, in this fold and where the split is by image."""
+    def needed(self, source: str, label: str, fold: int) -> int:
+        """The images of a class that the arms need of a source, in this fold and in the split by image."""
         store = self.inputs.store
-        honest = self.training_counts(lesion_split(store, fold))
-        most = ablation.wanted(self.a, source, honest, label)
+        counts = self.training_counts(lesion_split(store, fold))
+        by_lesion = ablation.images_needed(self.a, source, counts, label)
         if not any(plan.by_image for plan in self.a.classifiers.values()):
-            return most
-        return max(
-            most, ablation.wanted(self.a, source, self.training_counts(image_split(store)), label, None)
-        )
+            return by_lesion
+        counts = self.training_counts(image_split(store))
+        return max(by_lesion, ablation.images_needed(self.a, source, counts, label, None))
 
     def write(self, source: str, label: str, fold: int, n: int) -> None:
-        """Fill samples/, in place of another set that an earlier state of the sweep left there."""
+        """Write a set to samples/, replacing one of earlier settings."""
         out = ablation.sample_folder(self.run, fold, source)
         if source in MADE:
             return self.write_made(source, label, fold, n, out / label)
@@ -100,7 +99,7 @@ class SampleSets:
         generate(folder, out, n, SEED, self.e.allow_rejected)
 
     def write_made(self, source: str, label: str, fold: int, n: int, target: Path) -> None:
-        """Write the images that an arm's own file makes as a set like a generator's."""
+        """Write the images that an arm's own file makes, as a set like a generator's."""
         split = lesion_split(self.inputs.store, fold)
         sample = make_samples(source, self.inputs.store, split, self.size, n, SEED, [label])[label]
         record = {
@@ -111,20 +110,22 @@ class SampleSets:
         write_set(target, record, sample.images.transpose(0, 2, 3, 1))
 
     def training_counts(self, split: Split) -> dict[str, int]:
+        """The number of training images of each class."""
         dx = self.inputs.store.manifest["dx"].to_numpy(dtype=str)[split.parts == "train"]
         return {label: int((dx == label).sum()) for label in self.inputs.store.classes}
 
     def filtered(self, name: str, label: str, fold: int) -> dict[str, Any]:
-        """What a filter keeps of the class's generated images, and a random choice of as many."""
+        """The indices of the images that a filter keeps, and a random choice of as many."""
         sample = self.read(BEST, fold, [label]).get(label)
         if sample is None:
             return {"kept": [], "random": [], "share": None, "threshold": None}
-        found = self.judge(name, sample, label, fold)
+        found = self.apply(name, sample, label, fold)
         random = filters.random_like(found)
         return {"kept": np.flatnonzero(found.keep).tolist(), "random": np.flatnonzero(random.keep).tolist(),
                 "share": found.share, "threshold": found.threshold}  # fmt: skip
 
-    def judge(self, name: str, sample: SampleSet, label: str, fold: int) -> filters.Filtered:
+    def apply(self, name: str, sample: SampleSet, label: str, fold: int) -> filters.Filtered:
+        """Apply the filter of this name to a class's generated images."""
         ref = self.inputs.judge(label, fold).real
         images, real = sample.images, ref.val.images
         if name == "confidence":
@@ -141,12 +142,12 @@ class SampleSets:
         return {"frame": filters.by_frame, "ruler": filters.by_ruler}[name](images, real)
 
     def confidence(self, features: NDArray[np.floating], label: str, fold: int) -> NDArray[np.floating]:
-        """[N] probability of the class, by a classifier of the fold's real training images."""
+        """[N] probability of the class, from `real_classifier`."""
         classifier, classes = self.real_classifier(fold)
         return classifier.predict_proba(features)[:, classes.index(label)]
 
     def real_classifier(self, fold: int) -> tuple[Any, list[str]]:
-        """Multinomial logistic regression on frozen features; classes count equally, so that rare ones do."""
+        """A logistic regression on the fold's frozen training features with balanced classes; its classes."""
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
@@ -162,10 +163,7 @@ class SampleSets:
         return model, model.classes_.tolist()
 
     def require(self, arm: Arm, made: Mapping[str, SampleSet], wanted: Mapping[str, int]) -> None:
-        """SkinGanError unless there are images of every class that the arm adds to.
-
-        What others have made may be of some classes only, and then the arm adds to those.
-        """
+        """SkinGanError unless every class that the arm adds to has images; external images may lack some."""
         missing = [label for label in self.e.classes if wanted[label] and label not in made]
         if not made or (self.made_here(arm.source) and missing):
             raise SkinGanError(
@@ -181,6 +179,6 @@ class SampleSets:
 
 def clear(target: Path, record: Mapping[str, Any]) -> None:
     """Remove the set in `target` unless `record` is its manifest."""
-    there = target / "manifest.yaml"
-    if there.exists() and read_yaml(there) != record:
+    path = target / "manifest.yaml"
+    if path.exists() and read_yaml(path) != record:
         shutil.rmtree(target)

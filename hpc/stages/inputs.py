@@ -1,4 +1,4 @@
-"""The data that jobs share: the sweep's store, its cached features, the judge of each class."""
+"""The inputs that jobs share: the sweep's store, its cached features, the judge of each class."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Inputs:
 
     @cached_property
     def store(self) -> Store:
-        """The store the sweep was planned on; another one at the same place is an error."""
+        """The store that the sweep was planned on. SkinGanError if its content has changed."""
         e = self.plan.experiment
         store = resolve(os.environ.get(STORE, e.data), [self.size], Path(e.results))
         if store.fingerprint != self.plan.data:
@@ -49,17 +49,17 @@ class Inputs:
         return class_split(self.store, label, self.size, self.fold if fold is None else fold)
 
     def all_classes(self, fold: int) -> ClassSplit:
-        """The images of all classes together, for training and validation."""
+        """The images of all classes together for training and validation."""
         return all_split(self.store, self.size, fold)
 
     def warm(self, progress: Progress) -> None:
-        """Fill the feature cache with all that later stages read of it, so that none waits for another."""
+        """Fill the feature cache with all features that later stages read, so that jobs need not wait."""
         e = self.plan.experiment
         labels = None if needs_all_features(e.ablate) else e.classes
         warm(self.store, self.size, self.cache, self.extractor, labels, progress)
 
     def judge(self, label: str, fold: int | None = None) -> Judge:
-        """What measures generated images of the class, by default in the fold of the search."""
+        """The judge of the class's generated images, by default in the fold of the search."""
         fold = self.fold if fold is None else fold
         real = reference(self.store, label, self.size, fold, self.cache, self.extractor)
         return Judge(real, self.extractor)

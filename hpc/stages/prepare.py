@@ -1,4 +1,4 @@
-"""The first stage: checks the machine that trains, computes what later jobs share. Starts without torch."""
+"""The first stage: validates the compute node and computes shared features. Starts without torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,10 +18,11 @@ from hpc.settings.space import distributions
 from hpc.slurm import client
 from hpc.stages.scratch import check_scratch
 from hpc.state.provenance import CODE
+from hpc.state.records import Tell
 from skin_gan.errors import SkinGanError
 from skin_gan.metrics.scores import declared
 
-# Metrics of trials and of classifier runs in TensorBoard's table, which shows the first five.
+# The first columns of TensorBoard's table of trials and classifier runs; it shows five by default.
 METRICS = (
     "metrics/kid", "metrics/kid_floor", "metrics/coverage", "test/balanced_accuracy", "val/balanced_accuracy",
     "metrics/copies", "metrics/precision", "metrics/recall", "metrics/fd", "metrics/c2st", "metrics/collapse",
@@ -30,10 +30,10 @@ METRICS = (
 )  # fmt: skip
 
 
-def prepare(plan: Plan, label: str, tell: Callable[..., None]) -> None:
-    """Check the machine, name the board's columns, and compute the features of the real images once.
+def prepare(plan: Plan, label: str, tell: Tell) -> None:
+    """Validate the node, write TensorBoard's columns, and compute the features of the real images once.
 
-    On one thread: on cores that others use too, a second one waits for the first more than it helps.
+    It uses one thread: on shared cores more threads mostly wait for one another.
     """
     preflight(plan)
     import torch
@@ -48,10 +48,10 @@ def prepare(plan: Plan, label: str, tell: Callable[..., None]) -> None:
 
 
 def columns(e: Experiment) -> tuple[dict[str, list[Any] | tuple[float, float]], dict[str, str]]:
-    """The searched settings in TensorBoard's table, with what each is drawn from; metrics' tags and meanings.
+    """The columns of TensorBoard's table: settings with their domains, and metrics with their meanings.
 
-    `METRICS` come first, then other scores of images of which lower or higher is better. Where classifiers
-    are trained, also what tells their runs apart, and their metrics.
+    `METRICS` come first, then other scores with a better direction. If classifiers are trained, their
+    settings and metrics are included.
     """
     scores = {f"metrics/{name}": score for name, score in declared().items()}
     tags = dict.fromkeys((*METRICS, *(tag for tag, score in scores.items() if score.better)))
@@ -64,12 +64,12 @@ def columns(e: Experiment) -> tuple[dict[str, list[Any] | tuple[float, float]], 
 
 
 def preflight(plan: Plan) -> None:
-    """SkinGanError for what many jobs would stumble over and only the machine that trains can tell."""
+    """SkinGanError for faults that only the compute node can show: packages, Slurm, scratch, GPUs."""
     import torch
 
     e, code = plan.experiment, os.environ.get(CODE, str(ROOT))
     if Path(code).resolve() != ROOT:
-        raise SkinGanError(f"Python here took the package from {ROOT}, not from {code}: see profile.setup")
+        raise SkinGanError(f"Python here imported skin_gan from {ROOT}, not from {code}: see profile.setup")
     if missing := [name for name in ("ray", "accelerate", "timm", "submitit") if find_spec(name) is None]:
         raise SkinGanError(
             f"{sys.executable} on {socket.gethostname()} has no {', '.join(missing)}: see profile.setup"
@@ -77,15 +77,15 @@ def preflight(plan: Plan) -> None:
     if e.profile.kind == "slurm":
         if shutil.which("scontrol") is None:
             raise SkinGanError(
-                f"there is no scontrol for {sys.executable} on {socket.gethostname()}, by which a search is "
-                "requeued at its time limit: make Slurm's clients visible there, see profile.setup and python"
+                f"{sys.executable} on {socket.gethostname()} finds no scontrol, which requeues a search at "
+                "its time limit: make Slurm's commands visible there, see profile.setup and profile.python"
             )
-        with suppress(client.Unreachable):  # Slurm is busy: launching has asked too
+        with suppress(client.Unreachable):  # Slurm is busy; the launch has checked this too
             client.check_limits(e.profile)
     check_scratch(plan)
     wanted, found = e.profile.gpus_per_node, torch.cuda.device_count()
     if e.operations.device != "cpu" and found < wanted:
         raise SkinGanError(
-            f"{socket.gethostname()} shows torch {found} GPUs where profile.gpus_per_node={wanted}: check "
-            "the profile and torch's build, or set operations.device=cpu"
+            f"torch sees {found} GPUs on {socket.gethostname()}, expected profile.gpus_per_node={wanted}: "
+            "check the profile and torch's build, or set operations.device=cpu"
         )

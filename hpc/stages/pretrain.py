@@ -1,22 +1,21 @@
-"""A training on the images of all classes of a fold, from whose networks each trial there starts.
+"""Trains on the training images of all classes of a fold; each trial in that fold starts from the networks.
 
-A class of a hundred images learns hair, skin tones and light from the thousands of the others; no test image
-is among them. RUN/pretrain is laid out as RUN: pretrain/trials/all/0000-ID/ is the training.
+A class of a hundred images gains from thousands of others: they show the same hair, skin tones and light.
+RUN/pretrain has the layout of RUN: pretrain/trials/all/0000-ID/ is the training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from hpc.plan.sweep_plan import PRETRAIN, Job, Plan, fold_of
+from hpc.state.records import Tell
 from skin_gan.folders import COMPLETED
 
-SHEETS = 8  # times that sheets of generated images are drawn
+SHEETS = 8  # how many sheets of generated images are drawn, evenly over the training
 UNMEASURED = {"kid": None, "note": "images of all classes together are drawn and not measured"}
 
 
-def pretrain(plan: Plan, label: str, tell: Callable[..., None]) -> None:
-    """Train to pretrain.kimg and write the networks. Killed, it goes on from the last checkpoint."""
+def pretrain(plan: Plan, label: str, tell: Tell) -> None:
+    """Train to pretrain.kimg and save the networks. A killed job resumes from the last checkpoint."""
     from hpc.stages.inputs import Inputs
     from skin_gan.training import checkpoint
     from skin_gan.training.session import Session

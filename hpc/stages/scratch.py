@@ -1,4 +1,4 @@
-"""A copy of the sweep's store on the disk of a node, which is faster than the shared one. No torch."""
+"""Copies the sweep's store to the node's own disk, which is faster than the shared one. No torch."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from skin_gan.data.store import Store, image_file
 from skin_gan.errors import SkinGanError
 from skin_gan.io import lock, unwritable
 
-STORE = "SKIN_GAN_STORE"  # environment variable of a search: the store's copy on its node
+STORE = "SKIN_GAN_STORE"  # environment variable of a search: the path of the store's copy
 
 
 def stage_data(plan: Plan) -> dict[str, str]:
-    """Copy the store into profile.scratch, where it is not yet; returns the variable that says where."""
+    """Copy the store to profile.scratch, if it is not there yet; returns `STORE` with the copy's path."""
     e, scratch = plan.experiment, _scratch(plan)
     if not scratch:
         return {}
     size = e.trial.model.size
     store = resolve(e.data, [size], Path(e.results))
-    # Of each user one: what another has made there can be read, but neither locked nor trusted.
+    # One copy per user: another user's could be neither locked nor trusted.
     copy = scratch / f"skin-gan-{os.getuid()}-{store.fingerprint[:12]}-{size}"
-    with lock(
-        copy.with_suffix(".lock"), wait=float("inf"), what="this node's copy of the data"
-    ):  # two jobs of one node come here at once
+    # Two jobs on one node may copy at the same time.
+    with lock(copy.with_suffix(".lock"), wait=float("inf"), what="this node's copy of the data"):
         if not copy.exists():
             _copy_store(store, size, copy)
     return {STORE: str(copy)}
 
 
 def check_scratch(plan: Plan) -> None:
-    """SkinGanError if this node has no profile.scratch that can be written and locked; copies nothing."""
+    """SkinGanError if profile.scratch cannot be written and locked on this node; copies nothing."""
     if scratch := _scratch(plan):
         try:
             scratch.mkdir(parents=True, exist_ok=True)
@@ -45,7 +44,7 @@ def check_scratch(plan: Plan) -> None:
 
 
 def _scratch(plan: Plan) -> Path | None:
-    """The folder that profile.scratch names on this node, if it names one."""
+    """The folder of profile.scratch on this node; None if it is not set."""
     word = plan.experiment.profile.scratch
     if "$" in (path := os.path.expandvars(word)):
         raise SkinGanError(f"profile.scratch={word}: a variable in it is not set on this node")

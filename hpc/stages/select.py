@@ -1,16 +1,17 @@
-"""Leaderboard to best generators: the lowest KID on validation images of those that are not rejected."""
+"""Selects each class's best generator: the lowest KID on validation images among those not rejected."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hpc.plan.sweep_plan import Plan
 from hpc.settings.compose import SelectSettings
 from hpc.settings.space import searched, value_at
+from hpc.state.records import Tell
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import TrialFolder
 from skin_gan.io import read_jsonl, write_atomic
@@ -24,26 +25,26 @@ FIRST = (
 )  # fmt: skip
 
 
-def select(plan: Plan, label: str, tell: Callable[..., None]) -> None:
+def select(plan: Plan, label: str, tell: Tell) -> None:
     """Write the leaderboard and export the best generator of each class."""
     rows = write_leaderboard(plan)
     if not any(row["kid"] is not None for row in rows):
         raise SkinGanError(
-            f"no trial in {plan.run.path} was ever evaluated: {plan.run.jobs} holds the jobs' messages"
+            f"no trial in {plan.run.path} has been evaluated: see the jobs' logs in {plan.run.jobs}"
         )
     export_best(plan, rows)
 
 
 def best_row(folder: TrialFolder) -> dict[str, Any] | None:
-    """The trial's evaluation with the lowest KID: that of best.pt."""
+    """The trial's evaluation with the lowest KID, which is that of best.pt; None if it has none."""
     measured = [row for row in read_jsonl(folder.metrics) if row.get("kid") is not None]
     return min(measured, key=lambda row: row["kid"], default=None)
 
 
 def leaderboard(plan: Plan) -> list[dict[str, Any]]:
-    """Rows by class, then KID x1000 at the trial's best evaluation; trials without one come last.
+    """A row per trial, sorted by class and by KID x1000 at its best evaluation; trials without one are last.
 
-    `kimg` is where that evaluation was made, `trained_kimg` how far the trial went.
+    `kimg` is the training at that evaluation, `trained_kimg` the whole training.
     """
     names = searched(plan.experiment.search.space)
     columns = (*dict.fromkeys((*FIRST, *declared())), "n_real", "n_fake", "note")
@@ -76,29 +77,29 @@ def write_leaderboard(plan: Plan) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Selected:
-    """The chosen trial of a class, and what its card says of the choice."""
+    """The selected trial of a class and its `judgement`."""
 
     row: dict[str, Any]
-    judgement: dict[str, Any]  # of `judgement`
+    judgement: dict[str, Any]
 
 
 def judgement(row: dict[str, Any], s: SelectSettings) -> dict[str, Any]:
-    """What a generator's card says of its choice: accepted, selection (a word), reasons for that word."""
-    against = rejections(row, s)
-    reasons = against or distance(row, s)
-    word = REJECTED if against else POOR if reasons else ACCEPTED
-    return {"accepted": not against, "selection": word, "reasons": reasons}
+    """The fields of a generator's card about its selection: accepted, selection (a word), reasons."""
+    rejected = rejections(row, s)
+    reasons = rejected or distance(row, s)
+    word = REJECTED if rejected else POOR if reasons else ACCEPTED
+    return {"accepted": not rejected, "selection": word, "reasons": reasons}
 
 
 def word_of(card: Mapping[str, Any]) -> str:
-    """The selection's word on a generator, by its card or by the manifest of its images."""
+    """Accepted, poor or rejected, by a generator's card or the manifest of its images."""
     if not card["accepted"]:
         return REJECTED
     return POOR if card["reasons"] else ACCEPTED
 
 
 def distance(row: dict[str, Any], s: SelectSettings) -> list[str]:
-    """Why an accepted generator is poor; empty if it is not."""
+    """The reason why an accepted generator is poor; empty if it is not."""
     above = row["kid"] - (row["kid_floor"] or 0.0)
     if above <= s.poor_kid:
         return []
@@ -106,10 +107,9 @@ def distance(row: dict[str, Any], s: SelectSettings) -> list[str]:
 
 
 def rejections(row: dict[str, Any], s: SelectSettings) -> list[str]:
-    """Why this generator must not be used, whatever its KID; empty if nothing speaks against it.
+    """The reasons to reject a generator whatever its KID; empty if there are none.
 
-    Copies of training images lower KID, and so does a generator that draws a few good images over and over;
-    KID alone sees neither.
+    A generator that copies training images, or repeats a few good images, may still have a low KID.
     """
     reasons = []
     if row["copies"] is None or row["copies"] > s.max_copies:
@@ -128,9 +128,9 @@ def _show(value: float | None) -> str:
 
 
 def choose(rows: list[dict[str, Any]], s: SelectSettings) -> Selected | None:
-    """The best of one class's leaderboard rows, or None where no trial was evaluated.
+    """The best of one class's leaderboard rows; None if no trial was evaluated.
 
-    Where every trial is rejected: the one with the fewest reasons against it, then the lowest KID.
+    This is the row with the fewest reasons for rejection, then with the lowest KID.
     """
     measured = [row for row in rows if row["kid"] is not None]
     if not measured:
@@ -150,14 +150,7 @@ def export_best(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Selected]:
             continue
         chosen[label] = selected
         folder = next(f for _, f in plan.trials(label) if f.path.name == selected.row["trial"])
-        export(
-            folder,
-            plan.run.best(label),
-            {
-                "sweep": plan.experiment.sweep,
-                "trial": folder.path.name,
-                **selected.judgement,
-                "trials": sum(row["class"] == label for row in rows),
-            },
-        )
+        extra = {"sweep": plan.experiment.sweep, "trial": folder.path.name, **selected.judgement}
+        trials = sum(row["class"] == label for row in rows)
+        export(folder, plan.run.best(label), {**extra, "trials": trials})
     return chosen

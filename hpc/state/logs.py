@@ -1,14 +1,14 @@
-"""The end of a job's log, and the lines of it that say why it ended. No torch."""
+"""Reads the end of a job's log, and finds the lines that say why the job ended. No torch."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-END = 20_000  # bytes of a log in which its last words are looked for
-LENGTH = 300  # characters of a cause
+END = 20_000  # bytes of a log that are searched
+LENGTH = 300  # characters of a reason at most
 
-# What follows from an end, or accompanies every job, and says no reason.
+# Lines that only follow from a job's end, or that every job prints: they give no reason.
 NOISE = re.compile(
     r"srun: error: \S+: tasks? \S+: (Exited with exit code|Terminated)"
     r"|srun: (Job step aborted|Terminating|Force Terminated|Complete|Step created)"
@@ -19,7 +19,7 @@ NOISE = re.compile(
     r"|^[\s|=+\-*#>.^~]*$",
     re.IGNORECASE,
 )
-# An exception as Python prints it, and what other programs say of an error.
+# An exception as Python prints it, and words of other programs' errors.
 EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Died|Lost|Timeout)\b(:|$)")
 ERROR = re.compile(
     r"\b(errors?|fatal|fail(ed|ure|s)|cannot|can't|could not|couldn't|unable|denied|not found|no such|"
@@ -27,12 +27,12 @@ ERROR = re.compile(
     r"core dumped|unknown|unrecognized|unsupported|not permitted|no space|undefined symbol|missing)\b",
     re.IGNORECASE,
 )
-OURS = re.compile(r"(skin_gan\.errors\.)?SkinGanError: ")  # its text says all
-SCRIPT = re.compile(r"^\S*/slurm_script: (?=line )")  # before what the shell says of a line of it
+OURS = re.compile(r"(skin_gan\.errors\.)?SkinGanError: ")  # left out: the message is enough
+SCRIPT = re.compile(r"^\S*/slurm_script: (?=line )")  # the shell's name of the job's script
 
 
 def tail(log: Path, size: int = END) -> str:
-    """The end of a log; a job that never started has none."""
+    """The last `size` bytes of a log; "" if the job never started."""
     try:
         with open(log, "rb") as file:
             file.seek(max(0, log.stat().st_size - size))
@@ -42,17 +42,16 @@ def tail(log: Path, size: int = END) -> str:
 
 
 def last_words(text: str, sure: bool = False) -> str:
-    """Why a process ended, from the end of what it printed, as one line; "" where it does not say.
+    """Why a process ended, as one line from the end of its output; "" if unknown.
 
-    The exception that it ended with, else its last two lines that speak of an error, else (unless only what
-    is `sure` is wanted) its last two lines.
+    This is the exception that it ended with, else its last two lines with an error, else its last two lines.
+    `sure`: leave out the last of these.
     """
     lines = [SCRIPT.sub("job script, ", line.rstrip()) for line in text.splitlines()]
-    # What is indented belongs to the line before it: a trace, or a source line of a warning.
-    told = [line for line in dict.fromkeys(lines) if line[:1].strip() and not NOISE.match(line)]
-    telling = [line for line in told if EXCEPTION.match(line) or ERROR.search(line)]
-    if telling and EXCEPTION.match(telling[-1]):
-        telling = telling[-1:]
-    words = "; ".join((telling or ([] if sure else told))[-2:])
-    words = OURS.sub("", words)
-    return words if len(words) <= LENGTH else words[: LENGTH - 3] + "..."
+    # Indented lines belong to the line before them: a traceback, or a source line of a warning.
+    lines = [line for line in dict.fromkeys(lines) if line[:1].strip() and not NOISE.match(line)]
+    errors = [line for line in lines if EXCEPTION.match(line) or ERROR.search(line)]
+    if errors and EXCEPTION.match(errors[-1]):
+        errors = errors[-1:]
+    reason = OURS.sub("", "; ".join((errors or ([] if sure else lines))[-2:]))
+    return reason if len(reason) <= LENGTH else reason[: LENGTH - 3] + "..."

@@ -1,4 +1,4 @@
-"""Whether the files that a job makes are there. No torch."""
+"""Tells whether the output files of a job exist. No torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from hpc.plan.sweep_plan import ABLATE, COMBINE, FINAL, GENERATE, PRETRAIN, REPO
 from hpc.state.generators import finished
 from skin_gan.errors import SkinGanError
 
-BY_OUTPUT = (
-    PRETRAIN,
-    FINAL,
-)  # stages whose jobs are complete if their outputs exist, whatever their records say
+BY_OUTPUT = (PRETRAIN, FINAL)  # stages whose jobs are complete if their outputs exist, whatever their records
 
 
 def outputs_exist(plan: Plan, job: Job, record: Mapping[str, Any]) -> bool:
-    """Whether the job's output files exist and end where they should."""
+    """Whether the job's output files exist and are complete."""
     run, a = plan.run, plan.experiment.ablate
     if job.stage == PRETRAIN:
         return plan.pretraining(fold_of(job)).networks(run).exists()
@@ -40,31 +37,31 @@ def outputs_exist(plan: Plan, job: Job, record: Mapping[str, Any]) -> bool:
 
 
 def _predicted(plan: Plan, job: Job) -> bool:
-    """Whether every classifier run of the job has predictions, of this version where the arm is combined."""
+    """Whether every classifier run of the job has predictions; of a combined arm they must be current."""
     run, a = plan.run, plan.experiment.ablate
     tasks = ablation.arm_tasks(a) if job.stage == ABLATE else ablation.combined_tasks(a)
-    asked = next(t for t in tasks if t.label == job.label)
+    task = next(t for t in tasks if t.label == job.label)
     if job.stage == COMBINE:
         try:
-            chosen = ablation.choices(run, asked.classifier, a.folds).get(asked.fold or 0)
-        except SkinGanError:  # damaged, or of an earlier version: written again
+            chosen = ablation.choices(run, task.classifier, a.folds).get(task.fold or 0)
+        except SkinGanError:  # damaged, or of an earlier version: it is written again
             chosen = None
         if chosen is None:
             return False
         if not chosen["combined"]:
             return True
-        asked = replace(asked, arm=chosen["combined"])
-    folders = [ablation.arm_folder(run, asked, seed) for seed in range(a.classifiers[asked.classifier].seeds)]
-    parts = ("test",) if asked.fold is None else ("val", "test")
+        task = replace(task, arm=chosen["combined"])
+    folders = [ablation.arm_folder(run, task, seed) for seed in range(a.classifiers[task.classifier].seeds)]
+    parts = ("test",) if task.fold is None else ("val", "test")
     if not all(zipfile.is_zipfile(folder / f"{part}.npz") for folder in folders for part in parts):
         return False
-    return job.stage == ABLATE or all(of_this_version(folder / "test.npz") for folder in folders)
+    return job.stage == ABLATE or all(_is_current(folder / "test.npz") for folder in folders)
 
 
-def of_this_version(predictions: Path) -> bool:
-    """Whether this version would make the classifier run again as it was made.
+def _is_current(predictions: Path) -> bool:
+    """Whether this version would train the classifier in the same way.
 
-    Asked of combined arms, the only ones that an earlier version has made otherwise: it opens the file.
+    Only asked of combined arms, which an earlier version trained differently, since it opens the file.
     """
     from skin_gan.ablation.predictions import load
     from skin_gan.ablation.runs import current

@@ -1,4 +1,4 @@
-"""What a sweep was made with: the code, as a frozen copy; commit, packages, machine, data. No torch."""
+"""Records how a sweep was made: a frozen copy of the code, commit, packages, machine, data. No torch."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from skin_gan.io import append_jsonl, unwritable, write_atomic, write_json
 
 PACKAGES = ("hpc", "skin_gan")
 TIMEOUT = 10.0  # seconds for git: checkouts on busy shared disks are slow
-CODE = "SKIN_GAN_CODE"  # environment variable of jobs: the copy they are to run from
-# Files beside the copy, and what git writes into them; options keep a user's own from changing the format.
+CODE = "SKIN_GAN_CODE"  # environment variable of jobs: the copy of the code that they run from
+# Files beside the copy, and the git commands whose output they hold, independent of a user's git settings.
 FROM_GIT = {
     "changes.diff": ("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/",
                      "--dst-prefix=b/", "HEAD"),
@@ -36,9 +36,9 @@ FROM_GIT = {
 
 
 def record_launch(plan: Plan, store: Store, words: list[str], before: Experiment | None = None) -> Path:
-    """Save the resolved settings and where they came from, before work starts; returns the code's copy.
+    """Save the settings and their provenance before work starts; returns the folder of the code's copy.
 
-    `before`: the settings that the folder holds, if it does.
+    `before`: the settings that are saved in the folder already, if any.
     """
     plan.run.jobs.mkdir(parents=True, exist_ok=True)
     if before != plan.experiment:
@@ -51,12 +51,12 @@ def record_launch(plan: Plan, store: Store, words: list[str], before: Experiment
 
 
 def freeze(run: RunFolder) -> Path:
-    """Copy the packages into code/HASH/ of the sweep, where jobs run from: edits do not reach queued jobs.
+    """Copy the packages into code/HASH/ of the sweep, from where jobs run: edits do not reach queued jobs.
 
-    Beside them: packages.txt, all that is installed; changes.diff, what differs from the git commit, for
-    `git apply`; untracked.txt, names of files that git neither knows nor ignores. The last two only from git.
+    Beside them are packages.txt, the installed packages, and in a git checkout changes.diff, the difference
+    from the commit for `git apply`, and untracked.txt, the names of untracked files.
     """
-    code = frozen(run)
+    code = code_folder(run)
     if not code.exists():
         try:
             code.parent.mkdir(exist_ok=True)
@@ -68,8 +68,8 @@ def freeze(run: RunFolder) -> Path:
     return code
 
 
-def frozen(run: RunFolder) -> Path:
-    """Where the copy of the code as it is now belongs."""
+def code_folder(run: RunFolder) -> Path:
+    """The folder for a copy of the code as it is now."""
     digest = hashlib.sha256()
     for path in _files():
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
@@ -77,7 +77,7 @@ def frozen(run: RunFolder) -> Path:
 
 
 def _files() -> list[Path]:
-    """Modules, presets, and the templates of pages."""
+    """The modules, presets and page templates of the packages."""
     files = [path for name in PACKAGES for path in sorted((ROOT / name).rglob("*"))]
     return [path for path in files if path.suffix in (".py", ".yaml", ".j2")]
 
@@ -90,24 +90,25 @@ def _copy_code(folder: Path) -> None:
     installed = sorted({f"{d.metadata['Name']}=={d.version}" for d in metadata.distributions()})
     write_atomic(folder / "packages.txt", "\n".join([*installed, ""]))
     for name, words in FROM_GIT.items():
-        if (said := git(*words)) is not None:
-            write_atomic(folder / name, said)
+        if (output := git(*words)) is not None:
+            write_atomic(folder / name, output)
 
 
 def job_environment(code: Path, now: Mapping[str, str]) -> dict[str, str]:
-    """Variables with which Python, and every Python started by it, takes the packages from the copy."""
+    """Variables that make Python, and every Python it starts, import the packages from the copy."""
     paths = [str(code), *filter(None, [now.get("PYTHONPATH")])]
     return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", CODE: str(code)}
 
 
 def exports(code: Path) -> list[str]:
-    """The same as lines of a shell script."""
+    """The variables of `job_environment` as lines of a shell script."""
     here = shlex.quote(str(code))
     path = here + "${PYTHONPATH:+:$PYTHONPATH}"
     return [f"export PYTHONPATH={path}", "export PYTHONSAFEPATH=1", f"export {CODE}={here}"]
 
 
 def provenance(plan: Plan, store: Store) -> dict[str, Any]:
+    """The content of provenance.json."""
     packages = ("torch", "torchvision", "accelerate", "ray", "submitit", "timm", "numpy")
     return {
         "sweep": plan.run.path.name,
@@ -123,10 +124,7 @@ def provenance(plan: Plan, store: Store) -> dict[str, Any]:
 
 
 def commit() -> dict[str, Any]:
-    """The checkout's git commit, and whether files differ from it, None where git does not say in time.
-
-    Outside git there is no commit.
-    """
+    """The checkout's commit, None outside git, and whether files differ from it, None if git is too slow."""
     if (head := git("rev-parse", "HEAD")) is None:
         return {"commit": None}
     changes = git("status", "--porcelain")
@@ -134,13 +132,13 @@ def commit() -> dict[str, Any]:
 
 
 def code_of(made: Mapping[str, Any]) -> str:
-    """What `commit` has found, in words."""
+    """The result of `commit` in words."""
     changed = {True: " with local changes", False: "", None: ", perhaps with local changes"}
     return f"commit {made['commit']}{changed[made.get('modified', False)]}"
 
 
 def git(*words: str) -> bytes | None:
-    """What git says of the checkout, or None outside git, or if it takes too long."""
+    """The output of a git command in the checkout; None outside git, or if it takes too long."""
     try:
         done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, timeout=TIMEOUT)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""What a job says of itself in jobs/NAME.json: state, progress, which of Slurm's jobs it is. No torch."""
+"""The status record of a job, jobs/NAME.json: its state, progress and Slurm id. No torch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from skin_gan.errors import cause
 from skin_gan.folders import RunFolder
 from skin_gan.io import holder, read_json, waiting, write_json
 
-PROGRESS_SECONDS = 2.0  # how often progress (`done` of `total`) is written at most
-# One of a job's processes was killed, as srun says it, or as gloo and NCCL say it to the others.
+Tell = Callable[..., None]  # updates fields of the job record, see `record`
+PROGRESS_SECONDS = 2.0  # the least time between two writes of progress (`done` of `total`)
+# Messages of srun, gloo and NCCL when one of a job's processes was killed.
 KILLED = r"task \d+: Killed|Connection (closed|reset) by peer|remote process exited"
 
 
 @contextlib.contextmanager
-def record(run: RunFolder, name: str) -> Iterator[Callable[..., None]]:
-    """Keep the job's state in jobs/NAME.json for status: running, done, or failed with the error.
+def record(run: RunFolder, name: str) -> Iterator[Tell]:
+    """Keep the job's state in jobs/NAME.json: running, done, stopped, or failed with the error.
 
-    Yields a function that adds to it. With `done` and `total` it also says the seconds `left`, by this job's
-    own clock; what the job waits for is its `waiting`.
+    Yields a function that updates the record's fields. `done` and `total` report progress, to which it adds
+    the seconds `left`; `waiting` names what the job waits for.
     """
     path = run.jobs / f"{name}.json"
     entry: dict[str, Any] = {
@@ -56,18 +57,18 @@ def record(run: RunFolder, name: str) -> Iterator[Callable[..., None]]:
         holder.reset(known[0])
         waiting.reset(known[1])
     if "total" in entry:
-        entry["done"] = entry["total"]  # the last of it, and what was there before, nobody told
+        entry["done"] = entry["total"]  # jobs do not report their last step
     tell(state="done", ended=time.time())
 
 
 class Pace:
-    """How fast work is done, since its first report."""
+    """Estimates the time left from the work done since the first report."""
 
     total = -1
 
     def left(self, done: int, total: int) -> float | None:
         """Seconds until all is done; None while that is unknown."""
-        if total != self.total:  # work of another kind
+        if total != self.total:  # other work has begun
             self.total, self.since, self.before = total, time.monotonic(), done
         if done <= self.before:
             return None
@@ -75,8 +76,8 @@ class Pace:
 
 
 @contextlib.contextmanager
-def witness(run: RunFolder, name: str, rank: int) -> Iterator[None]:
-    """Keep in jobs/NAME/ what ends a process other than the job's first, which sees only that it is gone."""
+def record_rank_error(run: RunFolder, name: str, rank: int) -> Iterator[None]:
+    """Save the error of a rank other than 0 to jobs/NAME/: rank 0 only sees a lost connection."""
     try:
         yield
     except Exception as e:
@@ -87,35 +88,36 @@ def witness(run: RunFolder, name: str, rank: int) -> Iterator[None]:
 
 
 def error_of(run: RunFolder, name: str, entry: Mapping[str, Any]) -> str:
-    """What ended a job, of which `entry` is the record: the first error of its other processes, else its own.
+    """The error that ended the job with the record `entry`: the first of its other ranks, else its own.
 
-    That a connection was lost is what one process says of another's end.
+    Lost connections do not count: they follow from the end of another rank.
     """
     others = [read_json(path) or {} for path in (run.jobs / name).glob("rank-*.json")]
-    told = [row for row in others if row.get("error") and row.get("attempt") == entry.get("attempt")]
-    causes = [row for row in told if not re.search(KILLED, row["error"])]
+    errors = [row for row in others if row.get("error") and row.get("attempt") == entry.get("attempt")]
+    causes = [row for row in errors if not re.search(KILLED, row["error"])]
     return str(min(causes, key=lambda row: row.get("time", 0.0), default=entry).get("error", ""))
 
 
 def slurm_id() -> str:
-    """This job's id as squeue shows it: 12, or 12_3 for an element of an array; empty on this machine."""
+    """This job's id as squeue shows it: 12, or 12_3 for an element of an array; "" for a local job."""
     if "SLURM_ARRAY_TASK_ID" in os.environ:
         return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ.get("SLURM_JOB_ID", "")
 
 
 def attempt() -> str:
-    """This run of this job, such as 12_3-0: Slurm may run a job again; on this machine submitit's number."""
+    """The id of this run of this job, such as 12_3-0 (Slurm may restart jobs); for local jobs Submitit's."""
     number = slurm_id() or os.environ.get("SUBMITIT_LOCAL_JOB_ID", "")
     return f"{number}-{os.environ.get('SLURM_RESTART_COUNT', 0)}"
 
 
 def ended(run: RunFolder, name: str) -> bool:
-    """Whether the first process of this run of the job has ended, as its record says."""
-    said = read_json(run.jobs / f"{name}.json") or {}
-    return said.get("attempt") == attempt() and said.get("state") != "running"
+    """Whether this run of the job has ended, by the record of its rank 0."""
+    entry = read_json(run.jobs / f"{name}.json") or {}
+    return entry.get("attempt") == attempt() and entry.get("state") != "running"
 
 
 def restarts(path: Path) -> int:
+    """How often the job has been started before, by its record at `path`."""
     before = read_json(path)
     return before.get("restarts", 0) + 1 if before else 0

@@ -1,8 +1,7 @@
 """A sweep's folder as read at one instant. No torch.
 
-Whoever asks what a sweep has reached takes one snapshot and hands it on: a launch, each refresh of a display,
-a job that starts. Each file is read once per snapshot. Slurm is asked for its queue before: then a job that
-ends in between has its last record in the snapshot.
+A launch, each refresh of a display and each job that starts take one snapshot and pass it on, so that each
+file is read once. Slurm's queue is read first: if a job ends in between, the snapshot has its last record.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from hpc.settings import compose
 from hpc.settings.compose import Experiment
 from hpc.state.outputs import BY_OUTPUT, outputs_exist
 from skin_gan.errors import SkinGanError
+from skin_gan.export import CARD
 from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PENDING, PRUNED, RUNNING, RunFolder, TrialFolder
 from skin_gan.identity import content_hash
 from skin_gan.io import read_json
@@ -48,6 +48,7 @@ class ClassProgress:
     job: Record
 
     def count(self, *states: str) -> int:
+        """The number of trials in these states."""
         return sum(t["state"] in states for t in self.trials)
 
     @cached_property
@@ -57,6 +58,7 @@ class ClassProgress:
 
     @property
     def kimg(self) -> float:
+        """Training done by all trials, thousands of images."""
         return sum(t.get("kimg", 0.0) for t in self.trials)
 
     @property
@@ -65,6 +67,7 @@ class ClassProgress:
 
     @property
     def best(self) -> State | None:
+        """The trial with the lowest KID; None if none was evaluated."""
         measured = [t for t in self.trials if t.get("best_kid") is not None]
         return min(measured, key=lambda t: t["best_kid"], default=None)
 
@@ -77,7 +80,7 @@ class Snapshot:
     experiment: Experiment
     records: Mapping[str, Record]  # by the job's name
     trials: Mapping[str, Mapping[str, State]]  # by class, then by the folder's name in order
-    outputs: frozenset[str] = frozenset()  # names of the jobs whose output files are all there
+    outputs: frozenset[str] = frozenset()  # names of the jobs whose output files all exist
     sources: tuple[str, ...] = ()  # hashes of the generators of other sweeps, see `_sources`
 
     def record(self, job: Job) -> Record:
@@ -93,7 +96,7 @@ class Snapshot:
 
     @cached_property
     def classes(self) -> list[ClassProgress]:
-        # A launch with fewer trials than an earlier one must not hide those that exist.
+        # A launch with fewer trials than an earlier one must not hide existing trials.
         return [
             ClassProgress(label, max(self.experiment.search.trials, len(states)), tuple(states.values()),
                           self.records.get(f"{SEARCH}-{label}", {}))
@@ -102,6 +105,7 @@ class Snapshot:
 
     @property
     def stage(self) -> str:
+        """The first stage with unfinished jobs, or "done"."""
         return next((s.name for s in self.stages if any(not self.done(job) for job in s.jobs)), "done")
 
     @cached_property
@@ -109,8 +113,8 @@ class Snapshot:
         return stages_of(self.experiment)
 
     def done(self, job: Job) -> bool:
-        """Whether the job ended well, perhaps on other inputs than now: see `hpc.state.completion`."""
-        if job.stage == SEARCH and job.name not in self.records:  # another backend may have trained them
+        """Whether the job has succeeded, perhaps on other inputs than now: see `hpc.state.completion`."""
+        if job.stage == SEARCH and job.name not in self.records:  # another backend may have run the trials
             c = next(c for c in self.classes if c.label == job.label)
             return len(c.ended) >= c.planned if job.index is None else job.index in c.ended
         return self.record(job).get("state") == "done"
@@ -121,7 +125,7 @@ class Snapshot:
 
     @property
     def kimg_left(self) -> float:
-        """Expected training still to come: for trials not ended, what successive halving leaves of them."""
+        """Training still expected, thousands of images: successive halving prunes some open trials."""
         per_trial = expected_kimg(self.experiment.search) / self.experiment.search.trials
         left = 0.0
         for c in self.classes:
@@ -130,7 +134,7 @@ class Snapshot:
         return left
 
     def marked(self, state: str, classes: Iterable[str]) -> Snapshot:
-        """The snapshot with `state` as that of the running trials of these classes."""
+        """A copy in which the running trials of these classes have another state."""
         labels = set(classes)
         marked = {
             label: {k: {**t, "state": state} if t["state"] == RUNNING else t for k, t in trials.items()}
@@ -141,7 +145,7 @@ class Snapshot:
 
 
 def snapshot(run: RunFolder, e: Experiment | None = None) -> Snapshot:
-    """Read all job records and trial states of a sweep's folder, and its settings if `e` does not give them.
+    """Read all job records and trial states of a sweep's folder, and its settings unless `e` gives them.
 
     SkinGanError if it is not a sweep's folder, or a record is damaged.
     """
@@ -152,13 +156,13 @@ def snapshot(run: RunFolder, e: Experiment | None = None) -> Snapshot:
 
 
 def of_plan(plan: Plan) -> Snapshot:
-    """The snapshot for a launch: every job of the plan can be judged by it."""
+    """The snapshot for a launch: it has all that `complete` needs for every job of the plan."""
     jobs = [job for stage in plan.stages for job in stage.jobs]
     return _with_outputs(plan, jobs, snapshot(plan.run, plan.experiment))
 
 
 def of_jobs(plan: Plan, jobs: Iterable[Job]) -> Snapshot:
-    """A snapshot of no more than these jobs are judged by."""
+    """A snapshot of only the files that `complete` needs for these jobs."""
     jobs = list(jobs)
     stages = {job.stage for job in jobs}
     names = {job.name for job in jobs if job.stage != SEARCH}
@@ -171,8 +175,8 @@ def of_jobs(plan: Plan, jobs: Iterable[Job]) -> Snapshot:
 
 
 def _with_outputs(plan: Plan, jobs: list[Job], s: Snapshot) -> Snapshot:
-    judged = [job for job in jobs if job.stage in BY_OUTPUT or (job.stage != SEARCH and s.done(job))]
-    outputs = frozenset(job.name for job in judged if outputs_exist(plan, job, s.record(job)))
+    candidates = [job for job in jobs if job.stage in BY_OUTPUT or (job.stage != SEARCH and s.done(job))]
+    outputs = frozenset(job.name for job in candidates if outputs_exist(plan, job, s.record(job)))
     after = any(job.stage in AFTER_SELECTION for job in jobs)
     return replace(s, outputs=outputs, sources=_sources(plan) if after else ())
 
@@ -188,7 +192,7 @@ def _trials(run: RunFolder, label: str) -> dict[str, State]:
 
 
 def _state(folder: Path) -> State:
-    """A damaged file is reported in the state, not raised: the other trials are worth showing."""
+    """A trial's state with its name. A damaged file is reported in it, not raised: other trials are shown."""
     try:
         state = TrialFolder(folder).state()
     except SkinGanError as e:
@@ -197,10 +201,9 @@ def _state(folder: Path) -> State:
 
 
 def _sources(plan: Plan) -> tuple[str, ...]:
-    """A hash of each card of the generators of other sweeps that are sources of the ablation; "" for none."""
-    a, found = plan.experiment.ablate, []
-    for name in sorted(set(a.sources) - ablation.foreign(a).keys()):
-        for label in plan.experiment.classes:
-            card = RunFolder(Path(a.sources[name])).best(label) / "generator.yaml"
-            found.append(content_hash(card.read_text()) if card.exists() else "")
-    return tuple(found)
+    """Hashes of the cards of other sweeps' generators that the ablation uses; "" for a missing one."""
+    a = plan.experiment.ablate
+    sweeps = sorted(set(a.sources) - ablation.external_sources(a).keys())
+    folders = [RunFolder(Path(a.sources[name])) for name in sweeps]
+    cards = [folder.best(label) / CARD for folder in folders for label in plan.experiment.classes]
+    return tuple(content_hash(card.read_text()) if card.exists() else "" for card in cards)

@@ -1,4 +1,4 @@
-"""Which Slurm jobs a sweep has been given: jobs/slurm.jsonl, and where their logs are. No torch."""
+"""The Slurm jobs that were submitted for a sweep: jobs/slurm.jsonl, and their logs. No torch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from skin_gan.io import append_jsonl, read_jsonl
 
 @dataclass(frozen=True)
 class Submission:
-    """One job of the plan, in Slurm's hands."""
+    """A job of the plan that was submitted to Slurm."""
 
-    job: str  # its name in the plan, such as search-df
-    id: str  # Slurm's: 12, or 12_3 for an element of an array
+    job: str  # name in the plan, such as search-df
+    id: str  # Slurm's id: 12, or 12_3 for an element of an array
 
     @property
     def base(self) -> str:
@@ -23,22 +23,23 @@ class Submission:
         return self.id.partition("_")[0]
 
     def log(self, run: RunFolder) -> Path:
-        """What the job printed; Submitit names it."""
+        """The file of what the job printed, as Submitit names it."""
         return logs(run, self.job.partition("-")[0]) / f"{self.id}_0_log.err"
 
 
 def logs(run: RunFolder, stage: str) -> Path:
-    """Where a stage's scripts and logs are kept."""
+    """The folder of a stage's scripts and logs."""
     return run.jobs / stage
 
 
 def add(run: RunFolder, submission: Submission) -> None:
+    """Append a submission to the file."""
     row = {"job": submission.job, "id": submission.id, "time": time.time()}
     append_jsonl(run.jobs / "slurm.jsonl", row)
 
 
 def every(run: RunFolder) -> list[Submission]:
-    """All submissions, in their order."""
+    """All submissions in order."""
     rows = read_jsonl(run.jobs / "slurm.jsonl")
     return [Submission(str(row["job"]), str(row["id"])) for row in rows if row.get("job") and row.get("id")]
 

@@ -10,7 +10,7 @@ from hpc.settings.space import Distribution
 
 
 def draw(space: Mapping[str, Distribution], seed: int, label: str, index: int) -> dict[str, Any]:
-    """Values from one random stream per setting: a further setting leaves the draws of the others."""
+    """Draw each setting from its own random stream, so that adding a setting does not change the others."""
     return {name: _value(d, random.Random(f"{seed}/{label}/{index}/{name}")) for name, d in space.items()}
 
 

@@ -158,7 +158,7 @@ def test_a_dry_run_says_which_data_is_meant_and_what_a_word_replaces(stores, tmp
         f"data: good, 140 images of 140 lesions, fingerprint {open_store(stores / 'good').fingerprint[:8]}"
         in out
     )
-    assert f"{stores / 'good'}" in out and "seed=1 does not count: seed=2 comes later" in out
+    assert f"{stores / 'good'}" in out and "seed=1 is ignored: seed=2 comes later" in out
     (tmp_path / "stores").mkdir()
     shutil.copytree(stores / "good", tmp_path / "stores" / "good")
     launch([*BASE, f"results={tmp_path}", "dry_run=true"])
@@ -169,7 +169,7 @@ def test_a_dry_run_asks_slurm_where_there_is_one(stores, tmp_path, monkeypatch, 
     words = [*BASE[:2], "cluster=cpu", f"data={stores}/good", f"results={tmp_path}", "dry_run=true", ALONE]
     monkeypatch.setenv("PATH", "/nonexistent")
     assert launch(words) == 0
-    assert "not held against the cluster: there is no squeue here" in capsys.readouterr().out
+    assert "not checked against the cluster: there is no squeue here" in capsys.readouterr().out
     partitions = "PartitionName=cpu Default=YES MaxTime=01:00:00"
     answers = {"squeue": "", "partition": partitions, "config": "MaxArraySize = 1001"}
     monkeypatch.setattr(client, "client", lambda *w: answers[w[0] if w[0] in answers else w[-1]])

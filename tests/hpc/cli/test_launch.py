@@ -125,7 +125,7 @@ def test_ctrl_c_stops_everything_and_says_how_to_go_on(tmp_path):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on from here" in errors and "Traceback" not in errors
+    assert "the same command resumes from here" in errors and "Traceback" not in errors
     wait_until(lambda: ours_alive(tmp_path) == [], 30)
 
 

@@ -104,7 +104,7 @@ def test_retry_names_a_failed_trial_that_does_not_say_why(tmp_path, monkeypatch,
     folder.state_file.write_text('{"state": "failed"}')
     monkeypatch.setattr(steer_page, "carry_out", lambda *_: 0)
     assert steer(["retry", str(plan.run.path)]) == 0
-    assert f"df/{folder.path.name}: failed:  (tried again)" in capsys.readouterr().out
+    assert f"df/{folder.path.name}: failed:  (will be retried)" in capsys.readouterr().out
 
 
 def test_what_cannot_be_read_is_one_clear_error(tmp_path):

@@ -20,10 +20,10 @@ from hpc.settings.compose import CHOICES, CLUSTER, compose, load, save
 from hpc.settings.profiles import ProfileSettings
 from hpc.slurm import client
 from hpc.slurm.client import Queued
-from hpc.slurm.job_states import JobState, ask, buried, cause_of, job_states
+from hpc.slurm.job_states import JobState, ask, cause_of, ended_state, job_states
 from hpc.state import submissions
 from hpc.state.provenance import freeze
-from hpc.state.records import record, witness
+from hpc.state.records import record, record_rank_error
 from hpc.state.submissions import Submission
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
@@ -99,7 +99,7 @@ def test_a_search_has_a_task_on_each_of_its_nodes_and_other_stages_one_node(tmp_
     for option in (f"--nodes={nodes}", "--ntasks-per-node=1", "--cpus-per-task=24"):
         assert f"#SBATCH {option}\n" in script
     job = next(s for s in plan.stages if s.name == stage).jobs[0]
-    assert executor.task(plan, job).nodes == nodes
+    assert executor.slurm_task(plan, job).nodes == nodes
 
 
 def test_an_array_in_parts_keeps_to_the_cap_and_a_trial_gets_its_share_of_the_devices(tmp_path):
@@ -174,8 +174,12 @@ class Fake:
         self.cancelled: list[str] = []
         self.count = 0
         monkeypatch.setattr(client, "queue", lambda run: self.alive)
-        monkeypatch.setattr(client, "cancel", self.cancelled.extend)
+        monkeypatch.setattr(client, "control", self.control)
         monkeypatch.setattr(executor, "submit_stage", self.take)
+
+    def control(self, command, ids):
+        assert command == "scancel"
+        self.cancelled.extend(ids)
 
     def take(self, plan, stage, jobs, code, after):
         self.count += 1
@@ -194,7 +198,7 @@ class Fake:
 
 def submit(plan) -> list[str]:
     jobs = [job for stage in plan.stages for job in stage.jobs]
-    return [s.job for s in reconcile.submit(plan, jobs, Path("/code"), *reconcile.look(plan))[1]]
+    return [s.job for s in reconcile.submit(plan, jobs, Path("/code"), *reconcile.read_sweep(plan))[1]]
 
 
 def test_the_first_launch_submits_all_and_the_second_nothing(tmp_path, monkeypatch):
@@ -237,7 +241,7 @@ def test_what_a_retry_of_one_class_takes_from_the_queue_it_gives_back(tmp_path, 
     known = submissions.latest(plan.run)
     del fake.alive[known["search-df"].id], fake.alive[known["prepare"].id]
     of_df = [job for stage in plan.stages for job in stage.jobs if job.label in ("df", "")]
-    again = [s.job for s in reconcile.submit(plan, of_df, Path("/code"), *reconcile.look(plan))[1]]
+    again = [s.job for s in reconcile.submit(plan, of_df, Path("/code"), *reconcile.read_sweep(plan))[1]]
     assert again == ["search-df", "select", "final-df", "final-nv", "final-vasc"]
     cancelled = {s.job for s in known.values() if s.id in fake.cancelled}
     assert cancelled == {"select", "final-df", "final-nv", "final-vasc"}
@@ -255,7 +259,7 @@ def test_a_job_that_slurm_is_requeueing_is_left_alone(tmp_path, monkeypatch):
 
 def test_a_job_that_slurm_does_not_get_rid_of_is_followed_by_another(tmp_path, monkeypatch):
     fake, plan = Fake(monkeypatch), plan_of(tmp_path)
-    monkeypatch.setattr(reconcile, "SETTLING", 0.0)
+    monkeypatch.setattr(reconcile, "ENDING", 0.0)
     submit(plan)
     write_json(plan.run.jobs / "prepare.json", PREPARED)
     known = submissions.latest(plan.run)
@@ -387,15 +391,15 @@ def test_a_cause_is_named_with_and_without_accounts(ended, log, cause):
 
 def test_a_job_that_vanished_is_lost_only_if_the_queue_was_asked(tmp_path):
     s, record = Submission("search-df", "7"), {"state": "running", "slurm": "7"}
-    assert buried(RunFolder(tmp_path), s, record, "", asked=True).state == "lost"
-    assert buried(RunFolder(tmp_path), s, record, "", asked=False).state == "running"
+    assert ended_state(RunFolder(tmp_path), s, record, "", asked=True).state == "lost"
+    assert ended_state(RunFolder(tmp_path), s, record, "", asked=False).state == "running"
     done = {"state": "done", "slurm": "7"}
-    assert buried(RunFolder(tmp_path), s, done, "", asked=True).state == "done"
+    assert ended_state(RunFolder(tmp_path), s, done, "", asked=True).state == "done"
 
 
 def test_a_job_cancelled_before_it_started_is_not_taken_for_the_one_before_it(tmp_path):
     before = {"state": "done", "slurm": "6"}
-    state = buried(RunFolder(tmp_path), Submission("search-df", "7"), before, "CANCELLED", asked=True)
+    state = ended_state(RunFolder(tmp_path), Submission("search-df", "7"), before, "CANCELLED", asked=True)
     assert state.state == "cancelled"
 
 
@@ -403,17 +407,17 @@ def test_what_ended_another_process_of_a_job_comes_before_what_the_first_saw_of_
     run, s = RunFolder(tmp_path), Submission("final-df", "7")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     for rank, error in ((3, RuntimeError("Connection closed by peer")), (1, ValueError("a bad batch"))):
-        with pytest.raises(type(error)), witness(run, "final-df", rank):
+        with pytest.raises(type(error)), record_rank_error(run, "final-df", rank):
             raise error
     with pytest.raises(RuntimeError), record(run, "final-df"):
         raise RuntimeError("[pair.cc:561] Connection reset by peer")
     entry = read_json(run.jobs / "final-df.json")
-    assert buried(run, s, entry, "FAILED", asked=True).why == "process 1: ValueError: a bad batch"
+    assert ended_state(run, s, entry, "FAILED", asked=True).why == "process 1: ValueError: a bad batch"
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")  # it was of the run before
     with pytest.raises(RuntimeError), record(run, "final-df"):
         raise RuntimeError("Connection reset by peer")
     entry = read_json(run.jobs / "final-df.json")
-    why = buried(run, s, entry, "FAILED", asked=True).why
+    why = ended_state(run, s, entry, "FAILED", asked=True).why
     assert why == "a killed process: RuntimeError: Connection reset by peer"
 
 
@@ -426,7 +430,7 @@ def test_an_error_of_a_jobs_own_is_its_cause_whatever_slurm_ended(tmp_path, ende
     s.log(run).parent.mkdir(parents=True)
     s.log(run).write_text(f"{said}\nRuntimeError: device-side assert\n{STEP}\n")
     entry = {"slurm": "7", "state": "failed", "error": "RuntimeError: device-side assert"}
-    state = buried(run, s, entry, ended, asked=True)
+    state = ended_state(run, s, entry, ended, asked=True)
     assert (state.state, state.why) == ("failed", "RuntimeError: device-side assert")
 
 
@@ -437,9 +441,9 @@ def test_without_accounts_a_job_cancelled_in_the_middle_is_known_by_its_log(tmp_
         f"{STEP}\nslurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***\n"
     )
     record = {"slurm": "7", "state": "running", "error": ""}
-    assert buried(run, s, record, "", asked=True).state == "cancelled"
+    assert ended_state(run, s, record, "", asked=True).state == "cancelled"
     lost = {**record, "state": "failed", "error": "RuntimeError: Connection closed by peer"}
-    assert buried(run, s, lost, "", asked=True).state == "cancelled"
+    assert ended_state(run, s, lost, "", asked=True).state == "cancelled"
 
 
 def test_a_job_that_ends_while_status_looks_is_done(tmp_path, monkeypatch):
@@ -455,12 +459,12 @@ def test_a_job_that_ends_while_status_looks_is_done(tmp_path, monkeypatch):
         return {}
 
     monkeypatch.setattr(client, "queue", queue)
-    seen, read = reconcile.look(plan)
+    seen, read = reconcile.read_sweep(plan)
     (state,) = job_states(plan.run, seen, read.records)
     assert state.state == "done"
-    assert buried(plan.run, s, record, "COMPLETED", asked=True).state == "done"
+    assert ended_state(plan.run, s, record, "COMPLETED", asked=True).state == "done"
     failed = {"slurm": "7", "state": "failed", "error": "ValueError"}
-    assert buried(plan.run, s, failed, "COMPLETED", asked=True).why == "ValueError"
+    assert ended_state(plan.run, s, failed, "COMPLETED", asked=True).why == "ValueError"
 
 
 def test_an_error_with_brackets_is_shown_as_it_is(capsys):

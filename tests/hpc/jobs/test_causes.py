@@ -17,7 +17,7 @@ from hpc.jobs.task import DRIVER_RESTARTS, Task, check_prepared
 from hpc.plan.sweep_plan import PREPARE, SEARCH
 from hpc.search.supervisor import NO_RAY, STOPPED, Driver
 from hpc.slurm import client
-from hpc.slurm.job_states import buried
+from hpc.slurm.job_states import ended_state
 from hpc.state import submissions
 from hpc.state.logs import last_words
 from hpc.state.records import record
@@ -87,14 +87,14 @@ def test_a_job_that_died_before_it_kept_a_record_is_explained_by_its_log(tmp_pat
     s.log(run).write_text(log)
     earlier = {"slurm": "6", "state": "failed", "error": "of an earlier job"}
     for ended in ("FAILED", ""):  # with and without accounts
-        state = buried(run, s, earlier, ended, asked=True)
+        state = ended_state(run, s, earlier, ended, asked=True)
         assert state.why == (words or "it left the queue without a word")
         assert state.state == ("failed" if words else "lost")
 
 
 def test_a_log_that_could_not_be_written_is_named(tmp_path):
     s = Submission("search-df", "7")
-    state = buried(RunFolder(tmp_path), s, {}, "FAILED", asked=True)
+    state = ended_state(RunFolder(tmp_path), s, {}, "FAILED", asked=True)
     assert str(s.log(RunFolder(tmp_path))) in state.why and state.state == "lost"
 
 
@@ -102,9 +102,9 @@ def test_of_a_job_lost_in_the_middle_ordinary_lines_are_no_cause(tmp_path):
     run, s, running = RunFolder(tmp_path), Submission("search-df", "7"), {"slurm": "7", "state": "running"}
     s.log(run).parent.mkdir(parents=True)
     s.log(run).write_text("0.5 kimg, 30 images/s\n/x.py:3: UserWarning: an error may follow\n  failed()\n")
-    assert buried(run, s, running, "", asked=True).why == "it left the queue without a word"
+    assert ended_state(run, s, running, "", asked=True).why == "it left the queue without a word"
     s.log(run).write_text("0.5 kimg\nsrun: error: Node failure on node1\n")
-    assert buried(run, s, running, "", asked=True).why == "srun: error: Node failure on node1"
+    assert ended_state(run, s, running, "", asked=True).why == "srun: error: Node failure on node1"
 
 
 def test_a_long_message_is_cut():
@@ -188,10 +188,10 @@ def test_the_last_words_of_a_searchs_process_are_kept_and_passed_on(tmp_path, mo
     said = "echo one line >&2; echo 'ray.exceptions.RaySystemError: /tmp is gone' >&2"
     d = driver(tmp_path, monkeypatch, f"rm -rf $FOLDER; {said}; exit 1")
     assert d.wait() == 1 and not d.error
-    assert d.words == "ray.exceptions.RaySystemError: /tmp is gone"
+    assert d.reason == "ray.exceptions.RaySystemError: /tmp is gone"
     assert capfd.readouterr().err.splitlines()[0] == "one line"
     d = driver(tmp_path, monkeypatch, f"printf '2 trials failed' > $FOLDER/error; {said}; exit 1")
-    assert d.wait() == 1 and d.error == d.words == "2 trials failed"
+    assert d.wait() == 1 and d.error == d.reason == "2 trials failed"
 
 
 @pytest.mark.parametrize(
@@ -199,9 +199,9 @@ def test_the_last_words_of_a_searchs_process_are_kept_and_passed_on(tmp_path, mo
     [
         ([1, 0], "", 2, None),  # died without a word of its own, as where its folder was swept
         ([NO_RAY, -9, 0], "", 3, None),
-        ([1] * 9, "", 1 + DRIVER_RESTARTS, "the search's process ended with 1: no room"),
+        ([1] * 9, "", 1 + DRIVER_RESTARTS, "the search's process exited with 1: no room"),
         ([1], "2 trials failed: 0001: a bad batch", 1, "2 trials failed: 0001: a bad batch"),
-        ([STOPPED], "", 1, f"the search's process ended with {STOPPED}: no room"),
+        ([STOPPED], "", 1, f"the search's process exited with {STOPPED}: no room"),
     ],
 )
 def test_a_search_that_died_is_started_again_and_one_that_failed_is_not(
@@ -210,7 +210,7 @@ def test_a_search_that_died_is_started_again_and_one_that_failed_is_not(
     plan, made = plan_of(tmp_path), []
 
     class Fake:
-        stopped, words = False, "no room"
+        stopped, reason = False, "no room"
 
         def __init__(self, *_: object) -> None:
             made.append(self)

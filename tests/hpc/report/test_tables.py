@@ -380,7 +380,7 @@ def test_a_combined_arm_of_an_earlier_version_is_a_gap_and_the_others_are_still_
     assert {(g.arm, g.why) for g in found.missing} == {
         (
             COMBINED,
-            "of earlier settings (an earlier version weighed generated images otherwise): launch again",
+            "of earlier settings (an earlier version weighted generated images differently): launch again",
         )
     }
     assert {a.arm for a in found.arms} == set(ASKED) and found.headline is None

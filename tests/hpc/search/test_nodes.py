@@ -25,9 +25,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
 
 def test_the_head_is_told_to_its_user_alone_and_to_this_run_of_the_job(run, monkeypatch):
     first = Meeting.of(run, "search-df", attempt())
-    assert first.head() is None and not first.names(HEAD)
+    assert first.head() is None and not first.points_to(HEAD)
     first.announce(HEAD)
-    assert first.names(HEAD) and not first.names(Head("10.0.0.1:6380", "secret"))
+    assert first.points_to(HEAD) and not first.points_to(Head("10.0.0.1:6380", "secret"))
     assert [p.stat().st_mode & 0o777 for p in (first.path, first.path.parent)] == [0o600, 0o700]
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     second = Meeting.of(run, "search-df", attempt())
@@ -41,7 +41,7 @@ def test_another_classs_meeting_is_left_alone(run):
     other = Meeting.of(run, "search-df.b", attempt())
     other.announce(HEAD)
     Meeting.of(run, "search-df", attempt()).forget_earlier()
-    assert other.names(HEAD)
+    assert other.points_to(HEAD)
 
 
 def test_a_search_has_ended_when_the_record_says_so_of_this_run(run, monkeypatch):
@@ -67,7 +67,7 @@ class Fake:
     made = 0
     stays = False
     stopped = False
-    words = "no network"
+    reason = "no network"
 
     def __init__(self, arguments, token, variables, held=None):
         assert arguments[0] == "join" and arguments[2] == HEAD.address and token == HEAD.token
@@ -97,7 +97,7 @@ def test_a_node_is_lent_until_the_search_ends_and_one_without_ray_fails(run, mon
         task.lend_node(Plan, "search-df")
         assert Fake.made == 1
     else:
-        with pytest.raises(SkinGanError, match=r"does not stay.*no network"):
+        with pytest.raises(SkinGanError, match=r"keeps dying.*no network"):
             task.lend_node(Plan, "search-df")
         assert Fake.made == 3
 

@@ -15,8 +15,8 @@ from skin_gan.errors import SkinGanError
     ("words", "says"),
     [
         (["profile.slots=3", "profile.gpus_per_node=4"], "expected 1, 2, 4, or a multiple of 4"),
-        (["profile.devices_per_trial=4"], "gpus_per_node=1 are too few"),
-        (["profile.devices_per_trial=2", "profile.gpus_per_node=4", "profile.slots=4"], "are too few"),
+        (["profile.devices_per_trial=4"], "gpus_per_node=1 is too few"),
+        (["profile.devices_per_trial=2", "profile.gpus_per_node=4", "profile.slots=4"], "is too few"),
         (["profile.images_per_second=-5"], "at least 0"),
         (["profile.images_per_second=.nan"], "at least 0"),
         (["profile.mem=16XB"], "such as 16G"),
@@ -51,7 +51,7 @@ def test_files_are_read_as_strictly_as_words(tmp_path, monkeypatch):
     monkeypatch.setattr("hpc.settings.compose.ROOT", Path("/"))  # of which files are named
     for text, says in {
         "kind: slurm\nminutes: 1:30:00": "mine.yaml: expected a whole number, got '1:30:00'",
-        "kind: slurm\nminutes: 60\nminutes: 90": "the key minutes stands there twice",
+        "kind: slurm\nminutes: 60\nminutes: 90": "the key minutes occurs twice",
         "kind: slurm\nextra: [a]": "mine.yaml: expected keys and values",
         "partition: gpu": "profile.partition=gpu is for Slurm, and the profile is of kind local",
         "slots: 2\nminutes: 60": "profile.minutes=60 is for Slurm",

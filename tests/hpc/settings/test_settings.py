@@ -49,20 +49,20 @@ AEGAN = "sweep=aegan_lr"
         ([AEGAN, "--dry-run"], "did you mean dry_run=true?"),
         ([AEGAN, "--seed", "3"], "did you mean seed=VALUE?"),
         ([AEGAN, "--cluster=testbed"], "did you mean cluster=testbed?"),
-        ([AEGAN, "-m", "seed=0,1"], "one launch is one sweep"),
+        ([AEGAN, "-m", "seed=0,1"], "there is no multirun"),
         (["aegan_lr"], "did you mean sweep=aegan_lr?"),
-        ([AEGAN, "sweep=dcgan_lr"], "one launch is one sweep, got sweep=aegan_lr and sweep=dcgan_lr"),
+        ([AEGAN, "sweep=dcgan_lr"], "expected one sweep, got sweep=aegan_lr and sweep=dcgan_lr"),
         (
             [AEGAN, "search.space={optim: {lr_g: {choice: [1]}, lr_g: {choice: [2]}}}"],
-            "lr_g stands there twice",
+            "lr_g occurs twice",
         ),
         ([AEGAN, "results=bad\udcff"], "expected text in UTF-8"),
         ([AEGAN, "data=???"], "got '???', which is no value"),
         ([AEGAN, "search.trials=" + "9" * 5000], "expected a whole number, got '9999"),
         ([AEGAN, "results="], "results=: expected a path"),
         ([AEGAN, "ablate.sources.mine="], "ablate.sources.mine=: expected a path"),
-        ([AEGAN, "results=/a/12:30"], "PYTHONPATH is divided at colons"),
-        ([AEGAN, "results=/a/50%jobs"], "signs such as %j"),
+        ([AEGAN, "results=/a/12:30"], "PYTHONPATH is split at colons"),
+        ([AEGAN, "results=/a/50%jobs"], "patterns such as %j"),
         ([AEGAN, "results=/a\nb"], "expected a path without"),
         ([AEGAN, "operations.device=tpu"], "operations.device=tpu: expected auto, cpu or cuda"),
         ([AEGAN, "evaluate.grid=0"], "evaluate.grid=0: expected at least 1"),
@@ -225,7 +225,7 @@ def test_of_two_words_for_one_setting_the_later_counts_and_the_other_is_named():
     ]
     e = compose(words)
     assert (e.seed, e.trial.optim.lr_g, e.trial.optim.lr_d) == (2, 1e-4, 1e-3)
-    assert overridden(words) == ["seed=1 does not count: seed=2 comes later"]
+    assert overridden(words) == ["seed=1 is ignored: seed=2 comes later"]
 
 
 def test_setting_a_searched_setting_takes_it_out_of_the_search():

@@ -398,7 +398,7 @@ def test_other_steps_train_again_in_place_and_nothing_is_mixed(mine):
     ("labels", "size", "words", "message"),
     [
         (["melanoma", "df"], 32, [], "mine=.* has images under melanoma, which is no class: .* akiec, bcc"),
-        (["df"], 32, [], "its images of df were made from .*: ablate.unverified=true uses them all the same"),
+        (["df"], 32, [], "its images of df were made from .*: ablate.unverified=true uses them anyway"),
         (["nv"], 32, ["classes=[df]"], "has no images of df: expected a folder per class"),
         (["df"], 8, [ALLOWED], "images of df have 8x8 pixels: expected 32x32, or at least half"),
         (["df"], 32, ["ablate.classifiers.head.arms=[real]"], "no arm uses it: add mine to the arms"),
@@ -475,7 +475,7 @@ def test_settings_that_mean_nothing_are_named(changes, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("{arms: [real, best, real]}", r"head.arms=.*expected each once, since the second is the same run"),
+        ("{arms: [real, best, real]}", r"head.arms=.*expected each once, since the second would be the same"),
         ("{arms: [real, best], ratios: [1, 2, 1.0]}", r"head.ratios=.*expected each once"),
     ],
 )
@@ -577,11 +577,13 @@ def test_without_the_best_generator_the_best_of_other_images_takes_its_place():
 def test_images_are_wanted_for_the_hungriest_arm():
     a = settings(plan={"ratios": [2.0], "filters": ["copies"]})
     counts = {"df": 60, "nv": 100}
-    assert ablation.wanted(a, "best", counts, "df") == round(120 * ablation.POOL), "a filter may choose of it"
-    assert ablation.wanted(a, "best", counts, "nv") == round(200 * ablation.POOL)
+    assert ablation.images_needed(a, "best", counts, "df") == round(120 * ablation.POOL), (
+        "a filter may choose of it"
+    )
+    assert ablation.images_needed(a, "best", counts, "nv") == round(200 * ablation.POOL)
     unfiltered = settings(plan={"ratios": [2.0]})
-    assert ablation.wanted(unfiltered, "best", counts, "df") == 120
-    assert ablation.wanted(a, "dcgan", counts, "df") == 0
+    assert ablation.images_needed(unfiltered, "best", counts, "df") == 120
+    assert ablation.images_needed(a, "dcgan", counts, "df") == 0
 
 
 def test_a_search_alone_has_no_further_stages(tmp_path):

@@ -35,7 +35,7 @@ def test_python_without_scontrol_is_told_before_a_search_reaches_its_time_limit(
 ):
     preflight(plan_of(tmp_path, *CPU))  # a Slurm that is busy is no fault
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(SkinGanError, match=r"there is no scontrol for .* requeued"):
+    with pytest.raises(SkinGanError, match=r"finds no scontrol, which requeues"):
         preflight(plan_of(tmp_path, *CPU))
     preflight(plan_of(tmp_path, *CPU, "cluster=local"))
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from plans import launched
 
-from hpc.cli.progress import line, share, table
+from hpc.cli.progress import job_progress, line, table
 from hpc.plan.sweep_plan import SEARCH
 from hpc.search.runner import Runner
 from hpc.slurm import client
-from hpc.slurm.job_states import living
+from hpc.slurm.job_states import queued_state
 from hpc.stages.inputs import Inputs
 from hpc.state.records import Pace, record
 from hpc.state.snapshot import snapshot
@@ -95,7 +95,7 @@ def test_a_job_that_waits_for_another_says_for_what_and_for_whom(tmp_path, capsy
     assert not capsys.readouterr().err  # outside of jobs it would be printed
     queued = client.Queued("7", client.RUNNING, "None", "1:00", 0, "n1", "", "")
     for own, why in (("7", said), ("6", "")):
-        assert living(Submission("search-df", "7"), queued, {"slurm": own, "waiting": said}).why == why
+        assert queued_state(Submission("search-df", "7"), queued, {"slurm": own, "waiting": said}).why == why
 
 
 def test_outside_of_jobs_a_wait_is_printed(tmp_path, capsys):
@@ -137,8 +137,8 @@ def test_the_time_left_follows_the_pace_since_the_first_report(monkeypatch):
     assert pace.left(0, 5) is None  # other work
     now = 112.0
     assert pace.left(1, 5) == pytest.approx(8.0)
-    assert share({"done": 60, "total": 100, "left": 20.0}) == " 60/100 (left about 20 s)"
-    assert share({"done": 40, "total": 100, "left": None}) == " 40/100"
+    assert job_progress({"done": 60, "total": 100, "left": 20.0}) == " 60/100 (left about 20 s)"
+    assert job_progress({"done": 40, "total": 100, "left": None}) == " 40/100"
 
 
 def test_every_stage_shows_how_much_is_done_and_how_long_the_rest_takes(tmp_path, monkeypatch):

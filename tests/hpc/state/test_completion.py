@@ -115,7 +115,7 @@ def test_records_of_an_earlier_version_are_opened_and_their_stages_done_again_wi
     local = replace(plan.experiment, profile=replace(plan.experiment.profile, kind="local"))
     monkeypatch.setattr(executor, "run_local", lambda *_: [])
     local = replace(plan, experiment=local)
-    launch.carry_out(Console(width=200), local, Path("/code"), *reconcile.look(local))
+    launch.carry_out(Console(width=200), local, Path("/code"), *reconcile.read_sweep(local))
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "earlier version" in line]
     assert "select and 1 more jobs" in line
     run(plan, SELECT, 3.0, monkeypatch)

@@ -14,7 +14,7 @@ from hpc.cluster import executor
 from hpc.plan.sweep_plan import PREPARE
 from hpc.settings.profiles import ProfileSettings
 from hpc.slurm import client
-from hpc.state.environment import DEVICES, alone, clean, for_jobs
+from hpc.state.environment import DEVICES, clean_environment, for_jobs, without_rank_variables
 from skin_gan import cores as cores_module
 from skin_gan.cores import cores
 from skin_gan.data import ingest
@@ -55,7 +55,7 @@ def test_where_slurm_is_stays_and_a_jobs_own_slurm_stays_for_its_processes():
     where = {"SLURM_CONF": "/etc/mine.conf", "SLURM_CLUSTERS": "b"}
     assert for_jobs(where | {"SQUEUE_STATES": "RUNNING"}) == where
     job = where | {"SLURM_JOB_ID": "7"}
-    assert alone(job | LAUNCHERS["mpich"]) == job
+    assert without_rank_variables(job | LAUNCHERS["mpich"]) == job
 
 
 def test_a_job_on_this_machine_is_one_process_whatever_started_the_launch(tmp_path, monkeypatch):
@@ -79,7 +79,7 @@ def test_ranks_that_srun_announces_do_not_reach_a_task_of_one_process(tmp_path, 
     monkeypatch.setenv("SUBMITIT_LOCAL_NTASKS", "1")
     seen = {}
     monkeypatch.setattr("hpc.jobs.task.Task.__call__", lambda self: seen.update(os.environ))
-    with clean(SUBMITIT_EXECUTOR="local", PMI_RANK="1", PMI_SIZE="2"):
+    with clean_environment(SUBMITIT_EXECUTOR="local", PMI_RANK="1", PMI_SIZE="2"):
         executor.RankedTask(str(tmp_path), PREPARE, "", 1)()
     assert "PATH" in seen and not [name for name in seen if name.startswith(("PMI_", "OMPI_", "RANK"))]
 

@@ -165,7 +165,7 @@ def test_slurm_is_asked_before_records_are_read(tmp_path, monkeypatch):
         return {}
 
     monkeypatch.setattr(client, "queue", queue)
-    assert reconcile.look(plan)[1].record(Job(PREPARE)) == {"state": "done"}
+    assert reconcile.read_sweep(plan)[1].record(Job(PREPARE)) == {"state": "done"}
     monkeypatch.setattr(client, "queue", lambda *_: (_ for _ in ()).throw(SkinGanError("no Slurm")))
     with pytest.raises(client.Unreachable, match="no Slurm"):
-        reconcile.look(plan)
+        reconcile.read_sweep(plan)
