@@ -1,7 +1,7 @@
-"""Every typed setting of the science. No torch: the planner and `--help` import this.
+"""The typed settings of a training. No torch, since the planner and `--help` import this.
 
-A `TrialSpec` is one GAN to be trained. Its identity is the hash of what determines its result; how long it
-trains, how often it is evaluated and where it runs are not part of that, so that a search can be extended.
+A `TrialSpec` describes one GAN training. Its identity is a hash of everything that determines its result. The
+length of the training, the evaluations and the machine are not part of it, so that a search can be extended.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from skin_gan.identity import content_hash, differing, identity, whole
 from skin_gan.ranges import check_ranges, setting
 from skin_gan.variants import AUGMENTATIONS, FAMILIES, LOSSES, PENALTIES, about, names
 
-# Part of every trial's identity. Raise it when the same settings would no longer give the same result, or
-# when a default changes. 1 hashed every field, so that a new one changed all identities: see `formerly`.
+# Part of every trial's identity. Raise it when the same settings no longer give the same result, or when a
+# default changes. Schema 1 hashed every field, so that a new setting changed all identities: see `formerly`.
 SCHEMA = 2
 
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Family = str
     Loss = str
     Augmentation = str
-else:  # the names of the files there are: a new one is a choice by being there
+else:  # the names of the files in these folders
     Family, Loss, Augmentation = (Literal[names(folder)] for folder in (FAMILIES, LOSSES, AUGMENTATIONS))
 
 
@@ -105,7 +105,7 @@ class Losses:
 if TYPE_CHECKING:
 
     class LossSettings(Losses):
-        """Those, and a weight for each penalty on the discriminator, by the name of its file."""
+        """`Losses`, and a weight for each penalty on the discriminator, by the name of its file."""
 else:
     LossSettings = make_dataclass(
         "LossSettings",
@@ -166,7 +166,7 @@ class TrainSettings:
 
 @dataclass
 class TrialSettings:
-    """All that decides what one training becomes, apart from its data and its seed."""
+    """All settings that determine the result of a training, apart from data and seed."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
     loss: LossSettings = field(default_factory=LossSettings)
@@ -176,7 +176,7 @@ class TrialSettings:
 
 @dataclass
 class EvalSettings:
-    """How a generator is measured. Not part of a trial's identity; recorded beside every number."""
+    """Settings of evaluations. Not part of a trial's identity; recorded beside every number."""
 
     images: int = setting(256, "generated images per evaluation", unit="images", least=16)
     every_kimg: float = setting(
@@ -187,7 +187,7 @@ class EvalSettings:
 
 @dataclass
 class Operations:
-    """How a trial is carried out: never changes its result, so never part of its identity."""
+    """Settings that never change a trial's result, so they are not part of its identity."""
 
     device: str = setting(
         "auto", "what trains; auto: a GPU where there is one", among=("auto", "cpu", "cuda")
@@ -203,7 +203,7 @@ class Operations:
 
 @dataclass
 class TrialSpec:
-    """One GAN to be trained on one class: what, on which data, with which seed."""
+    """One GAN training on one class: settings, data, fold and seed."""
 
     label: str  # lesion class (HAM10000's dx)
     index: int  # place in the class's sequence of trials
@@ -212,8 +212,8 @@ class TrialSpec:
     data: str  # fingerprint of the store
     settings: TrialSettings
 
-    schema: int = SCHEMA  # that of its identity: a trial keeps the one it was begun with
-    start: str = ""  # identity of the networks that it starts from; empty: fresh ones
+    schema: int = SCHEMA  # of its identity: a trial keeps the schema with which it was started
+    start: str = ""  # identity of the pretrained networks that it starts from; "": fresh ones
 
     @property
     def id(self) -> str:
@@ -223,7 +223,7 @@ class TrialSpec:
         return content_hash({**differing(self), "settings": formerly(self.settings)})
 
 
-# The settings that there were when identities hashed every one of them.
+# The settings of schema 1, whose identities hash all of them.
 FORMER = {
     "model": ("family", "size", "latent", "base", "upsampling", "norm", "d_norm"),
     "loss": ("real_label", "fake_label", "zero_outputs", "image", "latent", "adversarial_image",
@@ -234,12 +234,12 @@ FORMER = {
 
 
 def formerly(settings: TrialSettings) -> dict[str, Any]:
-    """What schema 1 hashed of the settings. It knew no others: those are added where they were chosen."""
+    """The settings as schema 1 hashed them, with later settings that differ from their defaults."""
     return whole(settings, FORMER)
 
 
 def spec_from(values: Mapping[str, Any]) -> TrialSpec:
-    """The spec that a trial.yaml holds; one that another version wrote is a SkinGanError."""
+    """The spec in the content of a trial.yaml; SkinGanError if another version wrote it."""
     try:
         groups = values["settings"]
         settings = TrialSettings(
@@ -261,7 +261,7 @@ def spec_from(values: Mapping[str, Any]) -> TrialSpec:
 
 
 def check(s: TrialSettings) -> TrialSettings:
-    """Return `s` if its values are in range, else raise one error that names each that is not."""
+    """Return `s`; SkinGanError that names each value out of range."""
     check_ranges(s)
     if s.loss.perceptual and s.model.discriminator == "own":
         raise SkinGanError(

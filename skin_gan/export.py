@@ -1,7 +1,7 @@
-"""A generator on its own: a folder of generator.safetensors (weights) and generator.yaml (its card).
+"""Exports a generator as a folder with generator.safetensors (weights) and generator.yaml (its card).
 
-Neither can hold code. The card says what was trained, on which data and fold, how good it was by which
-measure, and whether it was accepted.
+Neither file can hold code. The card names the settings, the data, the fold and the metrics, and whether the
+generator was accepted.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from skin_gan.errors import SkinGanError
 from skin_gan.folders import TrialFolder
 from skin_gan.io import write_atomic
 
-if TYPE_CHECKING:  # torch is imported by the functions that need it: command lines start without
+if TYPE_CHECKING:  # torch is imported inside functions: command lines start without it
     from torch import Tensor, nn
 
 FORMAT = 1
 WEIGHTS, CARD, SHEET = "generator.safetensors", "generator.yaml", "samples.png"
 NOTICE = "Generated images, not photographs. For research only: not for clinical or commercial use."
-# Images are always computed in full batches of this size: arithmetic may depend on the size of a batch, and
-# image i must not depend on how many are asked for.
+# Images are always computed in full batches of this size: rounding may depend on the size of a batch, and
+# image i must not depend on the number of images.
 BATCH = 64
 
 
@@ -32,7 +32,7 @@ def export(folder: TrialFolder, out: Path, extra: dict[str, Any]) -> dict[str, A
     """Write the averaged generator of the trial's best.pt into `out`; returns its card.
 
     `extra` is added to the card: whether the generator was accepted, why not, and so on. Raises SkinGanError
-    where there is no best.pt, or a damaged one.
+    if best.pt is missing or damaged.
     """
     from safetensors.torch import save
 
@@ -51,12 +51,12 @@ def export(folder: TrialFolder, out: Path, extra: dict[str, Any]) -> dict[str, A
     caption = f"{card['label']}, {card['kimg']:g} kimg, KID x1000 {card['metrics']['kid']:.1f}: generated"
     grids.save(out / SHEET, grids.sheet(shown, caption=caption))
     write_atomic(out / WEIGHTS, weights)
-    write_atomic(out / CARD, yaml.safe_dump(card, sort_keys=False))  # last: it names the others' content
+    write_atomic(out / CARD, yaml.safe_dump(card, sort_keys=False))  # last: it holds the weights' hash
     return card
 
 
 def card_of(spec: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
-    """What a trial and its best checkpoint say of the generator."""
+    """The card of the generator in a trial's best checkpoint."""
     row, data = state["best"], state["data"]
     return {
         "format": FORMAT, "notice": NOTICE, "label": spec["label"], **spec["settings"],
@@ -68,9 +68,9 @@ def card_of(spec: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_generator(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The generator in `folder`, ready to `sample`, and its card. Reads two files that can hold no code.
+    """The generator in `folder`, ready for `sample`, and its card.
 
-    Raises SkinGanError if one is missing, cut, damaged, or does not belong to the other.
+    Raises SkinGanError if a file is missing or damaged, or if the two do not belong together.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -91,13 +91,13 @@ def load_generator(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """The card, with what every reader relies on."""
+    """The card; SkinGanError if it lacks a key that every reader needs, or has another format."""
     card = read_yaml(path)
     missing = [k for k in ("format", "label", "model", "sha256", "fold_fingerprint") if k not in card]
     if missing or card["format"] != FORMAT:
         what = f"lacks {', '.join(missing)}" if missing else f"is of format {card['format']}, not {FORMAT}"
         raise _unusable(path, what)
-    if Path(str(card["label"])).name != card["label"]:  # it becomes a folder's name
+    if Path(str(card["label"])).name != card["label"]:  # the label becomes a folder's name
         raise _unusable(path, f"names a class {card['label']!r}")
     return card
 
@@ -117,7 +117,7 @@ def build_generator(model: dict[str, Any]) -> nn.Module:
 
 
 def latents(model: dict[str, Any], seed: int, batch: int) -> Tensor:
-    """[BATCH,latent] of N(0,1): for images BATCH * batch and following of the set with this seed."""
+    """[BATCH,latent] of N(0,1): the latents of images BATCH * batch onwards of the set with this seed."""
     import torch
 
     digest = hashlib.sha256(f"{seed}/{batch}".encode()).digest()
@@ -126,7 +126,7 @@ def latents(model: dict[str, Any], seed: int, batch: int) -> Tensor:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; SkinGanError if there is none."""
+    """The mapping in a YAML file; SkinGanError if the file is missing, damaged or no mapping."""
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as e:

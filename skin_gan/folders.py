@@ -1,4 +1,4 @@
-"""Where a sweep and its trials keep everything, and the states of a trial. No torch.
+"""The folders and files of a sweep and its trials, and the states of a trial. No torch.
 
 results/aegan_lr/demo-1a2b3c4d/        RunFolder: one sweep on one data set
     sweep.yaml                         the resolved settings, written before work starts
@@ -27,42 +27,31 @@ COMPLETED, PRUNED, DIVERGED, FAILED = "completed", "pruned", "diverged", "failed
 STATES = (PENDING, RUNNING, COMPLETED, PRUNED, DIVERGED, FAILED)
 
 
+class _Inside:
+    """An attribute that is the path of a file or folder inside a folder."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: TrialFolder | RunFolder, kind: type) -> Path:
+        return folder.path / self.name
+
+
 @dataclass(frozen=True)
 class TrialFolder:
-    """Where one trial keeps everything."""
+    """The files of one trial."""
 
     path: Path
-
-    @property
-    def spec(self) -> Path:
-        return self.path / "trial.yaml"
-
-    @property
-    def state_file(self) -> Path:
-        return self.path / "state.json"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def last(self) -> Path:
-        return self.path / "last.pt"
-
-    @property
-    def best(self) -> Path:
-        return self.path / "best.pt"
-
-    @property
-    def samples(self) -> Path:
-        return self.path / "samples"
-
-    @property
-    def lock(self) -> Path:
-        return self.path / "lock"
+    spec = _Inside("trial.yaml")
+    state_file = _Inside("state.json")
+    metrics = _Inside("metrics.jsonl")
+    last = _Inside("last.pt")
+    best = _Inside("best.pt")
+    samples = _Inside("samples")
+    lock = _Inside("lock")
 
     def state(self) -> dict[str, Any]:
-        """What is known of the trial; `{"state": "pending"}` before it starts."""
+        """The content of state.json; `{"state": "pending"}` before the trial starts."""
         return {"state": PENDING, **(read_json(self.state_file) or {})}
 
     def update(self, **changes: Any) -> dict[str, Any]:
@@ -74,29 +63,14 @@ class TrialFolder:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where one sweep on one data set keeps everything."""
+    """The files of one sweep on one data set."""
 
     path: Path
-
-    @property
-    def settings(self) -> Path:
-        return self.path / "sweep.yaml"
-
-    @property
-    def provenance(self) -> Path:
-        return self.path / "provenance.json"
-
-    @property
-    def leaderboard(self) -> Path:
-        return self.path / "leaderboard.csv"
-
-    @property
-    def jobs(self) -> Path:
-        return self.path / "jobs"
-
-    @property
-    def trials(self) -> Path:
-        return self.path / "trials"
+    settings = _Inside("sweep.yaml")
+    provenance = _Inside("provenance.json")
+    leaderboard = _Inside("leaderboard.csv")
+    jobs = _Inside("jobs")
+    trials = _Inside("trials")
 
     def trial(self, label: str, index: int, identity: str) -> TrialFolder:
         return TrialFolder(self.trials / label / f"{index:04d}-{identity}")

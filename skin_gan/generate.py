@@ -1,8 +1,8 @@
-"""Generated images of one class, as files: `python -m skin_gan.generate`.
+"""Writes generated images of one class to files: `python -m skin_gan.generate`.
 
     python -m skin_gan.generate RESULTS/best/df --count 1000 --seed 0 --out synthetic
 
-writes synthetic/df/00000.png ..., manifest.csv (a hash per image) and manifest.yaml (where they came from).
+writes synthetic/df/00000.png ..., manifest.csv (a hash per image) and manifest.yaml (their origin).
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ __all__ = ["export", "generate", "load_generator", "main"]
 def generate(
     source: Path, out: Path, count: int, seed: int = 0, allow_rejected: bool = False, progress: bool = False
 ) -> Path:
-    """Write `count` images of the generator in `source` to `out`/LABEL, whole or not at all; return that.
+    """Write `count` images of the generator in `source` to the folder `out`/LABEL, which is returned.
 
-    Image i depends on generator, seed and i only, so a smaller set is the beginning of a larger one. The same
-    set again is left as it is. Raises SkinGanError for a generator that was not accepted, unless that is
-    allowed, and where something else is in the way.
+    Image i depends on generator, seed and i only, so a smaller set is the beginning of a larger one. The set
+    appears whole or not at all; an existing equal set is left as it is. Raises SkinGanError for a generator
+    that was not accepted, unless `allow_rejected`, and if the folder holds anything else.
     """
     if count < 1 or seed < 0:
         raise SkinGanError(f"count={count}, seed={seed}: expected at least 1 image and a seed of at least 0")
@@ -53,11 +53,12 @@ def generate(
 
 
 def write_set(target: Path, record: dict[str, Any], images: Iterable[NDArray[np.uint8]]) -> Path:
-    """Write images uint8 [H,W,3], as many as `record` counts, with their manifest `record` to `target`.
+    """Write images uint8 [H,W,3] and their manifest `record`, which has their count, to `target`.
 
-    Whole or not at all; the same set again is left as it is. SkinGanError where something else is in the way.
+    The set appears whole or not at all; an existing equal set is left as it is. SkinGanError if `target`
+    holds anything else.
     """
-    if _is_there(target, record):
+    if _exists(target, record):
         return target
     with _building(target) as folder:
         rows = []
@@ -72,7 +73,7 @@ def write_set(target: Path, record: dict[str, Any], images: Iterable[NDArray[np.
 
 
 def manifest(card: dict[str, Any], count: int, seed: int) -> dict[str, Any]:
-    """Where a set of images comes from. Sets of different fold fingerprints must not be mixed."""
+    """The origin of a set of images. Sets of different fold fingerprints must not be mixed."""
     keys = ("label", "fold", "fold_fingerprint", "data_fingerprint", "trial_id", "kimg", "accepted",
             "reasons")  # fmt: skip
     origin = {key: card[key] for key in keys if key in card}
@@ -96,6 +97,7 @@ def _images(
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:
+    """The bytes of an image uint8 [H,W,3] as a PNG file."""
     from PIL import Image
 
     png = io.BytesIO()
@@ -103,8 +105,8 @@ def _png(image: NDArray[np.uint8]) -> bytes:
     return png.getvalue()
 
 
-def _is_there(target: Path, record: dict[str, Any]) -> bool:
-    """Whether the set is there already; SkinGanError where another one is, or something else."""
+def _exists(target: Path, record: dict[str, Any]) -> bool:
+    """Whether the set exists already; SkinGanError if `target` holds another set or anything else."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
     remedy = "choose another --out, or remove that folder"
@@ -122,7 +124,7 @@ def _is_there(target: Path, record: dict[str, Any]) -> bool:
 
 @contextmanager
 def _building(target: Path) -> Iterator[Path]:
-    """A folder that gets the name `target` when the block ends, and is removed if it fails."""
+    """A temporary folder that is renamed to `target` when the block ends, and removed if it fails."""
     folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         shutil.rmtree(folder, ignore_errors=True)

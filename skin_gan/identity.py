@@ -1,7 +1,7 @@
-"""Identity by content: the hash of what was chosen, which is what differs from the defaults. No torch.
+"""Identities: hashes of the settings that differ from their defaults. No torch.
 
-A new setting with a default therefore leaves every identity as it is, and so does the order of the fields. A
-default that changes is another matter: the schema number, which the hash contains, has to be raised with it.
+So identities do not change with the order of the fields or with a new setting that has a default. When a
+default changes, the schema number, which is hashed too, has to be raised.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 
 def content_hash(value: Any, length: int = 10) -> str:
-    """Hex digest of a JSON-able value: equal values, equal names, on any machine."""
+    """Hex digest of a JSON-able value, the same on any machine."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
@@ -25,13 +25,14 @@ def identity(schema: int, chosen: Any, length: int = 10) -> str:
 
 
 def differing(record: Any) -> dict[str, Any]:
-    """Of a record, the fields that differ from their defaults, and those that have none; groups likewise.
+    """The fields of a record that differ from their defaults or have none, and so for groups in it.
 
-    A group (a field that is a record) none of whose settings differs is left out.
+    A group is a field that is a record; one without differences is left out.
     """
     found = {}
     for f in fields(record):
-        value, default = getattr(record, f.name), _default(f)
+        value = getattr(record, f.name)
+        default = f.default_factory() if f.default_factory is not MISSING else f.default
         if is_dataclass(value):
             if group := differing(value):
                 found[f.name] = group
@@ -41,16 +42,12 @@ def differing(record: Any) -> dict[str, Any]:
 
 
 def whole(record: Any, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """All fields named in `groups` of the record's groups, and those beside them that differ from defaults.
+    """For each group the fields named in `groups`, and other fields that differ from their defaults.
 
-    What schemas have hashed that knew these fields and hashed each of them.
+    Early schemas hashed all fields that they knew, whether or not they differed.
     """
     chosen = differing(record)
     return {
         group: {name: getattr(getattr(record, group), name) for name in names} | chosen.get(group, {})
         for group, names in groups.items()
     }
-
-
-def _default(f: Field[Any]) -> Any:
-    return f.default_factory() if f.default_factory is not MISSING else f.default

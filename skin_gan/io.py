@@ -1,4 +1,4 @@
-"""Files as they have to be on shared disks: atomic writes, appended records, locks. No torch."""
+"""File access for shared disks: atomic writes, appended records, locks. No torch."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from skin_gan.errors import SkinGanError
 
 
 def unwritable(path: Path, error: OSError) -> SkinGanError:
-    cause = error.strerror or error
-    return SkinGanError(f"cannot write {path}: {cause}; free space or choose another folder")
+    return SkinGanError(
+        f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
+    )
 
 
 def unreadable(path: Path, error: OSError) -> SkinGanError:
@@ -29,8 +30,7 @@ def unreadable(path: Path, error: OSError) -> SkinGanError:
 class _Recorded:
     """A binary file that keeps the first error of its writes.
 
-    Writers of other libraries replace it by one of their own, which names neither the disk nor the quota:
-    torch's and zipfile's raise again while they close an archive that was cut.
+    Writers of torch and zipfile raise an error of their own instead, which does not name the cause.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -49,10 +49,10 @@ class _Recorded:
 
 
 def write_atomic(path: Path, content: bytes | str | Callable[[IO[bytes]], Any]) -> None:
-    """Replace `path` as a whole or not at all: a reader, or a run after a kill, sees old or new, never half.
+    """Replace `path` atomically: a reader, also after a kill, sees the old content or the new one.
 
-    `content` is what to write, or a function that writes into an open binary file. SkinGanError with the
-    system's reason where it cannot be written, whatever error that function makes of it.
+    `content` is the content, or a function that writes it into an open binary file. Raises SkinGanError with
+    the system's reason if the file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
@@ -79,11 +79,12 @@ def write_atomic(path: Path, content: bytes | str | Callable[[IO[bytes]], Any]) 
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Replace `path` atomically by a JSON value."""
     write_atomic(path, json.dumps(value, indent=1, allow_nan=False))
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    """Add one record as one line. A line that an earlier kill cut short is closed first."""
+    """Append one record as a line. An incomplete last line, left by a kill, is ended first."""
     line = json.dumps(row, allow_nan=False) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +99,7 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """All whole records of the file, in order; a missing file has none, a cut line is passed over."""
+    """All complete records of the file, in order; [] for a missing file. Incomplete lines are skipped."""
     try:
         lines = Path(path).read_bytes().splitlines()
     except FileNotFoundError:
@@ -107,7 +108,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         raise unreadable(path, e) from e
     rows = []
     for line in lines:
-        with contextlib.suppress(ValueError):  # a line cut by a kill; its work is done again
+        with contextlib.suppress(ValueError):  # an incomplete line, left by a kill
             row = json.loads(line)
             if isinstance(row, dict):
                 rows.append(row)
@@ -115,7 +116,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in the file, or None where there is no file. Files are replaced atomically: no half ones."""
+    """The JSON object in the file, or None if there is no file; SkinGanError if it is not valid."""
     try:
         value = json.loads(Path(path).read_bytes())
     except FileNotFoundError:
@@ -126,7 +127,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         raise SkinGanError(f"{path} is not valid JSON ({e}): remove it and run the same command again") from e
     if not isinstance(value, dict):
         raise SkinGanError(
-            f"{path}: expected an object, came {value!r:.40}: remove it and run the same command again"
+            f"{path}: expected an object, got {value!r:.40}: remove it and run the same command again"
         )
     return value
 
@@ -136,19 +137,19 @@ def _print_waiting(what: str) -> None:
         print(what, file=sys.stderr, flush=True)
 
 
-# Told what this process waits for, and "" when it goes on. A job puts that into its record.
+# Called with what this process waits for, and with "" when it goes on. Jobs write it into their records.
 waiting: ContextVar[Callable[[str], object]] = ContextVar("waiting", default=_print_waiting)
-# Who this process is to those that wait for it: a job's name where it is one.
+# The name of this process for those that wait for its locks: the job's name in a job.
 holder: ContextVar[str] = ContextVar("holder", default="")
 
 
 @contextlib.contextmanager
 def lock(path: Path, wait: float = 0.0, what: str = "") -> Iterator[IO[bytes] | None]:
-    """Hold an exclusive lock for as long as the block lasts; yields None if another process keeps it.
+    """Hold an exclusive lock during the block; yields None if another process still has it after `wait` s.
 
-    The kernel frees it when its last holder dies, however it dies, so there is no stale lock to clean up.
-    `what` is being made under the lock: one that waits for it says so, and who makes it (see `waiting`).
-    SkinGanError where the file system has no locks.
+    The kernel frees the lock when its holder ends, so there are no stale locks. `what` is computed under the
+    lock: a process that waits for it reports that, and the holder's name (see `waiting`). SkinGanError if the
+    file system has no locks.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,14 +157,14 @@ def lock(path: Path, wait: float = 0.0, what: str = "") -> Iterator[IO[bytes] | 
     except OSError as e:
         raise unwritable(path, e) from e
     with file:
-        deadline, told = time.monotonic() + wait, False
+        deadline, reported = time.monotonic() + wait, False
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() < deadline:
-                    if what and not told:
-                        told = True
+                    if what and not reported:
+                        reported = True
                         waiting.get()(f"waiting for {what}, computed by {_holder_of(path)}")
                     time.sleep(0.1)
                     continue
@@ -174,16 +175,16 @@ def lock(path: Path, wait: float = 0.0, what: str = "") -> Iterator[IO[bytes] | 
                     f"no file locks in {path.parent}: {e.strerror or e}; mount its file system with flock, "
                     "or choose another folder (results=, profile.scratch=)"
                 ) from e
-            if told:
+            if reported:
                 waiting.get()("")
             if what:
-                _say_holder(file)
+                _write_holder(file)
             yield file
             return
 
 
-def _say_holder(file: IO[bytes]) -> None:
-    """Write into a lock's file who has it; a disk that is full takes nothing from the lock."""
+def _write_holder(file: IO[bytes]) -> None:
+    """Write the holder's name into the lock file, if the disk allows it."""
     me = f"process {os.getpid()} on {socket.gethostname()}"
     with contextlib.suppress(OSError):
         os.ftruncate(file.fileno(), 0)
@@ -191,14 +192,14 @@ def _say_holder(file: IO[bytes]) -> None:
 
 
 def _holder_of(path: Path) -> str:
-    """Who has the lock, as far as its file says."""
+    """The name of the lock's holder in its file."""
     with contextlib.suppress(OSError):
         return path.read_text(errors="replace") or "another process"
     return "another process"
 
 
 def locked(path: Path) -> bool:
-    """Whether some process holds the lock now. The file need not be writable, and is not made."""
+    """Whether some process holds the lock now. The file need not be writable and is not created."""
     try:
         with open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,6 +1,6 @@
-"""Pieces of a set of images, so that memory grows with a piece and not with the set. NumPy only.
+"""Splits sets of images into pieces, so that memory is bounded by a piece. NumPy only.
 
-Whole sets are held as uint8 at most. What computes with floating-point pixels takes a piece at a time.
+Whole sets are only ever held as uint8; computations with floating-point pixels take a piece at a time.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ BYTES = 1 << 26  # 64 MiB of a piece as float32: 5,461 images of 32 pixels, or 8
 
 
 def piece_size(shape: Sequence[int], times: int = 1) -> int:
-    """How many images of this shape need at most `BYTES` as float32; 1 at least.
+    """The number of images of this shape that need at most `BYTES` as float32; at least 1.
 
-    `times`: how many values are held for each pixel, such as several views or a network's channels.
+    `times`: values that are held for each pixel, such as several views or a network's channels.
     """
     return max(1, BYTES // (4 * times * prod(shape)))
 

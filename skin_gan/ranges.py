@@ -1,4 +1,4 @@
-"""The range, unit and meaning of a setting, beside its field: its check and description come from them."""
+"""Describes settings by range, unit and meaning at their fields; validation and help are made of that."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skin_gan.errors import SkinGanError
 
 @dataclass(frozen=True)
 class Setting:
-    """A field's meaning and valid values. Numbers have to be finite. Bounds of a list are each item's."""
+    """A field's meaning and valid values. Numbers have to be finite. Bounds of a list hold for each item."""
 
     meaning: str
     unit: str = ""
@@ -24,8 +24,8 @@ class Setting:
     most: float | None = None
     among: tuple[Any, ...] = ()
     multiple: int = 0  # 0: not of anything
-    form: str = ""  # the valid values in words, where the bounds do not say it
-    rule: Callable[[Any], bool] | None = None  # what `form` asks for beyond the bounds
+    form: str = ""  # the valid values in words; "": the bounds in words
+    rule: Callable[[Any], bool] | None = None  # a check beyond the bounds, described by `form`
 
     def allows(self, value: Any) -> bool:
         items = value if isinstance(value, list) else [value]
@@ -35,7 +35,7 @@ class Setting:
         if self.among:
             return value in self.among
         if not isinstance(value, int | float):
-            return True  # a name: its type has been checked
+            return True  # a string, whose type has been checked
         return (
             math.isfinite(value)
             and (self.above is None or value > self.above)
@@ -47,21 +47,21 @@ class Setting:
 
     @property
     def bounds(self) -> str:
-        """The range in words, such as "above 0, below 1"; "" where there is none."""
+        """The range in words, such as "above 0, below 1"; "" if there is none."""
         if self.among:
             *others, last = map(str, self.among)
             return f"{', '.join(others)} or {last}"
         if self.least is not None and self.most is not None:
             return f"{self.least:g} to {self.most:g}"
-        words = {"above": self.above, "at least": self.least, "below": self.below, "at most": self.most}
-        bounds = [f"{word} {bound:g}" for word, bound in words.items() if bound is not None]
+        limits = {"above": self.above, "at least": self.least, "below": self.below, "at most": self.most}
+        bounds = [f"{word} {limit:g}" for word, limit in limits.items() if limit is not None]
         return ", ".join([*([f"a multiple of {self.multiple}"] if self.multiple else []), *bounds])
 
 
 def setting(default: Any, meaning: str, **rest: Any) -> Any:
     """A dataclass field with its description; `rest` are other fields of `Setting`."""
     metadata = {"setting": Setting(meaning, **rest)}
-    if isinstance(default, list | dict):  # each record has its own
+    if isinstance(default, list | dict):  # each record gets a copy
         return field(default_factory=partial(deepcopy, default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
@@ -111,9 +111,9 @@ def described(record: Any, prefix: str = "") -> Iterator[Described]:
 
 
 def out_of_range(record: Any, prefix: str = "", skip: tuple[str, ...] = ()) -> list[str]:
-    """For each setting that is out of its range, its value and what was expected.
+    """A text with value and valid range for each setting out of its range.
 
-    `skip`: beginnings of the dotted names of settings that are not checked.
+    `skip`: settings whose dotted names begin with one of these are not checked.
     """
     every = (d for d in described(record, prefix) if not d.name.startswith(skip))
     return [f"{d.name}={d.value}: expected {d.expected}" for d in every if not d.valid]

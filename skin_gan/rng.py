@@ -1,4 +1,4 @@
-"""The random numbers of a training, which do not depend on how many processes share it."""
+"""Random numbers of a training that do not depend on the number of its processes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 class Rng:
-    """The random numbers of a training: one stream for all processes, of which each keeps its share.
+    """One stream of random numbers for all processes of a training, each of which keeps its share.
 
     Every process draws the numbers of the whole batch and keeps rows rank, rank + world, ..., so k processes
-    with batch b/k see what one process with batch b sees.
+    with batch b/k get the numbers of one process with batch b.
     """
 
     def __init__(self, seed: int, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> None:

@@ -1,4 +1,4 @@
-"""Variants of a part, found by the names of their files: adding one is adding a file. No torch.
+"""Finds the variants of a part (a family, a loss, ...) by the names of their files. No torch.
 
 families/NAME.py                    build(m), step(c)
 objectives/losses/NAME.py           PAIRED, d_loss(real, fakes, s), g_loss(fake, real, s)
@@ -21,12 +21,12 @@ from skin_gan.errors import SkinGanError
 FAMILIES = "families"
 LOSSES, PENALTIES, AUGMENTATIONS = (f"objectives/{p}" for p in ("losses", "penalties", "augmentations"))
 SCORES = "metrics/scores"
-SHARED = ("__init__", "blocks", "growing", "steps")  # files beside the variants that are none
+SHARED = ("__init__", "blocks", "growing", "steps")  # other files in these folders
 
 
 @cache
 def names(folder: str, package: str = "skin_gan") -> tuple[str, ...]:
-    """Names of the variants in a folder of a package, this one or one beside it."""
+    """Names of the variants in a folder of this package or of one beside it."""
     files = (Path(__file__).parents[1] / package / folder).glob("*.py")
     return tuple(sorted(path.stem for path in files if path.stem not in SHARED))
 
@@ -37,7 +37,7 @@ def about(folder: str, name: str) -> str:
 
 
 def constant(folder: str, name: str, constant: str) -> Any:
-    """A constant of a variant, which is a literal, without importing what the variant imports."""
+    """A constant of a variant, read from its source without importing it; it has to be a literal."""
     for node in _parsed(folder, name).body:
         if isinstance(node, ast.Assign) and [ast.unparse(t) for t in node.targets] == [constant]:
             return ast.literal_eval(node.value)
@@ -50,7 +50,7 @@ def _parsed(folder: str, name: str) -> ast.Module:
 
 @cache
 def variant(folder: str, name: str, package: str = "skin_gan") -> ModuleType:
-    """The module of a variant; SkinGanError that lists the names there are."""
-    if name not in (there := names(folder, package)):
-        raise SkinGanError(f"unknown name {name!r}: {package}/{folder} has {', '.join(there)}")
+    """The module of a variant; SkinGanError that lists the variants if there is none of this name."""
+    if name not in (valid := names(folder, package)):
+        raise SkinGanError(f"unknown name {name!r}: {package}/{folder} has {', '.join(valid)}")
     return import_module(f"{package}.{folder.replace('/', '.')}.{name}")

@@ -1,19 +1,19 @@
-"""The words of verdicts and of the selection of generators: one list for code, tables, pages and terminal."""
+"""The labels of verdicts and of selected generators, shared by code, tables, pages and terminal."""
 
 from __future__ import annotations
 
-# Of an arm against its base
+# Verdict on an arm against its base
 HELPS = "helps"
 HARMS = "harms"
-RULED_OUT = "gain ruled out"  # not significant, and the interval excludes a gain worth having
-UNRESOLVED = "not resolved"  # neither: more lesions or seeds are needed
-NOT_JUDGED = "not judged"  # the classifier has not learnt enough to judge by
-# In place of a verdict
-LEAKAGE = "leakage"  # the arm's images repeat photographs that it is tested on
-NOTHING = "nothing was added"  # no generated image was left to train with
+RULED_OUT = "gain ruled out"  # not significant, and the interval excludes a worthwhile gain
+UNRESOLVED = "not resolved"  # none of these: more lesions or seeds are needed
+NOT_JUDGED = "not judged"  # the classifier has not learnt enough for a verdict
+# Labels shown instead of a verdict
+LEAKAGE = "leakage"  # the arm's images repeat test photographs
+NOTHING = "nothing was added"  # the filter kept no generated image
 CONTROL = "control"  # as many images chosen at random as a filter keeps
 
-# Of a generator
+# Generators
 ACCEPTED = "accepted"
 POOR = "poor"  # accepted, and far from real images
 REJECTED = "rejected"  # used only with allow_rejected=true

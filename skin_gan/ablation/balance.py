@@ -1,4 +1,4 @@
-"""Balance plans: how many images to add to each class. Pure."""
+"""Balance plans: the number of images to add to each class. Pure."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Plan = str | float | Mapping[str, int]
 
 
 def images_to_add(counts: Mapping[str, int], plan: Plan) -> dict[str, int]:
-    """Images to add per class, given the real training images per class.
+    """Images to add per class, given the number of real training images per class.
 
     "equalise" fills every class up to the largest; a ratio 0.25..10 adds that many per real image; a mapping
-    names a count for some classes, and the others get none. Anything else is a SkinGanError.
+    gives counts for some classes and 0 for the others. SkinGanError for anything else.
     """
     if isinstance(plan, Mapping):
         return _counted(counts, plan)

@@ -1,4 +1,4 @@
-"""The classifiers that arms are compared with, their settings, and published results of some. No torch."""
+"""The classifiers by which arms are compared, their settings, and published results. No torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from skin_gan.ranges import setting
 
 @dataclass
 class ClassifierSettings:
-    """The classifier and its training: the same for every arm it is compared in."""
+    """The classifier and its training, the same for all arms of a comparison."""
 
     network: Literal["cnn", "head", "resnet18", "resnet50"] = setting(
         "cnn", "head: linear, on frozen features"
@@ -44,7 +44,7 @@ CLASSIFIERS: dict[str, ClassifierSettings] = {
 
 @dataclass(frozen=True)
 class Published:
-    """Results of a classifier above, on images of its own size and a split by image of its own shares."""
+    """Published results of a classifier, with its own image size and a split by image."""
 
     test: float  # share of the images, 0..1
     val: float

@@ -1,7 +1,7 @@
-"""One classifier run of one arm: training images in, predictions on validation or test images out.
+"""Trains one classifier in one arm and predicts validation or test images.
 
-Every arm gets the same network, optimiser and number of updates; what differs is which images are drawn and
-how they are weighted.
+All arms have the same network, optimiser and number of updates; they differ in the training images and their
+weights.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from skin_gan.pixels import piece_size
 from skin_gan.training import checkpoint
 
 CHUNK = 256  # images predicted at a time, fewer from 128 pixels on
-CHANNELS = 4  # values that a network holds for each of an input image, roughly: bounds its memory
-CONSTANT = 0.01  # of the median standard deviation of features: below that one is not scaled
+CHANNELS = 4  # values that a network holds for each value of an image, roughly: bounds its memory
+CONSTANT = 0.01  # features with less than this share of the median standard deviation are not scaled
 
 
 @dataclass(frozen=True)
 class Task:
-    """What all arms of a comparison share."""
+    """The settings and data that all arms of a comparison share."""
 
     store: Store
     split: Split
@@ -64,12 +64,12 @@ def run_arm(
     """Train once and return the predictions on each of `parts`. Test images are predicted only if named.
 
     `samples`: generated images by class, for arms that use them; `unverified` as in `samples.check_fold`.
-    `folder`: keeps each part's predictions as PART.npz, which are not computed again, and the training's
-    state while it lasts; what another run left there, and what cannot be read, goes when training begins.
-    `family`: a folder that holds `folder` and those of other arms as ARM/SPLIT/SEED. An arm there of equal
-    content has made the same run: it is not trained again, its predictions are taken (`same_as` in the
-    record). `progress` is called with the number of updates done. SkinGanError for samples of another fold,
-    too few of them, or an empty part.
+    `folder`: keeps each part's predictions as PART.npz, which are not computed again, and the state during
+    training. Files of other runs and unreadable ones are removed when training begins.
+    `family`: a folder that holds `folder` and those of other arms as ARM/SPLIT/SEED. If an arm there has made
+    an equal run, its predictions are reused without training (`same_as` in the record).
+    `progress` is called with the number of updates done. SkinGanError for samples of another fold, too few
+    samples, or an empty part.
     """
     check(task.settings, arm)
     tests = {part: _part(task, part) for part in parts}
@@ -78,17 +78,17 @@ def run_arm(
     run = ArmRun(task.settings, arm, seed, task.split.fingerprint, train.samples, weights)
     kept: dict[str, Predictions] = {}
     if folder:
-        run, kept = _begun(folder, run)
+        run, kept = _resume(folder, run)
         if set(parts) <= kept.keys():
             return {part: kept[part] for part in parts}
         _clear(folder, kept, run.id)
     record = _record(task, run, train)
-    # Two jobs may come to equal runs at the same time: the second waits for the first.
+    # Two jobs may start equal runs at the same time: the second waits for the first.
     alone = family / "locks" / content(record) if family and folder else None
     with lock(alone, wait=math.inf) if alone else contextlib.nullcontext():
-        found = _taken(family, folder, record, parts) if family and folder else {}
+        found = _from_equal_run(family, folder, record, parts) if family and folder else {}
         if not found:
-            found = _trained(task, arm, train, run, record, tests, folder, progress)
+            found = _train_and_predict(task, arm, train, run, record, tests, folder, progress)
         if folder:
             for part, value in found.items():
                 value.save(folder / f"{part}.npz")
@@ -96,7 +96,7 @@ def run_arm(
     return found
 
 
-def _trained(
+def _train_and_predict(
     task: Task,
     arm: Arm,
     train: TrainingSet,
@@ -116,10 +116,10 @@ def _trained(
     return {p: _predict(task, net, of_part, data, {**whole, "part": p}) for p, of_part in tests.items()}
 
 
-def _taken(
+def _from_equal_run(
     family: Path, folder: Path, record: Mapping[str, Any], parts: Sequence[str]
 ) -> dict[str, Predictions]:
-    """The predictions of an equal run of another arm, as this arm's; none where there is no such run."""
+    """The predictions of an equal run of another arm, with this arm's record; {} if there is none."""
     wanted = content(record)
     for place in sorted(family.glob(f"*/{folder.parent.name}/{folder.name}")):
         found = {}
@@ -129,20 +129,16 @@ def _taken(
                 if current(p.record) and content(p.record) == wanted:
                     found[part] = p
         if found.keys() == set(parts):
-            return {
-                part: replace(
-                    p, record={**p.record, **record, "seconds": 0.0, "same_as": p.record["arm"]["name"]}
-                )
-                for part, p in found.items()
-            }
+            reused = {"seconds": 0.0, "same_as": next(iter(found.values())).record["arm"]["name"]}
+            return {p: replace(v, record={**v.record, **record, **reused}) for p, v in found.items()}
     return {}
 
 
-def _begun(folder: Path, run: ArmRun) -> tuple[ArmRun, dict[str, Predictions]]:
-    """The run with the identity that it was begun with, and its parts in `folder` that can be read."""
+def _resume(folder: Path, run: ArmRun) -> tuple[ArmRun, dict[str, Predictions]]:
+    """The run under the identity with which it was started, and its readable predictions in `folder`."""
     found, state = {}, folder / "state.pt"
     for part in PARTS:
-        with contextlib.suppress(SkinGanError):  # missing or damaged: made again
+        with contextlib.suppress(SkinGanError):  # missing or damaged: computed again
             found[part] = load(folder / f"{part}.npz")
     for known in (run, run.before):
         kept = {part: p for part, p in found.items() if p.record.get("id") == known.id}
@@ -152,7 +148,7 @@ def _begun(folder: Path, run: ArmRun) -> tuple[ArmRun, dict[str, Predictions]]:
 
 
 def _clear(folder: Path, kept: Mapping[str, Predictions], identity: str) -> None:
-    """Remove files of other runs than `identity`, so that nothing is taken for its own after a kill."""
+    """Remove the files of runs other than `identity`, so that they are not mixed up after a kill."""
     for part in PARTS:
         if part not in kept:
             (folder / f"{part}.npz").unlink(missing_ok=True)
@@ -163,11 +159,11 @@ def _clear(folder: Path, kept: Mapping[str, Predictions], identity: str) -> None
 
 @dataclass(frozen=True)
 class _Data:
-    """The network's training inputs, and the function that codes other images alike."""
+    """The network's training inputs, and the function that prepares other images in the same way."""
 
     inputs: Tensor | Rows  # uint8 images [N,3,S,S] or standardised features [N,d]
     labels: Tensor  # [N]
-    generated: NDArray[np.bool_]  # [N] which are no photographs
+    generated: NDArray[np.bool_]  # [N] whether each is a generated image
     encode: Callable[[LabelledPart], Tensor]
 
 
@@ -185,10 +181,10 @@ def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
         views = np.concatenate([x[:, None], _views(frozen, train)], 1)
         labels, x = labels.repeat_interleave(views.shape[1]), views.reshape(-1, views.shape[2])
         generated = generated.repeat(views.shape[1])
-    # every arm sees features in the same units: those of the real training images
+    # All arms standardise features by the real training images.
     real = frozen.all_real[task.split.parts == "train"]
     mean, scale = real.mean(0), real.std(0)
-    # a feature that hardly varies in training would explode on an image where it does
+    # A feature that hardly varies in training would be huge in an image where it does.
     scale[scale < CONSTANT * np.median(scale)] = 1.0
     return _Data(
         torch.from_numpy((x - mean) / scale),
@@ -199,13 +195,14 @@ def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
 
 
 def _views(frozen: Frozen, train: TrainingSet) -> NDArray[np.float32]:
-    """[N,VIEWS,d]: each store image's views are computed once, however often it is repeated."""
+    """[N,VIEWS,d]: features of augmented views; those of repeated images are computed once."""
     real = [frozen.views(train.real.images)[train.stored]] if len(train.stored) else []
     real += [frozen.views(train.altered)] if len(train.altered) else []
     return np.concatenate([*real, *(frozen.views(s.images)[:n] for s, n in train.made)])
 
 
 def _part(task: Task, part: str) -> LabelledPart:
+    """The images of one part; SkinGanError if there are none."""
     found = labelled_part(task.store, task.split, part, task.settings.size)
     if not len(found.labels):
         raise SkinGanError(f"the split {task.split.name} has no {part} images: choose another part")
@@ -224,7 +221,7 @@ def _predict(
 
 
 def _record(task: Task, run: ArmRun, train: TrainingSet) -> dict[str, Any]:
-    """The record that predictions are saved with: settings, data and images of the run."""
+    """The record that is saved with predictions: settings, data and images of the run."""
     return {
         "id": run.id,
         **asdict(run),

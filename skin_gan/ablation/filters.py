@@ -1,8 +1,8 @@
-"""Which generated images to keep. Each filter gives a mask, and says why an image was dropped.
+"""Filters of generated images. Each gives a mask, and the reason for each dropped image.
 
-All thresholds are set so that a filter would drop a stated share (`tail`) of the real *validation* images of
-the class: one knob, the same meaning for every score. Whether a filter is worth using at all is decided by
-classifiers on validation images, beside a random choice of as many images.
+All thresholds are set so that a filter would drop a given share (`tail`) of the real *validation* images of
+the class. Classifiers decide on validation images whether a filter is useful, compared with a random choice
+of as many images.
 """
 
 from __future__ import annotations
@@ -25,20 +25,18 @@ from skin_gan.pixels import in_pieces
 from skin_gan.training import checkpoint
 
 Array = NDArray[np.floating]
-BATCH = 64  # images that a discriminator judges at a time
+BATCH = 64  # images per pass of a discriminator
 TAIL = 0.05  # share of real validation images that a filter may drop
-NEIGHBOUR = (
-    3  # feature distance is to the training image that is third nearest: one odd photograph is not enough
-)
+NEIGHBOUR = 3  # distances are to the third nearest training image, so that one outlier does not matter
 
 
 @dataclass(frozen=True)
 class Filtered:
-    """What one filter makes of N generated images."""
+    """The result of one filter on N generated images."""
 
     name: str
     keep: NDArray[np.bool_]  # [N]
-    scores: Array  # [N] what was compared with the threshold; NaN for a random choice
+    scores: Array  # [N] compared with the threshold; NaN for a random choice
     threshold: float | None
     reasons: NDArray[np.str_]  # [N] "" for images that are kept
 
@@ -49,7 +47,7 @@ class Filtered:
 
 
 def by_confidence(p: Array, p_validation: Array, tail: float = TAIL) -> Filtered:
-    """Drop images that a classifier of real images does not take for their class.
+    """Drop images that a classifier of real images does not assign to their class.
 
     p [N]: probability of the intended class; p_validation [M]: that of the class's validation images.
     """
@@ -57,7 +55,7 @@ def by_confidence(p: Array, p_validation: Array, tail: float = TAIL) -> Filtered
 
 
 def by_discriminator(logits: Array, logits_validation: Array, tail: float = TAIL) -> Filtered:
-    """Drop images that the GAN's own discriminator takes for generated more than nearly all real ones."""
+    """Drop images whose logits by the GAN's own discriminator are below nearly all real ones."""
     return _at_least(
         "discriminator", "its discriminator finds it too artificial", logits, logits_validation, tail
     )
@@ -95,7 +93,7 @@ def by_ruler(images: NDArray[np.uint8], validation: NDArray[np.uint8], tail: flo
 
 
 def random_like(chosen: Filtered, seed: int = 0) -> Filtered:
-    """As many images as `chosen` keeps, at random: what a filter has to beat."""
+    """As many random images as `chosen` keeps: the control of a filter."""
     keep = np.zeros(len(chosen.keep), bool)
     order = np.random.default_rng([seed, len(keep)]).permutation(len(keep))
     keep[order[: int(chosen.keep.sum())]] = True
@@ -105,8 +103,7 @@ def random_like(chosen: Filtered, seed: int = 0) -> Filtered:
 def frame(images: NDArray[np.uint8]) -> Array:
     """[N] 0..1: the darkest corner's share of pixels below a third of the image's median brightness.
 
-    A corner is a triangle with legs of a quarter of the side: dermatoscopes darken corners, lesions that fill
-    the picture do so on one side only at most.
+    A corner is a triangle with legs of a quarter of the side, since dermatoscopes darken corners.
     """
     return in_pieces(_frame, images)
 
@@ -122,12 +119,12 @@ def _frame(images: NDArray[np.uint8]) -> Array:
 
 
 def ruler(images: NDArray[np.uint8]) -> Array:
-    """[N] grey levels: how far a regular pattern of period 2.5 to 8 pixels along a side stands out.
+    """[N] grey levels: the amplitude of a regular pattern of period 2.5 to 8 pixels along a side.
 
-    In the outer eighth of each side brightness is averaged across the strip: marks that reach inwards stay.
-    The amplitude at a frequency less the larger one two frequencies beside it (the window blurs over one) is
-    that of a pattern; lesions and hairs at the border fill neighbouring frequencies alike. A dense row of
-    parallel hairs counts as a ruler. Below 24 pixels strips are too short to tell.
+    Brightness is averaged across the outer eighth of each side. The amplitude of a pattern is that at a
+    frequency less the larger one two frequencies beside it (the window blurs over one), since lesions and
+    hairs at the border fill neighbouring frequencies alike. A dense row of parallel hairs counts as a ruler.
+    SkinGanError below 24 pixels, where strips are too short.
     """
     if (n := images.shape[2]) < 24:
         raise SkinGanError(f"images of {n} pixels are too small to look for rulers: expected at least 24")
@@ -177,9 +174,9 @@ def _filtered(
 
 
 def discriminator_logits(folder: TrialFolder, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """[N] logits of being real, of images uint8 [N,3,S,S], by the discriminator of the trial's best.pt.
+    """[N] logits of being real for images uint8 [N,3,S,S], by the discriminator of the trial's best.pt.
 
-    Exported generators come without one: SkinGanError where the trial's folder has no best.pt.
+    SkinGanError without best.pt: exported generators have no discriminator.
     """
     if not folder.best.exists():
         raise SkinGanError(f"{folder.path} has no best.pt: without its discriminator choose another filter")

@@ -1,7 +1,7 @@
 """The training loop of a classifier.
 
-A run is a function of its settings, seed and data: each update's random numbers follow from (seed, update),
-so one that was killed goes on exactly from its last saved state.
+A run is a function of its settings, seed and data: the random numbers of an update follow from
+(seed, update), so that a killed run resumes exactly from its last saved state.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def fit(
     """The network of `run` after its updates, in evaluation mode, and the loss of each update [steps].
 
     inputs: uint8 images [N,3,S,S], or features [N,d] for network="head"; labels [N] in 0..classes-1;
-    generated [N]: which are no photographs. `state`: file that keeps the state while training lasts; training
-    goes on from it where it is there.
+    generated [N]: whether each is a generated image. `state`: file of the state during training, from which
+    training resumes if it exists.
     """
     c, arm = run.classifier, run.arm
     draw = Batches(labels.numpy(), generated, c.batch, arm.balanced_sampling, run.seed)
@@ -66,7 +66,7 @@ def fit(
             optimiser.param_groups[0]["lr"] = c.lr * rate(c.schedule, step / c.steps)
             rows = torch.from_numpy(draw(step)).to(device)
             x = prepare(inputs[rows])
-            if arm.augment == "strong" and x.ndim == 4:  # features come augmented
+            if arm.augment == "strong" and x.ndim == 4:  # features are of augmented views already
                 x = strong(x)
             w = None if weight is None else weight[rows]
             loss = focal_loss(net(x), labels[rows], arm.focal, w)
@@ -83,7 +83,7 @@ def fit(
 
 
 def loss_curve(losses: Tensor, points: int = POINTS) -> list[tuple[int, float]]:
-    """Of losses [steps] at most `points` finite pairs (updates made, mean loss since the pair before)."""
+    """At most `points` finite pairs (updates made, mean loss since the last pair) of losses [steps]."""
     parts = losses.split(-(-len(losses) // points) or 1)
     ends = np.cumsum([len(part) for part in parts]).tolist()
     curve = ((end, round(part.mean().item(), 5)) for end, part in zip(ends, parts, strict=True))
@@ -91,9 +91,9 @@ def loss_curve(losses: Tensor, points: int = POINTS) -> list[tuple[int, float]]:
 
 
 def make_optimiser(c: ClassifierSettings, net: nn.Module) -> torch.optim.Optimizer:
-    """AdamW; for the linear head SGD with momentum, which ends near logistic regression's solution.
+    """AdamW; for the linear head SGD with momentum, which converges to logistic regression's solution.
 
-    Adam's steps of equal size in each of 1280 correlated features do not: accuracy .70 instead of .74.
+    Adam's equal steps in each of 1280 correlated features do not: accuracy .70 instead of .74.
     """
     if c.network == "head":
         return torch.optim.SGD(
@@ -103,7 +103,7 @@ def make_optimiser(c: ClassifierSettings, net: nn.Module) -> torch.optim.Optimiz
 
 
 def network(c: ClassifierSettings, inputs: Tensor | Rows, classes: int) -> nn.Module:
-    """An untrained network for such inputs, its weights from torch's global generator."""
+    """An untrained network for these inputs, its weights from torch's global generator."""
     if c.network == "head":
         return networks.head(inputs.shape[1], classes)
     if c.network == "cnn":
@@ -114,9 +114,9 @@ def network(c: ClassifierSettings, inputs: Tensor | Rows, classes: int) -> nn.Mo
 
 
 class Batches:
-    """Rows of the batch of any update: epochs in random order, or every class equally often.
+    """The rows of each update's batch: epochs in random order, or every class equally often.
 
-    Of a class's draws generated images get their share of `skin_gan.ablation.weights`.
+    Within a class generated images are drawn by their share in `skin_gan.ablation.weights`.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ def focal_loss(logits: Tensor, y: Tensor, gamma: float = 0.0, weight: Tensor | N
     """
     log_p = F.log_softmax(logits, 1).gather(1, y[:, None])[:, 0]
     w = torch.ones_like(log_p) if weight is None else weight
-    # at p_y = 1 the power's gradient is not finite, and rounding may lead beyond
+    # At p_y = 1 the power's gradient is not finite; rounding may even give p_y > 1.
     focus = (1 - log_p.exp()).clamp(min=1e-6) ** gamma if gamma else 1.0
     return -(w * focus * log_p).sum() / w.sum()
 
@@ -196,7 +196,7 @@ def _save(
 def _restore(
     path: Path | None, identity: str, net: nn.Module, optimiser: torch.optim.Optimizer, losses: Tensor
 ) -> int:
-    """The number of updates that have been made; `losses` is filled with theirs."""
+    """The number of updates of the saved state, which is loaded; `losses` is filled in."""
     if path is None or not path.exists():
         return 0
     content = checkpoint.load(path, identity)
@@ -206,18 +206,18 @@ def _restore(
     return content["step"]
 
 
-CROP = 0.75  # smallest side of the part that is kept, as a share of the image's
+CROP = 0.75  # smallest side of the crop, as a share of the image's
 COLOUR = 0.2  # largest relative change of brightness, contrast and saturation
 TINT = 0.05  # largest relative change of one channel
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What strong augmentation does to each of N images."""
+    """The random draws of strong augmentation for N images."""
 
-    angle: Tensor  # [N] of the turn, radians
-    where: Tensor  # [N,2] 0..1: place of the part that is kept
-    side: Tensor  # [N] its side, as a share of the image's
+    angle: Tensor  # [N] of the rotation, radians
+    where: Tensor  # [N,2] 0..1: place of the crop
+    side: Tensor  # [N] side of the crop, as a share of the image's
     flip: Tensor  # [N] -1 or 1
     colours: Tensor  # [N,3,1,1,1] factors of brightness, contrast and saturation
     tint: Tensor  # [N,3,1,1] factor of each channel
@@ -227,7 +227,7 @@ class Changes:
 
 
 def changes(n: int, generator: torch.Generator | None = None) -> Changes:
-    """Drawn from `generator`, by default torch's global one."""
+    """Draws for n images from `generator`, by default torch's global one."""
     rand = partial(torch.rand, generator=generator)
     return Changes(
         angle=2 * math.pi * rand(n),
@@ -240,9 +240,9 @@ def changes(n: int, generator: torch.Generator | None = None) -> Changes:
 
 
 def strong(x: Tensor, c: Changes | None = None) -> Tensor:
-    """Images [N,3,S,S] in [-1,1], each turned by any angle, flipped, cropped and recoloured by its own draw.
+    """Images [N,3,S,S] in [-1,1], each rotated by any angle, flipped, cropped and recoloured at random.
 
-    Corners that a turn would leave empty are mirrored in. `c`: the draws, by default `changes(N)`.
+    Corners that a rotation leaves empty are filled by reflection. `c`: the draws, by default `changes(N)`.
     """
     c = c or changes(len(x))
     return recolour(move(x, c), c)

@@ -1,4 +1,4 @@
-"""Features of a frozen network for many classifiers: computed once, kept on disk."""
+"""Features of a frozen network for classifiers, computed once and cached on disk."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Frozen:
     def all_real(self) -> Features:
         """[N,d] of all images of the store, in the manifest's order."""
         kept = FeatureCache(self.store, self.size, self.cache, self.extractor)
-        dx = self.store.manifest["dx"].to_numpy(dtype=str)
-        ids = self.store.manifest["image_id"].to_numpy(dtype=str)
+        dx = self.store.column("dx")
+        ids = self.store.column("image_id")
         out = np.empty((len(ids), self.extractor.dimensions), np.float32)
         for label in self.store.classes:
             rows = np.flatnonzero(dx == label)
@@ -49,17 +49,17 @@ class Frozen:
         return out
 
     def of(self, images: NDArray[np.uint8]) -> Features:
-        """[N,d] of images uint8 [N,3,S,S], kept by content: sets that begin alike share what they share."""
+        """[N,d] of images uint8 [N,3,S,S], cached in chunks by content, so that larger sets reuse them."""
         parts = [self._kept("images", images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
         return np.concatenate([np.empty((0, self.extractor.dimensions), np.float32), *parts])
 
     def unknown(self, images: NDArray[np.uint8]) -> int:
-        """How many of the images are in chunks whose features are not kept yet."""
+        """The number of images in chunks whose features are not cached."""
         chunks = (images[i : i + CHUNK] for i in range(0, len(images), CHUNK))
         return sum(len(chunk) for chunk in chunks if not self._file("images", chunk).exists())
 
     def of_sample(self, sample: SampleSet, n: int) -> Features:
-        """[n,d] of the first images of a sample set; of a part of one, rows of the whole set's features."""
+        """[n,d] of the first n images of a sample set; for a subset, rows of the whole set's features."""
         if sample.whole is None or sample.rows is None:
             return self.of(sample.images[:n])
         rows = sample.rows[:n]

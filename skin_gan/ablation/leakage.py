@@ -1,9 +1,9 @@
-"""Do generated images repeat photographs that a classifier is tested on? Then its score means nothing.
+"""Tests whether generated images repeat test photographs, which would invalidate a classifier's score.
 
-A generator that has never seen the held-out lesions comes near them no more often than photographs of other
-lesions do. So near is learnt from the training images, which cannot be copies of held-out ones, and the share
-of generated images found near is compared with the share of training images that is. What is nearer still to
-a training image, of any class, was not taken from a held-out one.
+A generator that was not trained on the held-out lesions comes near them as rarely as photographs of other
+lesions do. So the threshold for near comes from the training images, which cannot be copies of held-out ones,
+and the share of near generated images is compared with that of training images. An image that is nearer to a
+training image of any class is no copy of a held-out one.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from scipy.stats import binomtest
 from skin_gan.metrics import copies
 
 Array = NDArray[np.floating]
-CHUNK = 1000  # images held against others at a time: bounds memory
-SIGNIFICANT = 1e-3  # p value below which a share of near copies is no chance
-RATE = (
-    0.02  # near copies that are expected at least: the checks' own false alarms, see `metrics.copies.judge`
-)
+CHUNK = 1000  # images compared at a time: bounds memory
+SIGNIFICANT = 1e-3  # p value below which a share of near copies is significant
+RATE = 0.02  # smallest expected share of near copies: the checks' false alarms, see `metrics.copies.judge`
 
 
 @dataclass(frozen=True)
@@ -36,14 +34,14 @@ class Images:
 
 @dataclass(frozen=True)
 class Leakage:
-    """What a set of generated images of one class repeats of the held-out photographs."""
+    """The result of the test on generated images of one class."""
 
-    near: NDArray[np.bool_]  # [M] of the images that were judged: near copies of held-out images
-    images: int  # N, all of which were looked through for identical ones
-    identical: int  # equal to a held-out image in every pixel, turned or mirrored
+    near: NDArray[np.bool_]  # [M] which of the judged images are near copies of held-out images
+    images: int  # N, the number of images searched for identical ones
+    identical: int  # images equal to a held-out image in every pixel, rotated or mirrored
     share: float  # of near copies among the judged images, 0..1
     expected: float  # the share among training images, 0..1
-    p: float  # of so many near copies by chance
+    p: float  # probability of so many near copies by chance
     caught: bool
 
     @property
@@ -64,17 +62,16 @@ def leakage(
     seen: Images,
     rows: NDArray[np.integer] | None = None,
 ) -> Leakage:
-    """Judge generated images uint8 [N,3,S,S] against held-out images of their class.
+    """Test generated images uint8 [N,3,S,S] against held-out images of their class.
 
-    `features` [M,d] are those of the images at `rows` [M] (None: of all), which alone are judged near or not;
-    identical ones are looked for among all. `train`: training images of the class, of which it is learnt what
-    is near; `seen`: those of all classes. Caught: one image is identical, or more are near than chance
-    explains. A set that holds a few altered copies among hundreds of new images can pass; `near` says which
-    images to look at.
+    `features` [M,d] are of the images at `rows` [M] (None: of all); only these are tested for near copies,
+    all for identical ones. `train`: training images of the class, which set the thresholds; `seen`: training
+    images of all classes. A set is caught if an image is identical or if significantly many are near. A few
+    altered copies among hundreds of new images can pass; `near` shows which images to look at.
     """
     search = copies.Training(held_out.features, held_out.images, held_out.lesions)
     real = search.distances(train.features, train.images)
-    # under one name, so that they rest on this class's own images, however few
+    # With a pool of one, the thresholds come from this class alone, even if it is small.
     limits = copies.thresholds("train", {"train": real})
     rows = np.arange(len(images)) if rows is None else rows
     same = identical(images, held_out.images)
@@ -118,5 +115,5 @@ def identical(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[n
 
 
 def _digest(image: NDArray[np.uint8]) -> bytes:
-    """Stands for the pixels: thousands of images in eight turns need not be held."""
+    """A hash of the pixels, which saves the memory of thousands of images in eight orientations."""
     return hashlib.sha256(np.ascontiguousarray(image).data).digest()

@@ -1,8 +1,8 @@
-"""How good predictions are, under many weightings of the images at once. Pure, numpy only.
+"""Measures of predictions under many weightings of the images at once. Pure, numpy only.
 
-Throughout: `y` int [N] true classes 0..K-1; `p` float [N,K] probabilities; `w` float [B,N] weights of the
-images, at least 0, one row per weighting: ones, or how often a bootstrap resample holds each image. The
-result is float [B] in 0..1, NaN where a weighting leaves it undefined. scikit-learn has most of them for one
+In all functions `y` is int [N], the true classes 0..K-1; `p` is float [N,K], probabilities; `w` is float
+[B,N], weights of the images (at least 0), one row per weighting: ones, or the counts of a bootstrap resample.
+The result is float [B] in 0..1, NaN where it is undefined. scikit-learn computes most measures for one
 weighting at a time, which is too slow for thousands; the tests compare with it.
 """
 
@@ -80,9 +80,9 @@ def auc(positive: NDArray[np.bool_], score: Array, w: Array) -> Array:
 
 
 def cutoff(y: Labels, p: Array, label: int, specificity: float = SPECIFICITY) -> float:
-    """The lowest threshold 0..1 that leaves `specificity` of the other classes' images at or below it.
+    """The lowest threshold 0..1 with at least a share `specificity` of other classes' images at or below it.
 
-    To be read off validation images; an image whose probability is above it is taken for `label`. NaN where
+    It is computed on validation images; images with a probability above it are classified as `label`. NaN if
     there are no images of other classes.
     """
     others = np.sort(p[y != label, label])
@@ -105,7 +105,7 @@ def ece(y: Labels, p: Array, w: Array) -> Array:
 
 
 def measures(classes: Sequence[str], folds: Labels | None = None) -> dict[str, Measure]:
-    """All measures for these classes that need no threshold by name, the headline first.
+    """All measures without a threshold for these classes, by name, the headline measure first.
 
     `folds` as in `macro_auc`, the only one that compares images with one another.
     """
@@ -119,7 +119,7 @@ def measures(classes: Sequence[str], folds: Labels | None = None) -> dict[str, M
 
 
 def rests_on(measure: str, classes: Sequence[str]) -> tuple[str, ...]:
-    """The classes that each count by themselves in a measure, however small; () where images count alike."""
+    """The classes whose lesions a measure depends on one by one; () if all images count alike."""
     if measure in ("balanced_accuracy", "macro_auc"):
         return tuple(classes)
     own = measure.removeprefix("recall_") if measure != SENSITIVITY else MELANOMA

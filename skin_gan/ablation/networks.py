@@ -14,14 +14,13 @@ from skin_gan.errors import SkinGanError
 
 WIDTHS = (32, 64, 128, 128, 128, 128, 128)  # channels of the CNN's blocks
 SMALLEST = 4  # height and width, in pixels, at which the CNN's blocks end
-SMALL_INPUT = 64  # pixels: up to here residual networks keep the resolution of their input at first
+SMALL_INPUT = 64  # pixels: up to this size residual networks begin at full resolution
 
 
 class SmallCNN(nn.Module):
     """Images float [N,3,S,S] in [-1,1] -> logits [N,K]. About 0.4 M weights at 32 pixels.
 
-    Convolution, normalisation and pooling until 4x4 pixels are left, then two dense layers: the plain network
-    that such data sets are first tried with.
+    Blocks of convolution, normalisation and pooling down to 4x4 pixels, then two dense layers.
     """
 
     def __init__(self, size: int, classes: int, dropout: float) -> None:
@@ -56,9 +55,9 @@ def head(features: int, classes: int) -> nn.Module:
 def residual(name: str, size: int, classes: int, pretrained: str = "") -> nn.Module:
     """torchvision's resnet18 or resnet50 (He 2016, arXiv:1512.03385) for images [N,3,S,S] in [-1,1].
 
-    Up to 64 pixels, without pretrained weights, it begins as the paper's CIFAR networks do, with a 3x3
-    convolution and no pooling: the usual beginning would leave 1x1 pixel of a 32x32 image. `pretrained`: a
-    file of torchvision's weights for this network, for any number of classes.
+    Up to 64 pixels, without pretrained weights, it begins like the paper's CIFAR networks with a 3x3
+    convolution and no pooling; the usual first layers would reduce a 32x32 image to 1x1 pixel. `pretrained`:
+    a file of torchvision's weights for this network, for any number of classes.
     """
     net: Any = torchvision.models.get_model(name, weights=None, num_classes=classes)
     if pretrained:
@@ -70,7 +69,7 @@ def residual(name: str, size: int, classes: int, pretrained: str = "") -> nn.Mod
 
 
 def _load(net: nn.Module, name: str, path: Path) -> None:
-    """Take all weights of the file but those of the last layer."""
+    """Load all weights of the file but those of the last layer; SkinGanError if they do not fit."""
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as e:

@@ -1,7 +1,6 @@
-"""Which images train, choose and test a classifier: by lesion, and by image as is often done.
+"""Splits for classifiers into training, validation and test images: by lesion, or by image as is common.
 
-Classifiers see all classes at once, and at the very end the test part. `class_split`, which trains GANs, has
-neither on purpose.
+Unlike `class_split` for GANs, these hold all classes and the test images.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from skin_gan.data.splits import N_FOLDS, split_parts
+from skin_gan.data.splits import split_parts
 from skin_gan.data.store import Store, fold_fingerprint
 from skin_gan.errors import SkinGanError
 from skin_gan.identity import content_hash
@@ -25,7 +24,7 @@ PARTS = ("train", "val", "test")
 class Split:
     """The part of each image of a store."""
 
-    unit: Literal["lesion", "image"]  # what was kept together
+    unit: Literal["lesion", "image"]  # unit of the split
     parts: NDArray[np.str_]  # [N] "train", "val" or "test", in the manifest's order
     fingerprint: str  # of data and split
     name: str  # for people
@@ -59,23 +58,21 @@ class Leak:
 
 def lesion_split(store: Store, fold: int) -> Split:
     """The project's split: test is fold `fold`, validation the next, training the other three."""
-    if not 0 <= fold < N_FOLDS:
-        raise SkinGanError(f"fold {fold}: expected 0 to {N_FOLDS - 1}")
     parts = split_parts(store.folds, fold)
     return Split("lesion", parts, fold_fingerprint(store, fold), f"by lesion, fold {fold}")
 
 
 def image_split(store: Store, seed: int = 0, test: float = 0.2, val: float = 0.0) -> Split:
-    """Images dealt at random within each class, lesions ignored: how much is published, and it leaks.
+    """A random split of images within each class, regardless of lesions, as in many publications: it leaks.
 
     `test` and `val` are shares of the images, 0..1: 0.2 and 0 for an 80/20 split, 0.2 and 0.1 for
-    DermaMNIST's 70/10/20. Kept beside the honest split to show the difference, see `leak`.
+    DermaMNIST's 70/10/20. It serves to show the difference to the honest split, see `leak`.
     """
     if not (0 < test < 1 and val >= 0 and test + val < 1):
         raise SkinGanError(f"test={test}, val={val}: expected shares above 0 that leave some for training")
     rng = np.random.default_rng(seed)
-    labels = store.manifest["dx"].to_numpy(dtype=str)
-    order = store.manifest["image_id"].to_numpy(dtype=str).argsort(kind="stable")
+    labels = store.column("dx")
+    order = store.column("image_id").argsort(kind="stable")
     parts = np.full(len(labels), "train", dtype="<U5")
     for label in store.classes:
         rows = rng.permutation(order[labels[order] == label])
@@ -90,16 +87,13 @@ def leak(store: Store, split: Split) -> Leak:
     """Test images whose lesion is also outside the test part. 0 for a split by lesion."""
     seen = seen_rows(store, split)
     n, n_seen = int((split.parts == "test").sum()), int(seen.sum())
-    lesions = store.manifest["group"].to_numpy(dtype=str)[seen]
+    lesions = store.column("group")[seen]
     return Leak(n, n_seen, n_seen / n if n else 0.0, len(np.unique(lesions)))
 
 
 def seen_rows(store: Store, split: Split) -> NDArray[np.bool_]:
-    """[N] in the manifest's order: test images of a lesion that is also outside the test part.
-
-    What a leaky split is worth shows where predictions on these and on the other test images are compared.
-    """
-    groups = store.manifest["group"].to_numpy(dtype=str)
+    """[N] in the manifest's order: test images of a lesion that is also outside the test part."""
+    groups = store.column("group")
     is_test = split.parts == "test"
     return is_test & np.isin(groups, groups[~is_test])
 
@@ -115,7 +109,7 @@ def labelled_part(
             f"part {unknown or wanted}, class {label}: choose parts of {', '.join(PARTS)} and a class of "
             f"{', '.join(store.classes)}"
         )
-    dx = store.manifest["dx"].to_numpy(dtype=str)
+    dx = store.column("dx")
     mask = np.isin(split.parts, wanted) & (True if label is None else dx == label)
     rows = np.flatnonzero(mask)
     text = store.manifest.iloc[rows]

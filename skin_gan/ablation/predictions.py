@@ -1,4 +1,4 @@
-"""Class probabilities of one classifier on real images: what all statistics are computed from. No torch."""
+"""Class probabilities of one classifier on real images, the input of all statistics. No torch."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Predictions:
     labels: NDArray[np.int64]  # [N] true class, 0..K-1
     probabilities: NDArray[np.float32]  # [N,K], rows sum to 1
     record: Mapping[str, Any] = field(default_factory=dict)  # settings, seed, fingerprints; JSON-able
-    # [N] taken for melanoma, by a threshold of the run's validation images; None: not known. Not saved.
+    # [N] classified as melanoma by a threshold from the run's validation images; None: unknown. Not saved.
     alarms: NDArray[np.bool_] | None = None
-    # [N] the fold 0..F-1 whose classifier each image's probabilities are of; None: one classifier. Not saved.
+    # [N] the fold 0..F-1 whose classifier predicted each image; None: one classifier. Not saved.
     folds: NDArray[np.int64] | None = None
 
     @cached_property
     def test(self) -> str:
-        """Names the images, their lesions and true classes: predictions are paired only where it is equal."""
+        """A hash of image ids, lesions and true classes; only predictions with equal ones can be paired."""
         rows = [self.image_ids.tolist(), self.lesions.tolist(), self.labels.tolist(), list(self.classes)]
         return content_hash(rows, 16)
 
@@ -56,8 +56,7 @@ def predictions(
     probabilities: NDArray[np.floating],
     record: Mapping[str, Any] | None = None,
 ) -> Predictions:
-    """Predictions in the order of their image ids. SkinGanError where an id repeats or a value is no
-    probability."""
+    """Predictions in the order of their image ids. SkinGanError for repeated ids or invalid probabilities."""
     order = np.argsort(image_ids, kind="stable")
     ids, p = np.asarray(image_ids)[order], np.asarray(probabilities, np.float32)[order]
     if len(np.unique(ids)) < len(ids):
@@ -72,7 +71,7 @@ def predictions(
 
 
 def load(path: Path) -> Predictions:
-    """Read what `save` wrote; a missing, cut or damaged file is a SkinGanError."""
+    """Load saved predictions; SkinGanError if the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             head = json.loads(str(file["head"]))
@@ -86,7 +85,7 @@ def load(path: Path) -> Predictions:
 
 
 def pooled(folds: Sequence[Predictions]) -> Predictions:
-    """The test parts of several folds of one arm and seed as one; each image comes from one fold."""
+    """The test predictions of several folds of one arm and seed in one; each image is in one fold."""
     if len({p.classes for p in folds}) != 1:
         raise SkinGanError("folds with different classes cannot be pooled: expected runs on one store")
     ids, lesions, labels, p = (np.concatenate([getattr(f, name) for f in folds]) for name in COLUMNS)

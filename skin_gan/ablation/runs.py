@@ -1,4 +1,4 @@
-"""One training of one classifier in one arm: its identity, its content, and the check of its settings."""
+"""A classifier run: its identity, the hash of its content, and the validation of its settings."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from skin_gan.errors import SkinGanError
 from skin_gan.identity import content_hash, differing, identity, whole
 from skin_gan.ranges import out_of_range
 
-# Part of every run's identity. Raise it when the same settings would no longer give the same predictions, or
-# when a default changes. 2 hashed every field, the path of pretrained weights among them.
+# Part of every run's identity. Raise it when the same settings no longer give the same predictions, or when a
+# default changes. Schema 2 hashed every field, including the path of pretrained weights.
 SCHEMA, FORMER = 3, 2
 FORMER_FIELDS = {
     "classifier": ("network", "size", "steps", "batch", "lr", "schedule", "weight_decay", "dropout",
@@ -29,7 +29,7 @@ FORMER_FIELDS = {
 
 @dataclass(frozen=True)
 class ArmRun:
-    """One training of one classifier in one arm, by everything that decides its predictions."""
+    """One training of one classifier in one arm: everything that determines its predictions."""
 
     classifier: ClassifierSettings
     arm: Arm
@@ -37,16 +37,16 @@ class ArmRun:
     split: str  # fingerprint of data and fold
     samples: Mapping[str, str] = field(default_factory=dict)  # fingerprint of the sample set of each class
     weights: str = ""  # fingerprint of the file of pretrained weights
-    schema: int = SCHEMA  # that of its identity: a run keeps the one it was begun with
+    schema: int = SCHEMA  # of its identity: a run keeps the schema with which it was started
 
     @property
     def id(self) -> str:
-        """Hash of the above, without the arm's name and the path of the weights."""
+        """Hash of the fields, without the arm's name and the path of the weights."""
         arm = replace(self.arm, name=Arm.name)
         if self.schema == SCHEMA:
             here = replace(self.classifier, pretrained=ClassifierSettings.pretrained)
             return identity(SCHEMA, replace(self, classifier=here, arm=arm))
-        # Schema 1 weighed generated images otherwise; all other runs kept its number.
+        # Schema 1 weighted generated images differently; runs without such weights kept its number.
         weighed = arm.synthetic != "none" and (arm.class_weights or arm.balanced_sampling)
         own = {"seed": self.seed, "split": self.split, "samples": self.samples}
         groups = whole(replace(self, arm=arm), FORMER_FIELDS)
@@ -54,12 +54,12 @@ class ArmRun:
 
     @property
     def before(self) -> ArmRun:
-        """The same run as the version before identified it."""
+        """The same run with the identity of the former schema."""
         return replace(self, schema=FORMER)
 
 
 def weights_of(pretrained: str) -> str:
-    """Fingerprint of a file of pretrained weights; "" where none is asked for, or the file is gone."""
+    """Fingerprint of a file of pretrained weights; "" if there is none."""
     if not pretrained or not Path(pretrained).is_file():
         return ""
     with open(pretrained, "rb") as file:
@@ -67,7 +67,7 @@ def weights_of(pretrained: str) -> str:
 
 
 def run_of(record: Mapping[str, Any]) -> ArmRun:
-    """The run of the record in a file of predictions. SkinGanError for one of another version."""
+    """The run in the record of a file of predictions. SkinGanError if another version made it."""
     try:
         own = {name: record[name] for name in ("seed", "split", "samples")}
         classifier, arm = ClassifierSettings(**record["classifier"]), Arm(**record["arm"])
@@ -83,15 +83,15 @@ def run_of(record: Mapping[str, Any]) -> ArmRun:
 
 
 def current(record: Mapping[str, Any]) -> bool:
-    """Whether this version would make the run of a record as it was made. SkinGanError as `run_of`."""
+    """Whether a record's id is the one that this version gives its run. SkinGanError as in `run_of`."""
     return bool(record["id"] == run_of(record).id)
 
 
 def content(record: Mapping[str, Any]) -> str:
-    """Hash of what decides the predictions of a finished run: equal for two arms that are one run.
+    """Hash of everything that determines a finished run's predictions: equal for arms that are one run.
 
-    Of the arm not its name, source, filter and balance, but what they have come to: the images that were
-    trained on, by their content, and what was done to them.
+    The arm's name, source, filter and balance are replaced by their result: the content of the training
+    images, and the changes to them.
     """
     run = run_of(record)
     arm = replace(run.arm, **{k: getattr(Arm, k) for k in ("name", "source", "filter", "balance", "duplicate",
@@ -104,7 +104,7 @@ def content(record: Mapping[str, Any]) -> str:
 
 
 def check(c: ClassifierSettings, arm: Arm) -> None:
-    """SkinGanError that names each value out of range, and each combination that means nothing."""
+    """SkinGanError that names each value out of range and each invalid combination."""
     evened = [k for k in ("class_weights", "balanced_sampling") if getattr(arm, k)]
     expected = {
         f"pretrained={c.pretrained}": (not c.pretrained or c.network.startswith("resnet"), "a resnet for it"),

@@ -1,11 +1,11 @@
-"""Sample sets: generated images of a class, read from disk and checked before anything trusts them.
+"""Sample sets: generated images of a class, read from disk and validated.
 
     SET/df/00000.png ...       the images; or a zip of such folders, or a store
     SET/df/manifest.csv        file, sha256 of each
-    SET/df/manifest.yaml       label, fold_fingerprint, count and where they came from
+    SET/df/manifest.yaml       label, fold_fingerprint, count and origin
 
-`python -m skin_gan.generate` writes that. A class folder without manifest.yaml is somebody else's: it can be
-used too, but nothing says which photographs its generator was trained on, and it is marked as not verified.
+`python -m skin_gan.generate` writes these files. A class folder without manifest.yaml can be used too, but it
+is marked as unverified, since the training photographs of its generator are unknown.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class SampleSet:
     label: str
     images: NDArray[np.uint8]  # [N,3,H,W] in 0..255
     names: NDArray[np.str_]  # [N] file of each, or its id
-    fold_fingerprint: str | None  # of the data and fold its generator was trained on; None: not known
+    fold_fingerprint: str | None  # of the data and fold of its generator's training; None: unknown
     origin: Mapping[str, Any] = field(default_factory=dict)  # its manifest
-    whole: SampleSet | None = None  # the set that this is a part of, whose features are known once for all
-    rows: NDArray[np.int64] | None = None  # [N] places in that
+    whole: SampleSet | None = None  # the set of which this is a subset; its features are cached
+    rows: NDArray[np.int64] | None = None  # [N] places in `whole`
 
     def fingerprint(self, n: int | None = None) -> str:
-        """Of class and contents of the first `n` images (None: of all), in their order."""
+        """A hash of the class and of the first `n` images (None: of all), in their order."""
         first = self.images[:n]
         return digest(f"{self.label}:{first.shape}", first)
 
@@ -53,11 +53,11 @@ class SampleSet:
 def read_samples(
     path: Path, size: int, labels: Sequence[str] | None = None, resize: bool = False
 ) -> dict[str, SampleSet]:
-    """The sets of `labels` (None: of every class folder) in a folder, zip or store, as `size` pixels.
+    """The sets of `labels` (None: of every class folder) in a folder, zip or store, at `size` pixels.
 
-    Other resolutions are an error unless `resize`, which crops and scales as ingest does with photographs
-    what has no manifest. SkinGanError for a missing class, an image that is unreadable, transparent or less
-    than half of `size`, or a manifest that does not match its images.
+    Other resolutions are an error; with `resize`, images without a manifest are cropped and scaled as in an
+    ingest. SkinGanError for a missing class, an image that is unreadable, transparent or less than half of
+    `size`, or a manifest that does not match its images.
     """
     path = Path(path)
     if (path / "store.json").is_file():
@@ -75,17 +75,17 @@ def read_samples(
 
 @dataclass(frozen=True)
 class Survey:
-    """A class of a sample set, by its manifest and its first image alone."""
+    """A class of a sample set, from its manifest and first image alone."""
 
-    size: tuple[int, int]  # pixels, width and height
-    fold_fingerprint: str | None  # as a SampleSet's
-    verified: bool  # whether there is a manifest: then nothing is scaled
+    size: tuple[int, int]  # width and height in pixels
+    fold_fingerprint: str | None  # as in a SampleSet
+    verified: bool  # whether there is a manifest; such images are not scaled
 
 
 def survey(path: Path, size: int) -> dict[str, Survey]:
-    """The classes of a set that have images, whatever they are called. `size`: what of a store is wanted.
+    """The classes of a set that have images. `size`: the preferred size of a store.
 
-    SkinGanError where the set, a manifest or a first image cannot be read.
+    SkinGanError if the set, a manifest or a first image cannot be read.
     """
     if (path / "store.json").is_file():
         store = open_store(path)
@@ -122,7 +122,7 @@ def _size(path: Path, data: bytes) -> tuple[int, int]:
 def check_fold(sample: SampleSet, fingerprint: str, unverified: bool = False) -> None:
     """SkinGanError unless the set's generator was trained on the fold with this fingerprint.
 
-    `unverified`: allow a set that does not say so; one that names another fold is never allowed.
+    `unverified`: allow a set without a fold; a set of another fold is never allowed.
     """
     if sample.fold_fingerprint is None and unverified:
         return
@@ -141,7 +141,7 @@ def check_fold(sample: SampleSet, fingerprint: str, unverified: bool = False) ->
 
 
 def require(samples: Mapping[str, SampleSet], wanted: Mapping[str, int]) -> None:
-    """SkinGanError unless there are as many images of each class as `wanted` says."""
+    """SkinGanError unless each class has at least the `wanted` number of images."""
     have = {label: len(s.images) for label, s in samples.items()}
     short = {label: n for label, n in wanted.items() if n > have.get(label, 0)}
     if short:
@@ -150,7 +150,7 @@ def require(samples: Mapping[str, SampleSet], wanted: Mapping[str, int]) -> None
 
 
 def subset(sample: SampleSet, rows: NDArray[np.integer] | NDArray[np.bool_]) -> SampleSet:
-    """The images at `rows` (places or a mask)."""
+    """The subset of the images at `rows` (places or a mask)."""
     places = np.arange(len(sample.images))[rows]
     return SampleSet(
         label=sample.label,
@@ -229,13 +229,13 @@ def _decode(path: Path, data: bytes, size: int, resize: bool) -> NDArray[np.uint
 
 
 def _from_store(path: Path, size: int, labels: Sequence[str] | None) -> dict[str, SampleSet]:
-    """A store of generated images; `fold_fingerprint` may be among what its store.json says of its source."""
+    """The sets in a store of generated images; its `source` may have a `fold_fingerprint`."""
     store = open_store(path)
     absent = [c for c in labels or () if c not in store.classes]
     if absent:
         raise SkinGanError(f"store {path} has no class {', '.join(absent)} (it has {store.classes})")
-    dx = store.manifest["dx"].to_numpy(dtype=str)
-    ids = store.manifest["image_id"].to_numpy(dtype=str)
+    dx = store.column("dx")
+    ids = store.column("image_id")
     return {
         c: SampleSet(
             label=c,

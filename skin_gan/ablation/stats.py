@@ -1,8 +1,8 @@
-"""Is one arm better than another? Paired differences over lesions and seeds. Pure, numpy and scipy.
+"""Compares arms: paired differences over lesions and seeds. Pure, numpy and scipy.
 
-The unit that is resampled is the lesion, within its class: photographs of one lesion are not independent, and
-the folds hold every class in equal shares. Two arms are compared on the same resamples, so what both find
-hard cancels. What training with another seed would have changed is a second part of the uncertainty.
+Lesions are resampled within their class: photographs of one lesion are not independent, and the folds hold
+every class in equal shares. Two arms are compared on the same resamples, so that the difficulty of lesions
+cancels. The variation between training seeds is a second part of the uncertainty.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ Array = NDArray[np.floating]
 Runs = Mapping[int, Predictions]  # of one arm, by seed
 Measured = Callable[[Predictions, Array], Array]  # of a run under weights [B,N] of its images: [B] or [B,M]
 RESAMPLES = 2000
-TINY = 1e-12  # a standard error below that is rounding
+TINY = 1e-12  # a standard error below this is rounding
 CHUNK = 200  # resamples evaluated at a time: bounds memory
 ALPHA, POWER = 0.05, 0.8
 QUANTILES = (np.arange(2000) + 0.5) / 2000  # of chi squared
-# Test lesions of a class that a verdict needs at least. Of 1000 simulated pairs of equal arms (one seed; five
-# classes that count alike, four of 60 to 200 lesions; two levels of recall) p was below 0.05 in 44 to 52%
-# with 1 lesion in the fifth class, 13 to 14% with 2, 8 to 11% with 3 to 6, 7% with 12 and 5 to 6% with 20;
-# with three seeds in 2 to 4% from 2 on. No number is a threshold by itself: from 5 on it is at most about
-# twice what is promised.
+# The number of test lesions that a verdict needs in each class. Of 1000 simulated pairs of equal arms (one
+# seed; five classes of equal weight, four of 60 to 200 lesions; two levels of recall) p was below 0.05 in 44
+# to 52% with 1 lesion in the fifth class, 13 to 14% with 2, 8 to 11% with 3 to 6, 7% with 12 and 5 to 6% with
+# 20; with three seeds in 2 to 4% from 2 on. There is no sharp threshold: from 5 on the error rate is at most
+# about twice the nominal one.
 FEWEST = 5
 
 
 @dataclass(frozen=True)
 class Draws:
-    """One measure of one arm: on the test images themselves, and on resamples of their lesions."""
+    """One measure of one arm, on the test images and on resamples of their lesions."""
 
     values: Array  # [S,1+B], column 0 on the images themselves; a row per seed
     seeds: tuple[int, ...]
-    test: str  # names images and resamples: only equal ones can be paired
+    test: str  # identifies images and resamples: only equal ones can be paired
     sizes: Mapping[str, int]  # lesions of each class
-    rests_on: tuple[str, ...]  # classes that count by themselves; none where all lesions count alike
+    rests_on: tuple[str, ...]  # classes that the measure weighs one by one; (): all lesions count alike
 
     @property
     def lesions(self) -> int:
-        """The number of lesions that the measure is of: a recall's are those of its class."""
+        """The number of lesions behind the measure; for a recall those of its class."""
         return sum(self.sizes[c] for c in self.rests_on or self.sizes)
 
     @property
     def few(self) -> dict[str, int]:
-        """The classes that the measure rests on with too few lesions, and their numbers of lesions."""
+        """The classes of `rests_on` with too few lesions, and their numbers of lesions."""
         return {c: self.sizes[c] for c in self.rests_on if 0 < self.sizes[c] < FEWEST}
 
 
@@ -60,8 +60,8 @@ class Draws:
 class Interval:
     """An estimate with its uncertainty, in the measure's own unit.
 
-    Where nothing varies (`se` is 0, or a class has one lesion) the uncertainty is not known: `low`, `high`
-    and `mde` are NaN, and `p` is 1.
+    If nothing varies (`se` is 0, or a class has one lesion) the uncertainty is unknown: `low`, `high` and
+    `mde` are NaN, and `p` is 1.
     """
 
     estimate: float
@@ -69,13 +69,13 @@ class Interval:
     high: float
     p: float  # two-sided, of the hypothesis that the true value is 0
     se: float
-    se_lesions: float  # the part of `se` from having only these lesions
-    se_seeds: float | None  # the part from having only these seeds; None with one seed: not known
-    mde: float  # true difference that would be found with probability 0.8 at this n
+    se_lesions: float  # the part of `se` due to the sample of lesions
+    se_seeds: float | None  # the part due to the seeds; None with one seed: unknown
+    mde: float  # minimum detectable effect: true difference that is found with probability 0.8
     seeds: int
     lesions: int
-    freedom: float = np.inf  # degrees of freedom of `se`: few where seeds disagree
-    few: Mapping[str, int] = field(default_factory=dict)  # classes of too few lesions, with their number
+    freedom: float = np.inf  # degrees of freedom of `se`
+    few: Mapping[str, int] = field(default_factory=dict)  # classes with too few lesions -> their lesions
 
     @property
     def known(self) -> bool:
@@ -84,7 +84,7 @@ class Interval:
 
 
 def test_images(runs: Runs) -> str:
-    """A name of the images that an arm was tested on. SkinGanError where its runs differ in them."""
+    """The `test` of an arm's runs. SkinGanError if they were tested on different images."""
     if not runs:
         raise SkinGanError("an arm without a finished run cannot be measured: launch its runs first")
     tests = {run.test for run in runs.values()}
@@ -96,9 +96,9 @@ def test_images(runs: Runs) -> str:
 def draws_of(
     arms: Mapping[str, Runs], measured: Measured, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Draws]:
-    """`measured` of several arms' runs on the same images, whose lesions are resampled once for all.
+    """`measured` of several arms' runs on the same images and the same resamples of their lesions.
 
-    A measure is taken to rest on every class by itself.
+    `rests_on` is set to all classes.
     """
     (test,) = {test_images(runs) for runs in arms.values()}
     first = next(run for runs in arms.values() for run in runs.values())
@@ -121,7 +121,7 @@ def draws_of(
 
 
 def _lesions(run: Predictions) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """The lesion 0..L-1 of each image [N], and the class that each lesion is resampled within [L]."""
+    """The lesion 0..L-1 of each image [N], and the class within which each lesion is resampled [L]."""
     names, index = np.unique(run.lesions, return_inverse=True)
     classes = [run.classes[k] for k in run.labels]
     label_of = group_labels(run.lesions.tolist(), classes)
@@ -131,8 +131,8 @@ def _lesions(run: Predictions) -> tuple[NDArray[np.integer], NDArray[np.integer]
 def resample(strata: NDArray[np.integer], n: int, rng: np.random.Generator) -> Array:
     """[n,L] weights of L lesions: of a class's L_k lesions, L_k - 1 are drawn with replacement.
 
-    Weighted by L_k / (L_k - 1), which keeps the variance unbiased in classes of a dozen lesions (Rao & Wu
-    1988, doi:10.1080/01621459.1988.10478591). A class of a single lesion keeps it: its variance is not known.
+    Draws are weighted by L_k / (L_k - 1), which keeps the variance unbiased in small classes (Rao & Wu 1988,
+    doi:10.1080/01621459.1988.10478591). A single lesion of a class has weight 1: its variance is unknown.
     """
     weights = np.ones((n, len(strata)))
     for k in np.unique(strata):
@@ -145,7 +145,7 @@ def resample(strata: NDArray[np.integer], n: int, rng: np.random.Generator) -> A
 
 
 def interval(arm: Draws, alpha: float = ALPHA) -> Interval:
-    """An arm's own value, a share, with its interval clipped to 0..1. Its p means nothing."""
+    """An arm's own value, a share, with its interval clipped to 0..1. Its p has no meaning."""
     found = _summary(arm.values, arm, alpha)
     low, high = np.clip([found.low, found.high], 0, 1)
     return replace(found, low=float(low), high=float(high))
@@ -195,12 +195,11 @@ def _summary(values: Array, of: Draws, alpha: float) -> Interval:
 
 
 def seed_error(estimates: Array, sampled: Array, se_lesions: float) -> tuple[float | None, float]:
-    """Standard error of the mean over S seeds from what other seeds would change, and degrees of freedom.
+    """Standard error of the mean over S seeds due to the seeds, and degrees of freedom of the total error.
 
-    `estimates` [S], `sampled` [S,B]. Seeds differ on the same images partly because each run errs on other
-    images: the resamples know that variance already, so it is taken off. The degrees of freedom are those of
-    Welch and Satterthwaite, of the whole variance between seeds: taking off a part does not make the rest
-    better known. With one seed: None, and a normal distribution.
+    `estimates` [S], `sampled` [S,B]. Seeds differ partly because each run errs on other images; the resamples
+    contain that variance already, so it is subtracted. The degrees of freedom follow Welch and Satterthwaite
+    for the whole variance between seeds. With one seed: None, and a normal distribution.
     """
     seeds = len(estimates)
     if seeds < 2:
@@ -217,7 +216,7 @@ def seed_error(estimates: Array, sampled: Array, se_lesions: float) -> tuple[flo
 def minimum_detectable(
     se: float, alpha: float = ALPHA, chance: float = POWER, freedom: float = np.inf
 ) -> float:
-    """The true difference that a two-sided test at `alpha` finds with probability `chance`."""
+    """The true difference that a two-sided test at `alpha` detects with probability `chance`."""
     if not np.isfinite(se) or se <= 0:
         return float(se)
     high = float(t.isf(alpha / 2, freedom)) + 1.0

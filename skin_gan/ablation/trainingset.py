@@ -20,8 +20,9 @@ from skin_gan.errors import SkinGanError
 
 
 class Rows:
-    """Rows of several tensors that follow one another, as one tensor [N,...] whose values are gathered when
-    asked for: a row may occur often, and its values are held once.
+    """Rows of several tensors as one tensor [N,...] that is gathered on access.
+
+    A row may occur several times, but its values are held once.
     """
 
     def __init__(self, sources: Sequence[Tensor], index: Tensor) -> None:
@@ -45,7 +46,7 @@ class Rows:
         return out
 
     def to(self, device: str) -> Rows:
-        """On another device as one tensor: there a mask would wait for the device at each batch."""
+        """A copy on another device as one tensor, since masks would wait for the device at each batch."""
         if torch.device(device) == self.index.device:
             return self
         lengths = [len(source) for source in self.sources]
@@ -62,10 +63,10 @@ class TrainingSet:
     images: Rows  # uint8 [N,3,S,S]
     labels: NDArray[np.int64]  # [N]
     real: LabelledPart  # the training part, each image once
-    chosen: NDArray[np.int64]  # [R] places in `real` of the first R images; repeats are allowed
-    altered: NDArray[np.uint8]  # [A,3,S,S] the last A of these, as the arm's own file alters repeats
-    made: tuple[tuple[SampleSet, int], ...]  # the sets, and how many from each one's beginning
-    unverified: tuple[str, ...]  # classes whose samples do not say what their generator has seen
+    chosen: NDArray[np.int64]  # [R] places in `real` of the R real images, with repeats
+    altered: NDArray[np.uint8]  # [A,3,S,S] the last A real images, as altered by the arm's file
+    made: tuple[tuple[SampleSet, int], ...]  # sample sets, and the number of first images used of each
+    unverified: tuple[str, ...]  # classes whose samples have no fold
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -74,7 +75,7 @@ class TrainingSet:
 
     @property
     def stored(self) -> NDArray[np.int64]:
-        """[R-A] places in `real` of the images that are as they are in the store."""
+        """[R-A] places in `real` of the unaltered images."""
         return self.chosen[: len(self.chosen) - len(self.altered)]
 
     @property
@@ -98,10 +99,10 @@ def training_set(
     seed: int = 0,
     unverified: bool = False,
 ) -> TrainingSet:
-    """The images of `arm`. A class without any, samples of another fold, or too few are SkinGanErrors.
+    """The training images of `arm`. SkinGanError for an empty class, samples of another fold, or too few.
 
-    Only the training part is read. Samples are not held to the fold where the split is by image: generators
-    are trained by lesion, so theirs have seen some of its test images, one more reason why it leaks.
+    Only the training part is read. With a split by image the samples' fold is not checked: their generators
+    are trained on a split by lesion and have seen some of its test images, which adds to the leak.
     """
     real = labelled_part(store, split, "train", size)
     counts = {c: int((real.labels == k).sum()) for k, c in enumerate(store.classes)}
@@ -158,7 +159,7 @@ def _images(
 def repeats(
     real: LabelledPart, wanted: Mapping[str, int], classes: Sequence[str], seed: int
 ) -> NDArray[np.int64]:
-    """Places of real images to repeat: in each class as evenly as can be, the odd ones chosen by `seed`."""
+    """Places of real images to repeat, in each class as evenly as possible; `seed` chooses the remainder."""
     rng = np.random.default_rng([seed, 1])
     places = [rng.permutation(np.flatnonzero(real.labels == k)) for k in range(len(classes))]
     return np.concatenate([np.resize(p, wanted[c]) for c, p in zip(classes, places, strict=True)])

@@ -1,4 +1,4 @@
-"""Turns a measured gain into a verdict: has the classifier learnt, Holm's correction, the rule. Pure."""
+"""Turns a measured gain into a verdict: learning check, Holm's correction, decision rule. Pure."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from skin_gan.ablation.stats import ALPHA, FEWEST, Interval, minimum_detectable
 from skin_gan.words import HARMS, HELPS, NOT_JUDGED, RULED_OUT, UNRESOLVED
 
-WORTHWHILE = 0.02  # smallest gain that would be worth having, in units of the measure
-# A classifier gives verdicts only if training on real images has taught it something:
-ABOVE_CHANCE = 0.05  # the whole 95% interval of its balanced accuracy is so far above chance,
-FALL = 0.02  # and its training loss has fallen by so much, as a share of log K, the loss of a blind guess
+WORTHWHILE = 0.02  # smallest worthwhile gain, in units of the measure
+# A classifier gives verdicts only if it has learnt from real images:
+ABOVE_CHANCE = 0.05  # the 95% interval of its balanced accuracy is this far above chance,
+FALL = 0.02  # and its training loss has fallen by this share of log K, the loss of a blind guess
 Curve = Sequence[tuple[int, float]]  # training loss: (updates made, mean loss since the point before)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Adjusted p values (Holm 1979): below alpha only if the chance of any false alarm stays below it."""
+    """Adjusted p values (Holm 1979), which bound the probability of any false alarm."""
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(np.asarray(p, float)[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty(len(p))
@@ -38,10 +38,10 @@ def loss_fall(curve: Curve, classes: int) -> float:
 
 
 def not_learnt(plain: Interval, classes: int, curves: Sequence[Curve]) -> str:
-    """The reason why a classifier can give no verdict; "" if it can.
+    """The reason why a classifier cannot give verdicts; "" if it can.
 
-    `plain`: balanced accuracy of the arm with real images only, of `classes` classes; `curves`: the training
-    losses of its runs, as far as they were recorded.
+    `plain`: balanced accuracy of the arm with real images only, for `classes` classes; `curves`: the recorded
+    training losses of its runs.
     """
     chance = 1 / classes
     floor = chance + ABOVE_CHANCE
@@ -63,9 +63,9 @@ def not_learnt(plain: Interval, classes: int, curves: Sequence[Curve]) -> str:
 
 
 def lesions_needed(effect: float, result: Interval, alpha: float = ALPHA) -> int | None:
-    """The approximate number of test lesions that would find `effect` with probability 0.8.
+    """The approximate number of test lesions that detect `effect` with probability 0.8.
 
-    None where no number would, because the seeds alone vary too much.
+    None if no number does, because the seeds vary too much.
     """
     room = (effect / minimum_detectable(1.0, alpha)) ** 2 - (result.se_seeds or 0.0) ** 2
     return None if room <= 0 else int(np.ceil(result.lesions * result.se_lesions**2 / room))
@@ -78,7 +78,7 @@ class Verdict:
     word: str  # one of `skin_gan.words`
     why: str
     p_adjusted: float
-    mde: float  # gain that would be found with probability 0.8, whatever the family's other arms show
+    mde: float  # gain that is detected with probability 0.8, whatever the other comparisons show
 
 
 def verdict(
@@ -93,8 +93,8 @@ def verdict(
 
     helps, harms: the adjusted p value is below `alpha`. gain ruled out: it is not, and the (unadjusted)
     interval excludes a gain of `worthwhile`. not resolved: neither, or a class has fewer than `FEWEST`
-    lesions, or there is no interval. not judged: the classifier is `unlearnt`, see `not_learnt`. What could
-    have been found is said for the level of Holm's first step, alpha / comparisons; later steps are milder.
+    lesions, or there is no interval. not judged: the classifier is `unlearnt`, see `not_learnt`. The minimum
+    detectable effect is for Holm's first and strictest step, alpha / comparisons.
     """
     level = alpha / comparisons
     mde = minimum_detectable(gain.se, level, freedom=gain.freedom) if gain.known else np.nan

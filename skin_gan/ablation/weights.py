@@ -1,18 +1,17 @@
-"""How much each training image counts where classes are to count equally. Pure, numpy only.
+"""Weights of training images that give all classes equal weight. Pure, numpy only.
 
-Class weights and balanced sampling are meant to undo one thing: that some classes have few *photographs*.
-So every class gets the same share of the loss, 1/K, whatever was added to it. Within a class its g generated
-images count together as m = min(n, g) photographs beside its n photographs:
+Class weights and balanced sampling compensate for classes with few *photographs*. So every class gets the
+same share of the loss, 1/K, whatever was added to it. Within a class of n photographs, its g generated images
+together count as m = min(n, g) photographs:
 
     a photograph      1 / (K (n + m))
     a generated image 1 / (K (n + m)) * m / g
 
 With g = 0 that is the usual inverse frequency of the photographs, 1 / (K n). With g <= n (a ratio up to 1)
-a generated image counts as a photograph. Beyond, more images do not buy more say: photographs keep half of
-their class. Two simpler rules were not taken. Inverse frequency of all images is 1 for every image once
-classes are filled up, so that nothing is left of the weights. Inverse frequency of photographs for all images
-alike counts a filled-up class twice over: 57 photographs filled up to 3,400 images would have 60 times the
-share of a class of 3,400 photographs, and the loss would be blamed on the images.
+a generated image counts as a photograph. With g > n photographs keep half the weight of their class. Two
+simpler rules were rejected. Inverse frequency of all images is 1 for every image once classes are filled up,
+which cancels the weights. Inverse frequency of photographs for all images counts a filled-up class twice: 57
+photographs filled up to 3,400 images would have 60 times the share of a class of 3,400 photographs.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 
 def generated_share(photographs: int, generated: int) -> float:
-    """The share 0..1/2 of its class that generated images get, m / (n + m); 1 without photographs."""
+    """The share 0..1/2 of generated images in their class's weight, m / (n + m); 1 without photographs."""
     if not photographs:
         return 1.0
     m = min(photographs, generated)
@@ -33,7 +32,7 @@ def generated_share(photographs: int, generated: int) -> float:
 
 
 def even(photographs: Mapping[str, int], generated: Mapping[str, int]) -> bool:
-    """Whether all images of these counts by class weigh the same, so that weights change nothing."""
+    """Whether all images have equal weights for these counts by class, so that weights have no effect."""
     found = set()
     for label, n in photographs.items():
         g = generated[label]

@@ -1,4 +1,4 @@
-"""`python -m skin_gan.data`: images in, a store out."""
+"""`python -m skin_gan.data`: makes a store from images, and shows stores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,16 +41,16 @@ semicolon or tab. NA, nan, None, null and empty cells mean "not known".
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns its exit code: 0, 2 for what the user can mend, 130 when interrupted."""
+    """Run the command line; returns its exit code: 0, 2 for a SkinGanError, 130 when interrupted."""
     options = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up as Ctrl-C does
-    warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is in the report
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
+    warnings.filterwarnings("ignore", module="PIL")  # the report lists damaged images
     try:
         return int(options.run(options))
     except SkinGanError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # whoever reads our output has seen enough
+    except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -81,9 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SOURCE",
         help="a folder or zip of a known data set, of class folders, or of any images that --table describes",
     )
-    make.add_argument(
-        "--size", type=_size, nargs="+", required=True, metavar="PIXELS", help="e.g. --size 32 64"
-    )
+    size = _number(4, 1024, "a number of pixels")
+    make.add_argument("--size", type=size, nargs="+", required=True, metavar="PIXELS", help="e.g. 32 64")
     make.add_argument(
         "--out", type=Path, metavar="STORE", help="default: results/stores/NAME in the checkout"
     )
@@ -106,11 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         help="its columns that name lesion or patient: images that share one stay in one part of the split "
         "(default: the columns called lesion_id, patient_id and the like)",
     )
-    own.add_argument(
-        "--folders",
-        action="store_true",
-        help="folders are the classes, whatever they are called",
-    )
+    own.add_argument("--folders", action="store_true", help="folders are the classes, whatever their names")
     make.add_argument("--classes", nargs="+", default=[], metavar="CLASS", help="only these classes")
     make.add_argument(
         "--background",
@@ -119,8 +115,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="COLOUR",
         help="what shows through transparent pixels: black (default), white or #rrggbb",
     )
+    workers = _number(1, 256, "a number")
     make.add_argument(
-        "--workers", type=_count, default=0, metavar="N", help="processes (default: one per core)"
+        "--workers", type=workers, default=0, metavar="N", help="processes (default: one per core)"
     )
     make.set_defaults(run=_ingest)
     show = commands.add_parser("show", help="counts, lesions per part of the split, notes")
@@ -149,7 +146,7 @@ def _ingest(options: argparse.Namespace) -> int:
 
 
 def _columns(options: argparse.Namespace) -> Columns:
-    """What the words say of a table; half of it is a SkinGanError."""
+    """The options that describe a table; SkinGanError if some are missing or contradict one another."""
     from skin_gan.data.own import Columns
 
     group = tuple(word.strip() for word in options.group.split(",") if word.strip())
@@ -163,7 +160,7 @@ def _columns(options: argparse.Namespace) -> Columns:
 
 
 def default_out(source: Path) -> Path:
-    """Where `data=auto` looks: results/stores of this checkout, or of the current folder outside of one."""
+    """A store's default folder, where `data=auto` looks: results/stores of the checkout or current folder."""
     checkout = Path(__file__).parents[2]
     root = checkout if (checkout / "pyproject.toml").exists() else Path()
     name = re.sub(r"[^\w]+", "-", source.resolve().stem.lower()).strip("-")
@@ -182,6 +179,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _summary(path: Path) -> str:
+    """A few lines on a store: its size, counts and notes."""
     from skin_gan.data.store import open_store
 
     store = open_store(path)
@@ -198,19 +196,19 @@ def _summary(path: Path) -> str:
     )
 
 
-def _size(text: str) -> int:
-    if not text.isdigit() or not 4 <= int(text) <= 1024:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of pixels from 4 to 1024")
-    return int(text)
+def _number(least: int, most: int, meaning: str) -> Callable[[str], int]:
+    """A parser of whole numbers in a range, for argparse."""
 
+    def parse(text: str) -> int:
+        if not text.isdigit() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected {meaning} from {least} to {most}")
+        return int(text)
 
-def _count(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 256:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 to 256")
-    return int(text)
+    return parse
 
 
 def _colour(text: str) -> tuple[int, int, int]:
+    """Red, green and blue, 0..255, of a colour's name or #rrggbb."""
     value = {"black": "#000000", "white": "#ffffff"}.get(text.lower(), text)
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", value):
         raise argparse.ArgumentTypeError(f"{text!r}: expected black, white or #rrggbb")

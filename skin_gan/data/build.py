@@ -1,4 +1,4 @@
-"""Writing a store so that it exists whole or not at all."""
+"""Writes a store atomically: it exists whole or not at all."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from skin_gan.io import lock, locked
 
 @contextlib.contextmanager
 def building(out: Path, option: str = "--out") -> Iterator[Path]:
-    """A folder to build `out` in; it becomes `out` when the block ends well, else it is removed.
+    """A temporary folder that is renamed to `out` when the block ends, and removed if it fails.
 
-    If `out` has come to be in the meantime (two processes built it), the first one stays. `option` is what
-    the command calls the place: an error on the disk names it.
+    If another process has built `out` in the meantime, that one stays. Errors of the disk become a
+    SkinGanError that names `option`, the setting that chooses the folder.
     """
     with explained(out, option):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -36,24 +36,22 @@ def building(out: Path, option: str = "--out") -> Iterator[Path]:
 
 
 class ImageWriter:
-    """Appends images to a .npy file of unknown length; the rows written so far are its shape once closed."""
+    """Appends images to a .npy file; the header with their number is written when it is closed."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self.size, self.rows = size, 0
         self._file = open(image_file(folder, size), "wb")  # noqa: SIM115 - closed by __exit__
-        self._header()
+        self._write_header()
 
     def append(self, image: NDArray[np.uint8]) -> None:
         """Add one image, uint8 [size,size,3]."""
         self._file.write(np.ascontiguousarray(image).data)
         self.rows += 1
 
-    def _header(self) -> None:
-        # numpy pads the header for any length of the first axis, so that it can be rewritten in place
-        shape = (self.rows, self.size, self.size, 3)
-        np.lib.format.write_array_header_1_0(
-            self._file, {"descr": "|u1", "fortran_order": False, "shape": shape}
-        )
+    def _write_header(self) -> None:
+        # NumPy pads the header for any length of the first axis, so that it can be rewritten in place.
+        header = {"descr": "|u1", "fortran_order": False, "shape": (self.rows, self.size, self.size, 3)}
+        np.lib.format.write_array_header_1_0(self._file, header)
 
     def __enter__(self) -> ImageWriter:
         return self
@@ -64,7 +62,7 @@ class ImageWriter:
         with self._file:
             if error is None:
                 self._file.seek(0)
-                self._header()
+                self._write_header()
                 self._file.flush()
                 os.fsync(self._file.fileno())
 
@@ -81,7 +79,7 @@ def write_images(folder: Path, sizes: Sequence[int], images: Iterable[dict[int, 
 def add_sizes(
     store: Path, sizes: Sequence[int], images: Iterable[dict[int, NDArray[np.uint8]]], option: str = "--out"
 ) -> None:
-    """Add images of further sizes to a store; they appear whole, and what was there stays as it was."""
+    """Add images of further sizes to a store, each file atomically; existing files stay as they are."""
     with explained(store, option), _work_folder(store, "sizes") as folder:
         write_images(folder, sizes, images)
         for size in sizes:
@@ -89,7 +87,7 @@ def add_sizes(
 
 
 def manifest_csv(rows: Sequence[dict[str, str]]) -> str:
-    """The text of manifest.csv: the five fixed columns, then the source's own in the order they came."""
+    """The text of manifest.csv: the five fixed columns, then the source's own in their order."""
     extra = dict.fromkeys(key for row in rows for key in row if key not in COLUMNS)
     text = io.StringIO()
     writer = csv.DictWriter(text, [*COLUMNS, *extra], restval="", lineterminator="\n")
@@ -100,9 +98,9 @@ def manifest_csv(rows: Sequence[dict[str, str]]) -> str:
 
 @contextlib.contextmanager
 def _work_folder(parent: Path, name: str) -> Iterator[Path]:
-    """A hidden folder in `parent` that is gone afterwards, renamed or removed.
+    """A hidden folder in `parent`, which the block may rename; otherwise it is removed afterwards.
 
-    A kill leaves it behind, with a lock that nobody holds: the next one of the same name removes it.
+    A kill leaves the folder behind, with a free lock; the next call with the same name removes it.
     """
     for stale in parent.glob(f".{glob.escape(name)}.*.partial"):
         if (stale / "lock").exists() and not locked(stale / "lock"):
@@ -110,14 +108,16 @@ def _work_folder(parent: Path, name: str) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=parent))
     try:
         with lock(folder / "unlocked"):
-            (folder / "unlocked").rename(folder / "lock")  # never seen under this name without being held
-            folder.chmod(0o777 & ~_umask())  # mkdtemp's 0700 would hide a store from the group
+            (folder / "unlocked").rename(folder / "lock")  # so others only ever see a held lock
+            os.umask(mask := os.umask(0))
+            folder.chmod(0o777 & ~mask)  # mkdtemp's 0700 would hide a store from the group
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _publish(folder: Path, out: Path) -> None:
+    """Rename `folder` to `out`, unless another process has put a store there."""
     try:
         folder.rename(out)
     except OSError:
@@ -129,16 +129,10 @@ def _publish(folder: Path, out: Path) -> None:
 
 @contextlib.contextmanager
 def explained(out: Path, option: str = "--out") -> Iterator[None]:
-    """Turn what the disk refuses into one line with the system's reason and the option that names another."""
+    """Turn an OSError into a SkinGanError with the system's reason and the option that chooses the folder."""
     try:
         yield
     except OSError as e:
         raise SkinGanError(
             f"cannot write store {out}: {e.strerror or e}; free space or choose another folder with {option}"
         ) from e
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

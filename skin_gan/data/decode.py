@@ -1,4 +1,4 @@
-"""From the bytes of an image file to small square images."""
+"""Decodes image files to small square images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RECIPE = {
 MAGIC = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"RIFF", b"BM")
 END = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}  # last bytes of a whole file
 ORIENTATION = 0x0112  # EXIF tag
-TURNS = {
+UPRIGHT = {  # value of the tag -> what makes the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -43,28 +43,28 @@ TURNS = {
 class Decoded:
     images: dict[int, NDArray[np.uint8]]  # by size, [size,size,3]
     sha256: str  # of the file
-    content: str  # equal for files that hold the same picture beneath different metadata
+    content: str  # hash of the picture without metadata
     transparent: bool
-    side: int  # pixels of the square that was cut out
+    side: int  # pixels of the square that was cropped
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Why a file gives no image."""
+    """Why a file cannot be decoded."""
 
     kind: Literal["corrupt", "non_image", "truncated"]
     why: str
 
 
 def decode(data: bytes, sizes: list[int], background: tuple[int, int, int]) -> Decoded | Damage:
-    """The file's picture at each of `sizes`: upright, centre square, 8-bit RGB, opaque over `background`.
+    """The picture at each of `sizes`: upright, centre square, 8-bit RGB, composited on `background`.
 
-    A picture that declares more than `MAX_PIXELS` is a SkinGanError.
+    Raises SkinGanError for a picture that declares more than `MAX_PIXELS`.
     """
     try:
         picture = _open(data, max(sizes))
         image = picture.image
-        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+        transpose = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
     except SkinGanError:
         raise
     except Exception as e:  # decoders raise nearly anything on damaged bytes
@@ -78,8 +78,8 @@ def decode(data: bytes, sizes: list[int], background: tuple[int, int, int]) -> D
     images = {}
     for size in sizes:
         small = square.resize((size, size), Image.Resampling.BICUBIC, box=box)
-        images[size] = np.asarray(small.transpose(turn) if turn is not None else small)
-    # behind a JPEG's headers lies nothing but the picture; other formats are told by their pixels
+        images[size] = np.asarray(small.transpose(transpose) if transpose is not None else small)
+    # A JPEG holds only the picture after its headers. Pictures in other formats are compared by pixels.
     content = data[picture.start :] if picture.start else repr(rgb.size).encode() + rgb.tobytes()
     return Decoded(
         images=images,
@@ -101,7 +101,7 @@ class _Picture(NamedTuple):
 
 
 def _open(data: bytes, size: int) -> _Picture:
-    """Decode a file for a result of `size` pixels."""
+    """Decode a file, a JPEG at the lowest resolution that gives `size` pixels."""
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as e:
@@ -121,19 +121,19 @@ def _open(data: bytes, size: int) -> _Picture:
 
 
 def _centre_square(rgb: Image.Image, picture: _Picture) -> tuple[Image.Image, Box]:
-    """The centre square cut out to whole pixels, and the square itself as a box in that."""
+    """The centre square cropped to whole pixels, and the exact square as a box in the crop."""
     width, height = picture.width, picture.height
     side = min(width, height)
-    # 8, 4, 2 or 1. A fraction's size is rounded up: the square ends where the picture does, not there
-    factor = round(width / rgb.width)
+    factor = round(width / rgb.width)  # 8, 4, 2 or 1; JPEG rounds the reduced size up
     left, top = (width - side) // 2 / factor, (height - side) // 2 / factor
     x, y, extent = math.floor(left), math.floor(top), side / factor
-    # cut first: a resize within a box would let in what lies around it
+    # Crop first: a resize within a box would blend in the pixels around it.
     square = rgb.crop((x, y, math.ceil(left + extent), math.ceil(top + extent)))
     return square, (left - x, top - y, left - x + extent, top - y + extent)
 
 
 def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """The image as 8-bit RGB, composited on `background`."""
     if image.mode.startswith("I"):  # Pillow would clip 16 bits at 255
         values = np.asarray(image).astype(np.int64)
         image = Image.fromarray((values >> 8 if values.max(initial=0) > 255 else values).astype(np.uint8))
@@ -144,6 +144,7 @@ def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
 
 
 def _damage(data: bytes, error: Exception) -> Damage:
+    """The kind of damage of a file that a decoder refused with `error`."""
     why = str(error).partition("\n")[0] or type(error).__name__
     magic = next((m for m in MAGIC if data.startswith(m)), None)
     if not data:
@@ -156,5 +157,5 @@ def _damage(data: bytes, error: Exception) -> Damage:
 
 
 def _is_cut(data: bytes) -> bool:
-    """Whether the mark is missing that ends a file of its format."""
+    """Whether the end marker of the file's format is missing."""
     return any(data.startswith(magic) and data.rfind(end) < 0 for magic, end in END.items())

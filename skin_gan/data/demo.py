@@ -1,9 +1,9 @@
-"""Built-in data: drawn "lesions" of seven kinds. Not medical images; they prove the plumbing, nothing else.
+"""Built-in data: drawn "lesions" of seven classes. They are no medical images and only test the program.
 
-Each is a smooth random function of the plane, evaluated on a grid: skin, a blob with an irregular border, and
-a texture (network, globules, vessels). The classes bear HAM10000's labels and caricature what dermatoscopy
-books say of them. Several photographs of one lesion differ in crop, light and angle. Everything follows from
-`RECIPE`, whose hash is the data's fingerprint.
+Each image is a smooth random function of the plane, evaluated on a grid: skin, a blob with an irregular
+border, and a texture (network, globules, vessels). The classes have HAM10000's labels and caricature their
+textbook descriptions. Several photographs of one lesion differ in crop, light and angle. All images are
+determined by `RECIPE`, whose hash is the data's fingerprint.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NOTE = "drawn by a program: not medical images, no result on them says anything 
 
 @dataclass(frozen=True)
 class Kind:
-    """How one class looks. Lengths are fractions of the image's half width, colours 0..255."""
+    """The appearance of one class. Lengths are fractions of the image's half width, colours 0..255."""
 
     images: int
     lesions: int
@@ -86,7 +86,7 @@ RECIPE: dict[str, Any] = {"demo": 1, "seed": 0, "kinds": {name: asdict(kind) for
 
 
 def fingerprint() -> str:
-    """The hash of the recipe: equal on any machine, whatever sizes are drawn."""
+    """The hash of the recipe, the same for all sizes and machines."""
     return content_hash(RECIPE, 16)
 
 
@@ -95,23 +95,16 @@ def rows() -> list[dict[str, str]]:
     found = []
     for label, kind in KINDS.items():
         for lesion in range(kind.lesions):
+            name = f"{label}-{lesion:03d}"
+            group = {"lesion_id": f"demo-{name}", "dx": label, "group": f"demo-{name}"}
             for photo in range(kind.images // kind.lesions + (lesion < kind.images % kind.lesions)):
-                name = f"{label}-{lesion:03d}"
                 digest = hashlib.sha256(f"{fingerprint()}:{name}:{photo}".encode()).hexdigest()
-                found.append(
-                    {
-                        "image_id": f"demo-{name}-{photo}",
-                        "lesion_id": f"demo-{name}",
-                        "dx": label,
-                        "group": f"demo-{name}",
-                        "sha256": digest,
-                    }
-                )
+                found.append({"image_id": f"demo-{name}-{photo}", **group, "sha256": digest})
     return found
 
 
 def images(sizes: list[int]) -> Iterator[dict[int, NDArray[np.uint8]]]:
-    """Each image of `rows()` in turn at every size: uint8 [size,size,3]."""
+    """Each image of `rows()` in their order, by size: uint8 [size,size,3]."""
     for row in rows():
         label, lesion, photo = row["image_id"].removeprefix("demo-").split("-")
         yield {size: draw(label, int(lesion), int(photo), size) for size in sizes}
@@ -120,7 +113,7 @@ def images(sizes: list[int]) -> Iterator[dict[int, NDArray[np.uint8]]]:
 def draw(label: str, lesion: int, photo: int, size: int) -> NDArray[np.uint8]:
     """One photograph, uint8 [size,size,3]: drawn at twice the size, then averaged over 2x2 pixels.
 
-    In float64, so that what machines differ in (the last bit of a cosine) is far below one grey level.
+    Computed in float64, so that differences between machines are far below one grey level.
     """
     kind = list(KINDS).index(label)
     picture = _render(KINDS[label], 2 * size, _rng(kind, lesion), _rng(kind, lesion, 1 + photo))
@@ -133,7 +126,7 @@ def _rng(*key: int) -> np.random.Generator:
 
 
 class _Plane:
-    """The pixel grid in the lesion's own coordinates, as one photograph sees it."""
+    """The pixel grid of one photograph in the lesion's coordinates."""
 
     def __init__(self, canvas: int, photo: np.random.Generator) -> None:
         axis = (np.arange(canvas) + 0.5) / canvas * 2 - 1  # [-1,1], the same places at any size
@@ -147,7 +140,7 @@ class _Plane:
     def noise(self, rng: np.random.Generator, cycles: float, waves: int = 16) -> Array:
         """A smooth random field [H,W] of unit variance with about `cycles` periods over the image.
 
-        A sum of plane waves, each the outer product of a wave in x and one in y: two matrix products.
+        It is a sum of plane waves, computed as two products of waves in x and in y.
         """
         angle = rng.uniform(0, 2 * np.pi, waves)
         rate = np.pi * cycles * rng.uniform(0.6, 1.2, waves)
@@ -159,14 +152,19 @@ class _Plane:
 
 
 def _render(kind: Kind, canvas: int, lesion: np.random.Generator, photo: np.random.Generator) -> Array:
-    """[3,canvas,canvas] in about 0..255. `lesion` decides what is there, `photo` how it is seen."""
+    """[3,canvas,canvas] in about 0..255. `lesion` draws the lesion, `photo` the view of it."""
     plane = _Plane(canvas, photo)
-    image = _skin(plane, lesion)
+    tone = _mix(
+        _colour((236, 196, 178)), _colour((208, 158, 134)), np.full_like(plane.u, lesion.uniform(0, 1))
+    )
+    image = tone + plane.noise(lesion, 1.2) * _colour((3, 5, 5)) + 2.5 * plane.noise(lesion, 14)
     radius = _radius(plane, kind, lesion)
     inside = _step(1 - radius, kind.soft)
     body = _mix(_tint(kind.core, lesion), _tint(kind.rim, lesion), _step(radius - 0.62, 0.5))
     body += 7 * plane.noise(lesion, 2.5)
-    blotch = _step(plane.noise(lesion, 2.2) - _normal_quantile(1 - kind.patches), 0.9)
+    below = 1 - kind.patches
+    quantile = math.log(below / (1 - below)) / 1.702  # of the normal distribution, approximately
+    blotch = _step(plane.noise(lesion, 2.2) - quantile, 0.9)
     body = _mix(body, _tint(kind.patch, lesion), 0.8 * blotch)
     lines = _texture(plane, kind, lesion) * _step(1.02 - radius, 0.25)
     body = _mix(body, _tint(kind.texture_colour, lesion), kind.strength * lines)
@@ -174,14 +172,8 @@ def _render(kind: Kind, canvas: int, lesion: np.random.Generator, photo: np.rand
     return _photograph(_hairs(image, plane, lesion), plane, photo)
 
 
-def _skin(plane: _Plane, rng: np.random.Generator) -> Array:
-    tone = np.full_like(plane.u, rng.uniform(0, 1))
-    skin = _mix(_colour((236, 196, 178)), _colour((208, 158, 134)), tone)
-    return skin + plane.noise(rng, 1.2) * _colour((3, 5, 5)) + 2.5 * plane.noise(rng, 14)
-
-
 def _radius(plane: _Plane, kind: Kind, rng: np.random.Generator) -> Array:
-    """Distance from the lesion's centre as a share of the border's there: [H,W], 1 on the border."""
+    """[H,W] distance from the lesion's centre relative to the border's: 1 on the border."""
     size, stretch = rng.uniform(*kind.radius), rng.uniform(0.78, 1.0)
     u, v = plane.u / size, plane.v / (size * stretch)
     bumps = plane.noise(rng, 1.6) + 0.5 * plane.noise(rng, 4.5)
@@ -189,9 +181,10 @@ def _radius(plane: _Plane, kind: Kind, rng: np.random.Generator) -> Array:
 
 
 def _texture(plane: _Plane, kind: Kind, rng: np.random.Generator) -> Array:
+    """[H,W] in 0..1: the strength of the texture."""
     field = plane.noise(rng, kind.scale)
     if kind.texture == "network":
-        # the field's slope grows with its frequency: this keeps lines equally wide at any
+        # The field's slope grows with its frequency; this keeps the lines equally wide.
         return 1 - _step(np.abs(field) - 0.022 * kind.scale, 0.03 * kind.scale)
     return _step(field - 0.9, 0.6)
 
@@ -209,7 +202,7 @@ def _hairs(image: Array, plane: _Plane, rng: np.random.Generator) -> Array:
 
 
 def _photograph(image: Array, plane: _Plane, rng: np.random.Generator) -> Array:
-    """Exposure, colour cast, uneven light and, in some, the dermatoscope's dark corners."""
+    """Adds exposure, colour cast, uneven light and, in some photographs, a dermatoscope's dark corners."""
     x, y = plane.axis[None, :], plane.axis[:, None]
     slope = rng.uniform(-0.06, 0.06, 2)
     light = rng.uniform(0.9, 1.07) * (1 + slope[0] * x + slope[1] * y)
@@ -223,7 +216,7 @@ def _colour(rgb: RGB) -> Array:
 
 
 def _tint(rgb: RGB, rng: np.random.Generator) -> Array:
-    """The class's colour as this lesion has it: [3,1,1]."""
+    """The colour [3,1,1], varied at random."""
     return _colour(rgb) * rng.uniform(0.9, 1.1) + rng.uniform(-6, 6, (3, 1, 1))
 
 
@@ -236,8 +229,3 @@ def _step(x: Array, width: float) -> Array:
 def _mix(a: Array, b: Array, share: Array) -> Array:
     """`a` where share [H,W] is 0, `b` where it is 1; both [3,1,1] or [3,H,W]."""
     return a + (b - a) * share
-
-
-def _normal_quantile(p: float) -> float:
-    """The standard normal's quantile by the logistic approximation: good enough to place a blotch."""
-    return math.log(p / (1 - p)) / 1.702

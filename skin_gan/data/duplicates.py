@@ -1,24 +1,19 @@
-"""Equal pictures under different lesions: whoever splits the data must keep them together. Pure functions."""
+"""Joins the groups of equal pictures, so that a split keeps them together. Pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from skin_gan.data.units import components
+
 
 def join_duplicates(rows: Sequence[dict[str, str]], content: Sequence[str]) -> list[str]:
     """Give groups that share a picture one name, in place; returns a line for each repeated picture.
 
-    `content` has one entry per row, equal for equal pictures. A joined group is called after the first of its
-    groups by alphabet, whatever the order of the rows.
+    `content` has one entry per row, equal for equal pictures. A joined group takes the alphabetically first
+    name of its groups.
     """
-    parent = {row["group"]: row["group"] for row in rows}
-
-    def root(group: str) -> str:
-        while parent[group] != group:
-            group = parent[group]
-        return group
-
-    found = []
+    found, joined = [], [[row["group"]] for row in rows]
     first: dict[str, dict[str, str]] = {}
     for row, picture in zip(rows, content, strict=True):
         twin = first.setdefault(picture, row)
@@ -26,10 +21,10 @@ def join_duplicates(rows: Sequence[dict[str, str]], content: Sequence[str]) -> l
             continue
         classes = "" if twin["dx"] == row["dx"] else f", as {twin['dx']} and as {row['dx']}"
         found.append(f"{row['image_id']}: the same picture as {twin['image_id']}{classes}")
-        low, high = sorted((root(twin["group"]), root(row["group"])))
-        parent[high] = low
+        joined.append([twin["group"], row["group"]])
+    first_group = components(joined)
     for row in rows:
-        row["group"] = root(row["group"])
+        row["group"] = first_group[row["group"]]
     return found
 
 

@@ -1,7 +1,7 @@
-"""What lies in SOURCE: one list of files, whether they are in folders or in zips, read without unpacking.
+"""Lists the files of SOURCE, in folders and in zips, and reads them without unpacking.
 
-A zip inside a folder counts as a folder called NAME.zip. No member is ever written to disk, and an archive
-that tries a path trick, or promises far more than it weighs, is refused as a whole.
+A zip inside a folder is treated as a folder called NAME.zip. No member is ever written to disk. An archive
+with unsafe paths, or with members that unpack to far more than they weigh, is refused as a whole.
 """
 
 from __future__ import annotations
@@ -23,39 +23,32 @@ from skin_gan.errors import SkinGanError
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 TABLE_SUFFIXES = {".csv", ".tab", ".tsv"}
 SPREADSHEET_SUFFIXES = {".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".parquet", ".feather"}
-COMPANIONS = {
-    "license",
-    "licence",
-    "licenses",
-    "attribution",
-    "readme",
-    "citation",
-}  # as the ISIC Archive has
+COMPANIONS = {"license", "licence", "licenses", "attribution", "readme", "citation"}  # as in the ISIC Archive
 MAX_FILES = 500_000
 MAX_BYTES = 256 << 20  # of one file
 MAX_ARCHIVE_BYTES = 1 << 40
-# Photographs hardly shrink in a zip; tables do so tenfold. Small files may be as empty as they like.
+# Photographs hardly shrink in a zip, tables do so tenfold. Files up to RATIO_FROM bytes may have any ratio.
 MAX_RATIO, RATIO_FROM = 100, 10 << 20
 
 
-# what reading a damaged file or archive member raises
+# Raised on reading a damaged file or archive member
 READ_ERRORS = (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 
 
 @dataclass(frozen=True)
 class File:
-    """One file of SOURCE; `read` gives its bytes, or raises one of `READ_ERRORS`."""
+    """One file of SOURCE; `read` returns its bytes, or raises one of `READ_ERRORS`."""
 
     path: PurePosixPath  # inside SOURCE
     size: int  # bytes
     stamp: int  # CRC-32 in a zip, modification time in ns elsewhere: changes when the content does
     read: Callable[[], bytes]
-    packed: bool = False  # in a zip: `stamp` is then a checksum of the content
-    disk: Path | None = None  # where it lies, unless that is in a zip
+    packed: bool = False  # whether it is in a zip; `stamp` is then a checksum of the content
+    disk: Path | None = None  # its path on disk; None in a zip
 
     @property
     def is_image(self) -> bool:
-        """By name only."""
+        """Whether the name has an image's suffix; so for the next two."""
         return self.path.suffix.lower() in IMAGE_SUFFIXES
 
     @property
@@ -64,12 +57,12 @@ class File:
 
     @property
     def is_spreadsheet(self) -> bool:
-        """A table in a form that is not read here."""
+        """A table in a format that cannot be read here."""
         return self.path.suffix.lower() in SPREADSHEET_SUFFIXES
 
     @property
     def is_companion(self) -> bool:
-        """Whether it is a file, or lies in a folder, that goes with a data set and is no part of it."""
+        """Whether the file, or a folder that it is in, is a licence, a readme or the like."""
         return any(PurePosixPath(part).stem.lower() in COMPANIONS for part in self.path.parts)
 
     def same_content(self, other: File) -> bool:
@@ -85,7 +78,7 @@ class File:
 
 
 def scan(source: Path) -> list[File]:
-    """All files of a folder or a zip, sorted by path; what systems leave behind is not among them."""
+    """All files of a folder, zip or .npz, sorted by path, without leftovers of operating systems."""
     try:
         return _scan(source)
     except OSError as e:
@@ -95,9 +88,13 @@ def scan(source: Path) -> list[File]:
 
 
 def outside(path: Path) -> File:
-    """A single file that SOURCE does not hold, under its name."""
+    """A file that is not in SOURCE; its `path` is its name."""
+    return _file(path, PurePosixPath(_printable(path.name)))
+
+
+def _file(path: Path, name: PurePosixPath) -> File:
+    """The file on disk at `path` under the path `name` of SOURCE."""
     info = path.stat()
-    name = PurePosixPath(_printable(path.name))
     return File(name, info.st_size, info.st_mtime_ns, partial(_read_file, path), disk=path)
 
 
@@ -125,7 +122,7 @@ def _scan(source: Path) -> list[File]:
 
 
 def signature(files: Sequence[File]) -> str:
-    """Changes when a file is added, removed, renamed or rewritten. Nothing is read for it."""
+    """A hash that changes when a file is added, removed, renamed or rewritten. No file is read."""
     text = "\n".join(f"{f.path}\t{f.size}\t{f.stamp}" for f in files)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -150,9 +147,7 @@ def _folder(root: Path) -> Iterator[File]:
             if path.suffix.lower() == ".zip":
                 yield from _archive(path, inside / _printable(name))
             else:
-                info = path.stat()
-                read = partial(_read_file, path)
-                yield File(inside / _printable(name), info.st_size, info.st_mtime_ns, read, disk=path)
+                yield _file(path, inside / _printable(name))
 
 
 def _archive(path: Path, inside: PurePosixPath) -> Iterator[File]:
@@ -161,23 +156,25 @@ def _archive(path: Path, inside: PurePosixPath) -> Iterator[File]:
         members = _opened(path, stamp).infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as e:
         raise SkinGanError(f"{path} is not a readable zip ({e}): download it again") from e
-    _refuse_tricks(path, members)
+    _require_safe(path, members)
     for member in members:
-        name = member.filename.replace("\\", "/")  # some Windows tools write those, for folders too
+        name = member.filename.replace("\\", "/")  # written by some Windows tools
         parts = PurePosixPath(name).parts
         if not name.endswith("/") and not any(map(is_leftover, parts)):
             read = partial(_read_member, path, stamp, member)
             yield File(inside / "/".join(parts), member.file_size, member.CRC, read, packed=True)
 
 
-def _refuse_tricks(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+def _require_safe(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+    """SkinGanError for an archive with unsafe paths, links, encryption, or too large members."""
+
     def refuse(why: str) -> SkinGanError:
         return SkinGanError(f"{path} is refused: {why}; download the archive from its official source")
 
     if len(members) > MAX_FILES:
         raise refuse(f"it has {len(members):,} members, more than {MAX_FILES:,}")
     for m in members:
-        # the name as it stands in the archive: ZipInfo.filename is cut at a NUL
+        # ZipInfo.filename is cut at a NUL byte, orig_filename is not.
         name = m.orig_filename.replace("\\", "/")
         if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/") or "\0" in name:
             raise refuse(f"its member {name!r} has a path that leads out of it")
@@ -201,11 +198,11 @@ def _opened(path: Path, stamp: int) -> zipfile.ZipFile:
 
 def _read_member(path: Path, stamp: int, member: zipfile.ZipInfo) -> bytes:
     with _opened(path, stamp).open(member) as file:
-        # with a length, a stream longer than it declares is cut there instead of being unpacked whole
-        return file.read(member.file_size)
+        return file.read(member.file_size)  # never more than the size that was checked
 
 
 def _read_file(path: Path) -> bytes:
+    """The bytes of a file of at most `MAX_BYTES`; OSError above."""
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise OSError(f"it has {size:,} bytes, more than {MAX_BYTES:,}")
@@ -213,7 +210,7 @@ def _read_file(path: Path) -> bytes:
 
 
 def _printable(name: str) -> str:
-    """A file's name with bytes that are no UTF-8 spelled out, so that it can be written to the manifest."""
+    """The name with non-UTF-8 bytes escaped, so that it can be written to the manifest."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 

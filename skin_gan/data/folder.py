@@ -1,4 +1,4 @@
-"""Any folder of class folders: the folder's name is the class, and each image is its own unit."""
+"""Reads one folder per class: the folder's name is the class, and each image is its own unit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skin_gan.errors import SkinGanError
 def read(source: Source, any_name: bool = False) -> Listing | None:
     """The listing of a tree of class folders, or None if SOURCE has none.
 
-    Folders that a download brings ("images", "part_1") are no classes, and an error, unless `any_name`.
+    Raises SkinGanError for folders named as in a download ("images", "part_1"), unless `any_name`.
     """
     copies = [copy_line(*pair) for pair in source.images.copies]
     images = of_one_name(source.images.files, copies)
@@ -56,25 +56,23 @@ def read(source: Source, any_name: bool = False) -> Listing | None:
 
 
 def slug(name: str) -> str:
-    """A source's name as a store's."""
+    """A source's name as the name of a store: lower case, `-` for other characters."""
     return re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-") or "folder"
 
 
 def _require_class_names(labels: set[str]) -> None:
-    """SkinGanError if a folder has a name that says nothing of what its images show."""
-    empty = sorted(label for label in labels if is_download(label))
-    if empty:
+    """SkinGanError if a folder is named as in a download: its name is no class."""
+    downloads = sorted(label for label in labels if is_download(label))
+    if downloads:
         raise SkinGanError(
-            f"the folders {', '.join(empty[:5])} have the names of a download, not of classes: sort "
-            "the images into "
-            "one folder per class, give a table with --table FILE --id COLUMN --label COLUMN, or say "
-            "--folders if "
-            "they are classes after all"
+            f"the folders {', '.join(downloads[:5])} have the names of a download, not of classes: sort the "
+            "images into one folder per class, give a table with --table FILE --id COLUMN --label COLUMN, or "
+            "say --folders if they are classes after all"
         )
 
 
 def _root(images: Sequence[File]) -> PurePosixPath:
-    """The folder whose folders are the classes: wrappers of a single folder, without images, are skipped."""
+    """The folder that holds the class folders; folders with one folder and no image are skipped."""
     root = PurePosixPath()
     while True:
         inside = [f.path.relative_to(root) for f in images]
@@ -85,7 +83,7 @@ def _root(images: Sequence[File]) -> PurePosixPath:
 
 
 def _label(path: PurePosixPath, root: PurePosixPath, depth: int = 1) -> str:
-    """The class folder's name, or "" for a file that is in none."""
+    """The name of the file's class folder, or "" if it is in none."""
     if not path.is_relative_to(root):
         return ""
     parts = path.relative_to(root).parts

@@ -1,4 +1,4 @@
-"""SOURCE in, store out: scan, list, decode on all cores, group, check, write."""
+"""Makes a store from SOURCE: scan, read the layout, decode on all cores, group, check, write."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from skin_gan.data.units import unit_note, unit_of
 from skin_gan.errors import SkinGanError
 
 BATCH = 512  # images decoded ahead of the writer: bounds the memory
-CHUNK = 16  # images that a worker is given at a time
-MANY = 1000  # images: below that starting workers costs more than it saves
+CHUNK = 16  # images per task of a worker
+MANY = 1000  # images above which starting workers saves time
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Images = dict[int, NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to ingest. `classes` empty means all; `workers` 0 means one process per core."""
+    """Options of an ingest. `classes` empty means all; `workers` 0 means one process per core."""
 
     sizes: list[int]
     classes: list[str] = field(default_factory=list)
@@ -53,31 +53,31 @@ class Options:
     strict: bool = False
     workers: int = 0
     columns: own.Columns = field(default_factory=own.Columns)  # of a table that the user names
-    folders: bool = False  # class folders, whatever they are called and whatever tables lie beside them
+    folders: bool = False  # folders are the classes, whatever their names and whatever tables there are
 
     def recipe(self) -> dict[str, Any]:
-        """What of this decides the images and the manifest, besides the source."""
-        said = {"columns": self.columns.words(), "folders": self.folders}
+        """The options that determine the images and the manifest of a source."""
+        own = {"columns": self.columns.words(), "folders": self.folders}
         return {
             **RECIPE,
             "background": list(self.background),
             "classes": sorted(self.classes),
-            **{name: value for name, value in said.items() if value},  # stores made without them have neither
+            **{name: value for name, value in own.items() if value},  # left out where not used
         }
 
 
 def ingest(source: Path, out: Path, options: Options) -> tuple[Store, str]:
-    """Make, complete or recognise the store at `out`; returns it with one line on what was done.
+    """Make the store at `out`, add sizes to it, or recognise it; returns it with one line on what was done.
 
-    A folder that holds anything else, or a store of another source, is a SkinGanError and stays as it is.
+    Raises SkinGanError, and changes nothing, if `out` holds anything else or a store of another source.
     """
     source = source.expanduser()
     files, table, options = _files(source, options)
     origin = {"path": str(source.resolve()), "signature": signature(files), "recipe": options.recipe()}
     with explained(out):
-        there = out.exists() and not (out.is_dir() and not any(out.iterdir()))
-    if there:
-        return _again(files, table, out, origin, options)
+        exists = out.exists() and not (out.is_dir() and not any(out.iterdir()))
+    if exists:
+        return _extend(files, table, out, origin, options)
     listing = read_layout(source, files, table, options)
     with building(out) as new:
         run = Run(listing, options)
@@ -86,18 +86,17 @@ def ingest(source: Path, out: Path, options: Options) -> tuple[Store, str]:
         if options.strict:
             _require_clean(run.findings, source)
         (new / "manifest.csv").write_text(manifest_csv(run.rows), encoding="utf-8")
-        (new / "report.md").write_text(
-            report_md(store, run.findings, run.rows, listing.release), encoding="utf-8"
-        )
+        report = report_md(store, run.findings, run.rows, listing.release)
+        (new / "report.md").write_text(report, encoding="utf-8")
         (new / "report.json").write_text(report_json(run.findings, store.notes, listing.release))
         (new / "store.json").write_text(store_json(store))
     return open_store(out), f"stored {len(run.rows)} images at {_sizes(options.sizes)}"
 
 
 def _files(source: Path, options: Options) -> tuple[list[File], File | None, Options]:
-    """All files of SOURCE and the table that the user names, which may lie elsewhere.
+    """All files of SOURCE, the table that the user names, and the options with the table's full path.
 
-    In the options that come back its path is the same whatever the current folder is.
+    The table need not be in SOURCE.
     """
     files = scan(source)
     if not options.columns.table:
@@ -109,7 +108,7 @@ def _files(source: Path, options: Options) -> tuple[list[File], File | None, Opt
 
 
 def read_layout(source: Path, files: Sequence[File], table: File | None, options: Options) -> Listing:
-    """The listing of whichever layout SOURCE has; an unknown one is an error that names those there are."""
+    """The listing of SOURCE in its layout; SkinGanError that lists the known layouts if it has none."""
     try:
         return _listing(source, files, table, options)
     except SkinGanError as e:
@@ -117,14 +116,12 @@ def read_layout(source: Path, files: Sequence[File], table: File | None, options
 
 
 def _listing(path: Path, files: Sequence[File], table: File | None, options: Options) -> Listing:
-    tables = read_tables(f for f in files if f.is_table or f.is_spreadsheet or _called_as_table(f))
-    source = Source(folder.slug(path.resolve().stem), files, photographs(files), tables, options.classes)
+    tables = read_tables(f for f in files if f.is_table or f.is_spreadsheet or _named_as_table(f))
+    images = photographs(files, by_folder=not options.folders or bool(table and options.columns.label))
+    source = Source(folder.slug(path.resolve().stem), files, images, tables, options.classes)
     if table is not None and options.columns.label:
         listing = own.find(source, options.columns, table)
     elif options.folders or table is not None:
-        source = replace(
-            source, images=photographs(files, by_folder=False) if options.folders else source.images
-        )
         listing = _class_folders(source, any_name=options.folders)
         for other in tables.read:
             tables.unused.setdefault(other.name, "the folders are the classes")
@@ -133,28 +130,27 @@ def _listing(path: Path, files: Sequence[File], table: File | None, options: Opt
         listing = layouts.find(source) or _unless_labelled(source)
     listing.notes[1:1] = source.images.notes
     listing.notes += [f"table {name} is not used: {why}" for name, why in sorted(tables.unused.items())]
-    bad = [label for label in {r.dx for r in listing.records} if not _is_folder_name(label)]
-    if bad:
-        raise SkinGanError(f"{bad[0]!r} cannot be a class, since classes name folders: rename it")
+    for label in {r.dx for r in listing.records}:
+        if not label or label.startswith((".", "-")) or set(label) & set("/\\\0\n"):
+            raise SkinGanError(f"{label!r} cannot be a class, since classes name folders: rename it")
     return listing
 
 
-def _called_as_table(file: File) -> bool:
-    """Whether a file without a table's suffix bears the name of a layout's table: HAM10000_metadata."""
+def _named_as_table(file: File) -> bool:
+    """Whether a file without a table's suffix has the name of a layout's table, as HAM10000_metadata."""
     return any(
-        layout.named is not None and layout.named.fullmatch(file.path.name)
+        layout.has_name(file)
         for layout in layouts.registry()
         if isinstance(layout, Layout) and not file.is_image and file.path.suffix.lower() != ".zip"
     )
 
 
 def _unless_labelled(source: Source) -> Listing:
-    """Class folders, where no table could be labels: such a table must not be ignored in silence."""
-    reasons = layouts.reasons(source)
-    if reasons:
-        said = "; ".join(f"{name} {why}" for name, why in list(reasons.items())[:3])
+    """The listing of class folders; SkinGanError if a table seems to be meant as labels."""
+    if reasons := layouts.reasons(source):
+        some = "; ".join(f"{name} {why}" for name, why in list(reasons.items())[:3])
         raise SkinGanError(
-            f"no table gives the classes: {said}. With --folders the names of folders are the classes"
+            f"no table gives the classes: {some}. With --folders the names of folders are the classes"
         )
     if lacking := layouts.lacking_table(source):
         raise SkinGanError(lacking)
@@ -166,17 +162,17 @@ def _unless_labelled(source: Source) -> Listing:
 def _class_folders(source: Source, any_name: bool) -> Listing:
     listing = folder.read(source, any_name)
     if listing is None:
+        titles = ", ".join(layout.title for layout in layouts.registry())
         raise SkinGanError(
-            "has no layout that is known: expected one folder per class, a table given with --table, "
-            "or one of "
-            f"{', '.join(layouts.titles())}{nested_hint(source)}"
+            "has no layout that is known: expected one folder per class, a table given with --table, or one "
+            f"of {titles}{nested_hint(source)}"
         )
     return listing
 
 
 @dataclass
 class Run:
-    """One pass over the source: decodes, and gathers the manifest's rows and what was found on the way."""
+    """One pass over the source: decodes its images and collects the manifest's rows and findings."""
 
     listing: Listing
     options: Options
@@ -184,21 +180,20 @@ class Run:
     transparent: int = 0
     smallest: int = 1 << 30  # pixels across
     masks: int = 0  # images that look like masks
-    units: list[str] = field(default_factory=list)  # the widest thing that is known of each row
-    _content: list[str] = field(default_factory=list)
+    units: list[str] = field(default_factory=list)  # the widest known unit of each row
+    _content: list[str] = field(default_factory=list)  # hash of each row's picture
 
     @property
     def findings(self) -> Findings:
         return self.listing.findings
 
     def images(self, sizes: list[int]) -> Iterator[Images]:
-        """Each readable image at every size, in the order of its id; `rows` are complete when it ends."""
+        """Each readable image at every size, in the order of ids; `rows` is complete at the end."""
         records = sorted(self.listing.records, key=lambda r: r.image_id)
         for record, decoded in _decode_all(records, sizes, self.options):
             if isinstance(decoded, Damage):
-                getattr(self.findings, decoded.kind).append(
-                    f"{record.image_id}: {record.file.path}: {decoded.why}"
-                )
+                damaged: list[str] = getattr(self.findings, decoded.kind)
+                damaged.append(f"{record.image_id}: {record.file.path}: {decoded.why}")
                 continue
             self.rows.append(_row(record, decoded))
             self.units.append(record.unit)
@@ -213,10 +208,10 @@ class Run:
         self.findings.duplicate += join_duplicates(self.rows, self._content)
 
 
-def _again(
+def _extend(
     files: Sequence[File], table: File | None, out: Path, origin: dict[str, Any], options: Options
 ) -> tuple[Store, str]:
-    """`out` is there already: nothing to do, sizes to add, or not ours to touch."""
+    """Add missing sizes to the existing store `out`; SkinGanError if it is not a store of this source."""
     if not (out / "store.json").exists():
         raise SkinGanError(
             f"{out} is there already and is no store: choose another --out, or remove it first"
@@ -238,7 +233,7 @@ def _again(
 
 
 def _same_images(store: Store, run: Run, sizes: list[int]) -> Iterator[Images]:
-    """The source's images at further sizes, as long as they are those of the store's manifest."""
+    """The source's images at further sizes; SkinGanError if they are not those of the store."""
     yield from run.images(sizes)
     if [r["sha256"] for r in run.rows] != store.manifest["sha256"].tolist():
         raise SkinGanError(
@@ -249,17 +244,17 @@ def _same_images(store: Store, run: Run, sizes: list[int]) -> Iterator[Images]:
 def _decode_all(
     records: Sequence[Record], sizes: list[int], options: Options
 ) -> Iterator[tuple[Record, Decoded | Damage]]:
-    """Decode in processes (Pillow reads a JPEG with the interpreter's lock held); results in order."""
+    """Decode in parallel processes, since Pillow reads JPEGs with the GIL held; results are in order."""
     work = partial(_decode_one, sizes=sizes, background=options.background)
     columns = (TextColumn("reading images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     workers = options.workers or (cores() if len(records) >= MANY else 1)
     with ExitStack() as stack:
         run: Callable[..., Iterable[Decoded | Damage]] = map
         if workers > 1:
-            pool = ProcessPoolExecutor(workers, get_context("spawn"), _attend, (os.getpid(),))
+            pool = ProcessPoolExecutor(workers, get_context("spawn"), _prepare_worker, (os.getpid(),))
             stack.callback(pool.shutdown, cancel_futures=True)
             with _uninterrupted():
-                list(pool.map(abs, range(workers)))  # all have started
+                list(pool.map(abs, range(workers)))  # returns when all workers have started
             run = partial(pool.map, chunksize=CHUNK)
         progress = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
         task = progress.add_task("", total=len(records))
@@ -271,22 +266,22 @@ def _decode_all(
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Signals wait until the block has ended: a worker whose start is cut short would complain at length."""
-    came: list[int] = []
-    before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in SIGNALS}
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # for the workers, which inherit it
+    """Delay signals to the end of the block: an interrupted start of a worker prints long tracebacks."""
+    received: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: received.append(number)) for n in SIGNALS}
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # inherited by the workers
     try:
         yield
     finally:
         for which, handler in before.items():
             signal.signal(which, handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        for number in came[:1]:
+        for number in received[:1]:
             signal.raise_signal(number)
 
 
-def _attend(parent: int) -> None:
-    """In a worker: leave Ctrl-C to the parent, and end when that has ended, however it did."""
+def _prepare_worker(parent: int) -> None:
+    """In a worker: ignore Ctrl-C, which the parent handles, and exit when the parent has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
@@ -299,6 +294,7 @@ def _attend(parent: int) -> None:
 
 
 def _decode_one(record: Record, sizes: list[int], background: tuple[int, int, int]) -> Decoded | Damage:
+    """Read and decode one image."""
     try:
         data = record.file.read()
     except READ_ERRORS as e:
@@ -310,6 +306,7 @@ def _decode_one(record: Record, sizes: list[int], background: tuple[int, int, in
 
 
 def _row(record: Record, decoded: Decoded) -> dict[str, str]:
+    """The image's row of manifest.csv."""
     extra = {(f"source_{k}" if k in COLUMNS else k): v for k, v in record.extra.items()}
     return {
         "image_id": record.image_id,
@@ -322,6 +319,7 @@ def _row(record: Record, decoded: Decoded) -> dict[str, str]:
 
 
 def _describe(run: Run, out: Path, origin: dict[str, Any]) -> Store:
+    """The store that a finished run makes."""
     values = describe_rows(run.rows, RECIPE | {"background": list(run.options.background)})
     short = {c: n - values["counts"].get(c, 0) for c, n in run.listing.release.items()}
     lost = run.findings.missing or run.findings.corrupt or run.findings.truncated
@@ -338,8 +336,8 @@ def _describe(run: Run, out: Path, origin: dict[str, Any]) -> Store:
 
 
 def _notes(run: Run, short: dict[str, int]) -> list[str]:
-    """What everyone who uses the store should know."""
-    found, groups = run.findings.summary(), mixed_groups(run.rows)
+    """Notes for every user of the store."""
+    found, groups, n = run.findings.summary(), mixed_groups(run.rows), len(run.rows)
     fewer = ", ".join(f"{label} {n}" for label, n in short.items() if n > 0)
     lesions = sum(bool(r["lesion_id"]) for r in run.rows)
     colour = bytes(run.options.background).hex()
@@ -347,10 +345,7 @@ def _notes(run: Run, short: dict[str, int]) -> list[str]:
         (fewer, f"fewer images than the release: {fewer}"),
         (found, f"found {found}"),
         (True, unit_note(run.units, lesions)),
-        (
-            run.masks,
-            f"{run.masks} of {len(run.rows)} images have two tones and no colour, as masks of lesions do",
-        ),
+        (run.masks, f"{run.masks} of {n} images have two tones and no colour, as masks of lesions do"),
         (run.transparent, f"{run.transparent} images with transparency were composited on #{colour}"),
         (True, f"the smallest image is {run.smallest} pixels across: above that size some are enlarged"),
         (run.options.classes, f"only these classes were asked for: {', '.join(run.options.classes)}"),
@@ -360,15 +355,12 @@ def _notes(run: Run, short: dict[str, int]) -> list[str]:
 
 
 def _require_clean(findings: Findings, source: Path) -> None:
+    """SkinGanError if there are findings: the check of --strict."""
     if findings.summary():
         raise SkinGanError(
             f"--strict: {source} has {findings.summary()}; the first is {findings.first()}. Without "
             "--strict they are reported, and what can be read is stored"
         )
-
-
-def _is_folder_name(label: str) -> bool:
-    return bool(label) and not label.startswith((".", "-")) and not set(label) & set("/\\\0\n")
 
 
 def _sizes(sizes: Sequence[int]) -> str:

@@ -1,11 +1,10 @@
-"""Bringing the rows of a table and the files of SOURCE together."""
+"""Matches the rows of a table with the image files of SOURCE."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
 from pathlib import PurePosixPath
 
 from skin_gan.data.files import File
@@ -16,14 +15,14 @@ from skin_gan.data.words import is_derived
 
 
 def match(rows: Sequence[Row], source: Source, pool: Sequence[File], findings: Findings) -> list[Record]:
-    """Bring rows and photographs together; of the source's chosen classes only, where there are any."""
+    """The rows with their photographs from `pool`, of the chosen classes; the rest goes to `findings`."""
     allowed = {f.path for f in pool}
     candidates = {
         row.image_id: [f for f in source.images.named(row.image_id) if f.path in allowed] for row in rows
     }
     named = {f.path for files in candidates.values() for f in files}
     findings.extra += [f"{f.path.stem}: {f.path}" for f in pool if f.path not in named]
-    # a name that looks like a mask's or a copy's is a photograph's after all where the table has it
+    # A file that looks like a mask or a copy by its name is a photograph if the table names it.
     reserve = Photographs([c for c, _ in source.images.copies] + source.images.derived)
     used: set[PurePosixPath] = set()
     records, twins = [], []
@@ -45,14 +44,14 @@ def match(rows: Sequence[Row], source: Source, pool: Sequence[File], findings: F
         ]
         records.append(Record(**{**vars(row), "file": choice.file}))
     findings.duplicate += [copy_line(c, o) for c, o in source.images.copies if c.path not in used]
-    _say_twins(twins, pool, source.images.notes, findings)
+    _report_twins(twins, pool, source.images.notes, findings)
     return records
 
 
-def _say_twins(
+def _report_twins(
     twins: Sequence[tuple[File, File]], pool: Sequence[File], notes: list[str], findings: Findings
 ) -> None:
-    """A note for each folder that holds only copies of another's files, findings for single copies."""
+    """Add a note for each folder that holds only copies of another's files, and findings for other copies."""
     size = Counter(f.path.parent for f in pool)
     doubled = Counter(twin.path.parent for twin, _ in twins)
     whole = {folder for folder, n in doubled.items() if n == size[folder]}
@@ -66,10 +65,6 @@ def _say_twins(
     ]
 
 
-@cache
-def _folder_matches(name: str, parts: re.Pattern[str]) -> bool:
-    return bool(parts.fullmatch(name))
-
-
 def in_part(file: File, parts: re.Pattern[str]) -> bool:
-    return any(_folder_matches(name, parts) for name in file.path.parent.parts)
+    """Whether the file is in a folder whose name matches `parts`."""
+    return any(map(parts.fullmatch, file.path.parent.parts))

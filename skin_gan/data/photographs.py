@@ -1,8 +1,8 @@
-"""Which file is the photograph: masks, thumbnails and copies lie beside them and often bear the same names.
+"""Tells photographs from masks, thumbnails and copies, which often have the same names.
 
-The rule for several files of one name, in this order: what lies in a folder of masks or thumbnails is passed
-over; then copies of equal bytes; then black-and-white masks; then damaged files; then smaller versions of the
-same picture. If two are left, nothing tells which one is meant, and that is an error that names both.
+Of several files of one name these are passed over, in this order: files in folders of masks or thumbnails,
+copies of equal bytes, black-and-white masks, damaged files, smaller versions of the same picture. If two
+remain, that is an error that names both.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from skin_gan.data.files import IMAGE_SUFFIXES, READ_ERRORS, File
 from skin_gan.data.words import CONFLICT, DERIVED_SUFFIX, is_derived
 from skin_gan.errors import SkinGanError
 
-SAME = 8.0  # grey levels: mean difference of two 16x16 reductions below which they show the same picture
+SAME = 8.0  # grey levels: below this mean difference two 16x16 reductions show the same picture
 
 
 @dataclass
 class Photographs:
-    """The images of SOURCE without what was made from them."""
+    """The photographs of SOURCE, apart from files that were derived from them."""
 
     files: list[File]
     derived: list[File] = field(default_factory=list)  # masks and thumbnails by their folder's or own name
-    copies: list[tuple[File, File]] = field(default_factory=list)  # a conflict copy, and what it is a copy of
+    copies: list[tuple[File, File]] = field(default_factory=list)  # (conflict copy, its original)
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -40,9 +40,9 @@ class Photographs:
             self._by_stem.setdefault(file.path.stem.lower(), []).append(file)
 
     def named(self, image_id: str) -> list[File]:
-        """The files that an id means: by its last part, and by folders and extension where it has any.
+        """The files with the name of an id, and with its folders and extension if it has any.
 
-        Folders are compared from the file upwards, so that a path from elsewhere still fits.
+        Folders are compared from the file upwards, so that paths of another machine match too.
         """
         folders, stem, suffix = split_id(image_id.lower())
         found = []
@@ -55,10 +55,9 @@ class Photographs:
 
 
 def split_id(image_id: str) -> tuple[list[str], str, str]:
-    """Folders, name and extension of an id such as "part_1/ISIC_0024306.jpg"; the last two may be missing."""
-    *folders, name = [part for part in image_id.replace("\\", "/").split("/") if part not in ("", ".")] or [
-        ""
-    ]
+    """Folders, name and extension of an id such as "part_1/ISIC_0024306.jpg"; the last two may be ""."""
+    parts = [part for part in image_id.replace("\\", "/").split("/") if part not in ("", ".")]
+    *folders, name = parts or [""]
     stem, dot, suffix = name.rpartition(".")
     if dot and stem and f".{suffix.lower()}" in IMAGE_SUFFIXES:
         return folders, stem, f".{suffix}"
@@ -66,9 +65,9 @@ def split_id(image_id: str) -> tuple[list[str], str, str]:
 
 
 def photographs(files: Sequence[File], by_folder: bool = True) -> Photographs:
-    """Leave out masks, thumbnails and conflict copies, as far as names tell; say what was left out.
+    """Sort out masks, thumbnails and conflict copies by their names, with a note on each folder of them.
 
-    Without `by_folder` only the names of files count.
+    `by_folder`: also by the names of their folders.
     """
     images = [f for f in files if f.is_image]
     places = {(f.path.parent, f.path.stem.lower()): f for f in images}
@@ -76,8 +75,8 @@ def photographs(files: Sequence[File], by_folder: bool = True) -> Photographs:
     kept, derived, copies = [], [], []
     for file in images:
         suffix = DERIVED_SUFFIX.search(file.path.stem)
-        made = suffix and stems[file.path.stem[: suffix.start()].lower()]
-        if made or (by_folder and any(map(is_derived, file.path.parent.parts))):
+        is_named_derived = suffix and stems[file.path.stem[: suffix.start()].lower()]
+        if is_named_derived or (by_folder and any(map(is_derived, file.path.parent.parts))):
             derived.append(file)
         elif original := _original(file, places):
             copies.append((file, original))
@@ -92,7 +91,7 @@ def photographs(files: Sequence[File], by_folder: bool = True) -> Photographs:
 
 
 def _original(file: File, places: dict[tuple[PurePosixPath, str], File]) -> File | None:
-    """What the file is a copy of, by its name: "a (1).jpg" only where the content is that of "a.jpg"."""
+    """The original of a conflict copy, or None: "a (1).jpg" is a copy only if its bytes equal "a.jpg"."""
     named = CONFLICT.fullmatch(file.path.stem)
     base = (named["base"] or named["original"]).lower() if named else ""
     original = places.get((file.path.parent, base)) if base else None
@@ -101,96 +100,101 @@ def _original(file: File, places: dict[tuple[PurePosixPath, str], File]) -> File
 
 
 def copy_line(copy: File, original: File) -> str:
-    """A finding's text."""
+    """The finding on a conflict copy."""
     return f"{copy.path}: a copy of {original.path} by its name, which is used"
 
 
 @dataclass
 class Choice:
-    """Of several files of one id the one that is used, and the others with the reason."""
+    """The file that is used for an id, and the others with the same name."""
 
     file: File
-    twins: list[File] = field(default_factory=list)  # of equal bytes
-    others: list[tuple[File, str]] = field(default_factory=list)
+    twins: list[File] = field(default_factory=list)  # files of equal bytes
+    others: list[tuple[File, str]] = field(default_factory=list)  # (file, why it is not used)
 
 
 def choose(image_id: str, files: Sequence[File]) -> Choice:
-    """The photograph among the files of one id; where the rule leaves two, a SkinGanError names them."""
-    first, *rest = files
-    choice = Choice(first)
-    left = [first]
-    for file in rest:
-        if any(file.same_content(other) for other in left):
-            choice.twins.append(file)
-        else:
-            left.append(file)
-    if len(left) > 1:
-        left = _photograph(left, choice)
-    if len(left) > 1:
+    """The photograph among the files of one id; SkinGanError if two candidates remain."""
+    choice, candidates = Choice(files[0]), [files[0]]
+    for file in files[1:]:
+        same = any(file.same_content(other) for other in candidates)
+        (choice.twins if same else candidates).append(file)
+    if len(candidates) > 1:
+        candidates = _by_content(candidates, choice)
+    if len(candidates) > 1:
         raise SkinGanError(
-            f"{left[0].path} and {left[1].path} show different pictures, and both could be "
-            f"{image_id}: remove "
-            "one of them, or name images with their folders in the table"
+            f"{candidates[0].path} and {candidates[1].path} show different pictures, and both could be "
+            f"{image_id}: remove one of them, or name images with their folders in the table"
         )
-    choice.file = left[0]
+    choice.file = candidates[0]
     return choice
 
 
 def of_one_name(files: Sequence[File], findings: list[str]) -> list[File]:
-    """The files without masks, smaller versions and the like that bear the name of another in their folder.
+    """The files without masks, smaller versions and the like of another file of one name in their folder.
 
-    Two different pictures both stay: where no table names images, their extensions tell them apart.
+    Two different pictures both stay: if no table names images, their extensions tell them apart.
     """
     named: dict[tuple[PurePosixPath, str], list[File]] = {}
     for file in files:
         named.setdefault((file.path.parent, file.path.stem.lower()), []).append(file)
-    passed: set[int] = set()
+    excluded: set[int] = set()
     for same in named.values():
-        different = {f.path.suffix.lower() for f in same}
-        if len(different) < len(same) or len(same) == 1:
-            continue  # one path twice in an archive is another matter
+        suffixes = {f.path.suffix.lower() for f in same}
+        if len(suffixes) < len(same) or len(same) == 1:
+            continue  # one path twice in an archive is found elsewhere
         choice = Choice(same[0])
-        left = _photograph(same, choice)
-        passed |= {id(f) for f in same if f not in left}
-        findings += [f"{f.path} is passed over ({why}), {left[0].path} is used" for f, why in choice.others]
-    return [f for f in files if id(f) not in passed]
+        kept = _by_content(same, choice)
+        excluded |= {id(f) for f in same if f not in kept}
+        findings += [f"{f.path} is passed over ({why}), {kept[0].path} is used" for f, why in choice.others]
+    return [f for f in files if id(f) not in excluded]
 
 
-def _photograph(files: list[File], choice: Choice) -> list[File]:
-    """Those left by content: no masks, nothing damaged, the largest of what shows one picture."""
-    looks = {f.path: _look(f) for f in files}
-    for excluded, why in ((_is_mask, "a black-and-white mask"), (_is_damaged, "damaged")):
-        left = [f for f in files if not excluded(looks[f.path])]
-        if left:
-            choice.others += [(f, why) for f in files if f not in left]
-            files = left
-    files = sorted(files, key=lambda f: (-looks[f.path].pixels, str(f.path)))
-    largest = looks[files[0].path]
-    same = [f for f in files[1:] if _same_picture(largest, looks[f.path])]
+def _by_content(files: list[File], choice: Choice) -> list[File]:
+    """The files without masks, damaged files and smaller versions; those are added to `choice.others`."""
+    previews = {f.path: _preview(f) for f in files}
+    masks = {path for path, preview in previews.items() if preview.mask}
+    damaged = {path for path, preview in previews.items() if preview.small is None}
+    for unusable, why in ((masks, "a black-and-white mask"), (damaged, "damaged")):
+        kept = [f for f in files if f.path not in unusable]
+        if kept:
+            choice.others += [(f, why) for f in files if f not in kept]
+            files = kept
+    files = sorted(files, key=lambda f: (-previews[f.path].pixels, str(f.path)))
+    largest = previews[files[0].path]
+    same = [f for f in files[1:] if largest.shows(previews[f.path])]
     choice.others += [(f, "the same picture, not larger") for f in same]
     return [f for f in files if f not in same]
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Preview:
+    """An image reduced for comparison."""
+
     pixels: int  # 0 for a damaged file
     small: NDArray[np.float64] | None = None  # [16,16,3], 0..255
     mask: bool = False
 
+    def shows(self, other: _Preview) -> bool:
+        """Whether both show the same picture."""
+        if self.small is None or other.small is None:
+            return False
+        return float(np.abs(self.small - other.small).mean()) < SAME
 
-def _look(file: File) -> _Look:
+
+def _preview(file: File) -> _Preview:
     try:
         image = Image.open(io.BytesIO(file.read()), formats=FORMATS)
         width, height = image.size
         if width * height > MAX_PIXELS:
-            return _Look(width * height)
+            return _Preview(width * height)
         image.draft("RGB", (64, 64))
         rgb = image.convert("RGB")
     except (*READ_ERRORS, SyntaxError, ValueError, Image.DecompressionBombError):
-        return _Look(0)
+        return _Preview(0)
     nearest = np.asarray(rgb.resize((64, 64), Image.Resampling.NEAREST))
     small = np.asarray(rgb.resize((16, 16), Image.Resampling.BOX), dtype=np.float64)
-    return _Look(width * height, small, looks_like_mask(nearest))
+    return _Preview(width * height, small, looks_like_mask(nearest))
 
 
 def looks_like_mask(image: NDArray[np.uint8]) -> bool:
@@ -198,22 +202,8 @@ def looks_like_mask(image: NDArray[np.uint8]) -> bool:
     red, green, blue = image[..., 0], image[..., 1], image[..., 2]
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     if np.count_nonzero(spread > 8) > 0.01 * spread.size:
-        return False  # nearly every photograph ends here, which is quick
+        return False  # the quick answer for nearly every photograph
     grey = image.mean(-1)
     low, high = grey.min(), grey.max()
     tones = (np.abs(grey - low) <= 24) | (np.abs(grey - high) <= 24)
     return bool(tones.mean() > 0.9 and (high - low > 100 or high == low))
-
-
-def _is_mask(look: _Look) -> bool:
-    return look.mask
-
-
-def _is_damaged(look: _Look) -> bool:
-    return look.small is None
-
-
-def _same_picture(one: _Look, other: _Look) -> bool:
-    if one.small is None or other.small is None:
-        return False
-    return float(np.abs(one.small - other.small).mean()) < SAME

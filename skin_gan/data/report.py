@@ -1,4 +1,4 @@
-"""What an ingest found, for reading (report.md) and for programs (report.json)."""
+"""Writes the findings of an ingest, for people (report.md) and for programs (report.json)."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ SHOWN = 20  # cases of each kind in report.md; report.json has all
 
 
 def report_json(findings: Findings, notes: Sequence[str], release: dict[str, int]) -> str:
-    """The text of report.json: per kind how many, and a line for each."""
+    """The text of report.json: the number and the cases of each kind of finding, notes, the release."""
     cases = {name: {"count": len(lines), "cases": lines} for name, lines in asdict(findings).items()}
     return json.dumps({"findings": cases, "notes": list(notes), "release": release}, indent=1) + "\n"
 
 
 def saved_findings(folder: Path) -> Findings:
-    """What the report in a store's folder names."""
+    """The findings in a store's report.json; SkinGanError if the file is missing."""
     report = read_json(folder / "report.json")
     if report is None:
         raise SkinGanError(f"{folder} has no report.json: remove the store and ingest again")
@@ -47,15 +47,8 @@ def report_md(
     lines = [f"# {store.name}: {store.extent} ({state})", ""]
     lines += [f"- source: {store.source['path']}", f"- fingerprint: {store.fingerprint}"]
     lines += [f"- {note}" for note in store.notes]
-    lines += [
-        "",
-        *counts_table(store, release),
-        "",
-        *split_table(rows, store.grouped_by),
-        "",
-        "## Checks",
-        "",
-    ]
+    lines += ["", *counts_table(store, release), "", *split_table(rows, store.grouped_by)]
+    lines += ["", "## Checks", ""]
     for name, cases in asdict(findings).items():
         lines.append(f"- {name.replace('_', '-')}: {len(cases)} ({MEANING[name]})")
         lines += [f"  - {case}" for case in cases[:SHOWN]]
@@ -65,7 +58,7 @@ def report_md(
 
 
 def counts_table(store: Store, release: dict[str, int]) -> list[str]:
-    """Images and lesions per class, against the release where one is known: lines of a Markdown table."""
+    """Images and lesions per class beside the release's, if known: lines of a Markdown table."""
     lines = [
         f"| class | images | {store.grouped_by} | release | short of it |",
         "| --- | --- | --- | --- | --- |",
@@ -81,16 +74,11 @@ def split_table(rows: Sequence[dict[str, str]], grouped_by: str, fold: int = 0) 
     """Images (and groups) per class in each part of one fold: lines of a Markdown table."""
     folds = assign_folds([r["group"] for r in rows], [r["dx"] for r in rows], N_FOLDS)
     parts = split_parts(folds, fold).tolist()
-    images = Counter((r["dx"], part) for r, part in zip(rows, parts, strict=True))
-    groups = Counter(
-        (dx, p) for dx, p, _ in {(r["dx"], p, r["group"]) for r, p in zip(rows, parts, strict=True)}
-    )
-    lines = [
-        f"Fold {fold}, images ({grouped_by}):",
-        "",
-        "| class | train | val | test |",
-        "| --- | --- | --- | --- |",
-    ]
+    placed = [(r["dx"], part, r["group"]) for r, part in zip(rows, parts, strict=True)]
+    images = Counter((dx, part) for dx, part, _ in placed)
+    groups = Counter((dx, part) for dx, part, _ in set(placed))
+    lines = [f"Fold {fold}, images ({grouped_by}):", ""]
+    lines += ["| class | train | val | test |", "| --- | --- | --- | --- |"]
     for label in sorted({r["dx"] for r in rows}):
         cells = [f"{images[label, p]} ({groups[label, p]})" for p in ("train", "val", "test")]
         lines.append(f"| {label} | {' | '.join(cells)} |")

@@ -1,4 +1,4 @@
-"""From the word in `data=` to a store."""
+"""Opens the store that the setting `data=` names."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from skin_gan.data.store import Store, describe_rows, image_file, not_a_store, o
 from skin_gan.errors import SkinGanError
 
 AUTO, DEMO = "auto", "demo"
-RESULTS = "results="  # what a launch calls the folder that the built-in data is drawn into
+RESULTS = "results="  # the setting of a launch that chooses the folder of the built-in data
 
 
 def resolve(data: str, sizes: Sequence[int], results: Path) -> Store:
-    """The store that `data` means, holding every one of `sizes`.
+    """The store that `data` names, with images of all `sizes`.
 
-    `demo`: the built-in data, drawn into results/stores/ where it is missing. `auto`: the one ingested store
-    in results/stores/ that has all sizes, else the built-in data; one printed line says which, and several
-    that have them are a SkinGanError that names them. Else: a store's path.
+    `demo`: the built-in data, drawn into results/stores/ if it is missing. `auto`: the one ingested store in
+    results/stores/ that has all sizes, else the built-in data; the choice is printed. SkinGanError if several
+    stores have them. Otherwise `data` is a store's path.
     """
     chosen = _choose(data, sizes, results)
     if data == AUTO:
         print(f"data=auto: {chosen or 'no ingested store in results/stores, so the built-in data (demo)'}")
-    store = _demo(sizes, results) if chosen is None else open_store(chosen)
-    for size in sizes:
-        store.images(size)
-    return store
+    return _demo(sizes, results) if chosen is None else _open(chosen, sizes)
 
 
 def describe(data: str, results: Path, sizes: Sequence[int] = ()) -> Store:
-    """As `resolve`, but nothing is written or announced: the built-in data need not be there yet."""
+    """As `resolve`, but nothing is written or printed: the built-in data need not exist yet."""
     chosen = _choose(data, sizes, results)
-    if chosen is None:
-        return demo_description(results)
-    store = open_store(chosen)
+    return demo_description(results) if chosen is None else _open(chosen, sizes)
+
+
+def _open(path: Path, sizes: Sequence[int]) -> Store:
+    """The store at `path`; SkinGanError if it lacks one of `sizes`."""
+    store = open_store(path)
     for size in sizes:
         store.images(size)
     return store
 
 
 def demo_description(results: Path) -> Store:
-    """The built-in data's store as it is, or will be, under `results`; its images may not be there."""
+    """The built-in data's store under `results`, which need not exist yet."""
     values = describe_rows(demo.rows(), demo.RECIPE)
     values["fingerprint"] = demo.fingerprint()
     return Store(
@@ -58,19 +58,19 @@ def demo_description(results: Path) -> Store:
 
 
 def _choose(data: str, sizes: Sequence[int], results: Path) -> Path | None:
-    """The path of a store, or None for the built-in data."""
+    """The path of the store that `data` names, or None for the built-in data."""
     if data == DEMO:
         return None
     if data != AUTO:
         path = Path(data).expanduser()
-        if not os.path.exists(path / "store.json"):  # False, too, where we may not look
+        if not os.path.exists(path / "store.json"):  # False, too, without permission to look
             raise SkinGanError(
                 f"data={data}: expected a store's folder, `{DEMO}` or `{AUTO}`; {not_a_store(path, sizes)}, "
-                "and give "
-                "that as data="
+                "and give that as data="
             )
         return path
-    stores = [s for s in _stores(results / "stores") if s.kind != DEMO]
+    found = map(open_store, sorted(p.parent for p in (results / "stores").glob("[!.]*/store.json")))
+    stores = [s for s in found if s.kind != DEMO]
     fitting = [s for s in stores if set(sizes) <= set(s.sizes)] or stores
     if len(fitting) > 1:
         there = "; ".join(f"{s.path} ({s.extent}, sizes {', '.join(map(str, s.sizes))})" for s in fitting)
@@ -78,11 +78,8 @@ def _choose(data: str, sizes: Sequence[int], results: Path) -> Path | None:
     return fitting[0].path if fitting else None
 
 
-def _stores(folder: Path) -> list[Store]:
-    return [open_store(p.parent) for p in sorted(folder.glob("[!.]*/store.json"))]
-
-
 def _demo(sizes: Sequence[int], results: Path) -> Store:
+    """The built-in data's store; what is missing of it is drawn."""
     from skin_gan.data.build import add_sizes, building, manifest_csv, write_images
 
     store = demo_description(results)
@@ -94,4 +91,4 @@ def _demo(sizes: Sequence[int], results: Path) -> Store:
     missing = [s for s in sizes if not image_file(store.path, s).exists()]
     if missing:
         add_sizes(store.path, missing, demo.images(missing), RESULTS)
-    return open_store(store.path)
+    return _open(store.path, sizes)

@@ -1,8 +1,8 @@
 """Lesion-grouped, stratified folds. Pure functions of groups and labels; numpy only.
 
 Photographs of one lesion resemble one another far more than photographs of two lesions, so a split by image
-lets a model be tested on lesions that it has seen. Here a group (a lesion, or several that share an image)
-lies in exactly one fold.
+tests a model on lesions that it has seen. Here a group (a lesion, or several that share an image) lies in
+exactly one fold.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from skin_gan.errors import SkinGanError
+
 N_FOLDS = 5
 SEED = 0
 RECIPE = f"lesion-grouped stratified rounds v1, {N_FOLDS} folds, seed {SEED}"
 
 
 def group_labels(groups: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
-    """The label that each group is stratified by: its most frequent one, ties by alphabet."""
+    """The label by which each group is stratified: its most frequent one, ties by alphabet."""
     votes: dict[str, Counter[str]] = defaultdict(Counter)
     for group, label in zip(groups, labels, strict=True):
         votes[group][label] += 1
@@ -34,9 +36,13 @@ def assign_folds(
 
     Each class's groups are dealt in rounds of one per fold, large groups first, the largest of a round to the
     fold with the fewest images of that class so far. So within a class the folds differ by at most one group,
-    and by at most the size of its largest group in images. Equal sizes are ordered by a seeded hash of the
-    group's name: the result depends on neither the order of rows nor the platform.
+    and in images by at most the size of the largest group. Groups of equal size are ordered by a seeded hash
+    of their names, so the result depends on neither the order of rows nor the platform.
     """
+
+    def shuffled(group: str) -> bytes:
+        return hashlib.sha256(f"{seed}:{group}".encode()).digest()
+
     size = Counter(groups)
     members: dict[str, list[str]] = defaultdict(list)
     for group, label in group_labels(groups, labels).items():
@@ -45,7 +51,7 @@ def assign_folds(
     total = [0] * n_folds  # images of all classes: incomplete rounds go to the emptier folds
     for label in sorted(members):
         load = [0] * n_folds
-        ordered = sorted(members[label], key=lambda g: (-size[g], _shuffle(g, seed), g))
+        ordered = sorted(members[label], key=lambda g: (-size[g], shuffled(g), g))
         for start in range(0, len(ordered), n_folds):
             emptiest = sorted(range(n_folds), key=lambda f: (load[f], total[f], f))
             for group, fold in zip(ordered[start : start + n_folds], emptiest, strict=False):
@@ -58,12 +64,9 @@ def assign_folds(
 def split_parts(folds: NDArray[np.int64], fold: int, n_folds: int = N_FOLDS) -> NDArray[np.str_]:
     """The part of each of N images: "test" in `fold`, "val" in the next one, "train" in the rest.
 
-    With five folds training and validation are 3:1 by lesion within every class.
+    With five folds training and validation are 3:1 by lesion within every class. SkinGanError if there is no
+    such fold.
     """
     if not 0 <= fold < n_folds:
-        raise ValueError(f"fold {fold} is not in 0..{n_folds - 1}")
+        raise SkinGanError(f"fold {fold}: expected 0 to {n_folds - 1}")
     return np.where(folds == fold, "test", np.where(folds == (fold + 1) % n_folds, "val", "train"))
-
-
-def _shuffle(group: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}:{group}".encode()).digest()

@@ -1,12 +1,12 @@
-"""A store: square uint8 images at one or more sizes, and a manifest of what each of them is.
+"""A store: square uint8 images at one or more sizes, with a manifest of their classes and lesions.
 
     STORE/
-        store.json        name, kind, classes, counts, unit, notes, fingerprint, where it came from
+        store.json        name, kind, classes, counts, unit, notes, fingerprint, source
         manifest.csv      one row per image: image_id, lesion_id, dx, group, sha256, the source's own columns
         images-32.npy     uint8 [N,32,32,3], rows in the manifest's order; one such file per size
-        report.json       what the ingest found missing, extra, corrupt, ...; report.md is it for reading
+        report.json       the ingest's findings: missing, extra, corrupt, ...; report.md for people
 
-A store is written under another name and renamed when whole. Opening one reads store.json and no image.
+A store is written under a temporary name and then renamed. Opening one reads store.json and no image.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skin_gan.data.splits import N_FOLDS, RECIPE, assign_folds, split_parts
+from skin_gan.data.splits import RECIPE, assign_folds, split_parts
 from skin_gan.errors import SkinGanError
 from skin_gan.identity import content_hash
 from skin_gan.pixels import pieces
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1  # of the files on disk
-MIN_IMAGES, MIN_LESIONS = 10, 3  # below these a class cannot be trained on
-ALL = "all"  # the label of a training on the images of every class
+MIN_IMAGES, MIN_LESIONS = 10, 3  # a class with fewer in training cannot be trained on
+ALL = "all"  # label of a training on all classes together
 COLUMNS = ("image_id", "lesion_id", "dx", "group", "sha256")
 
 
@@ -44,48 +44,48 @@ class Part:
     images: NDArray[np.uint8]  # [N,3,H,W] in 0..255
     lesions: NDArray[np.str_]  # [N] group of each image
     image_ids: NDArray[np.str_]  # [N]
-    weights: NDArray[np.float64] | None = None  # [N] how often each is drawn, relatively; None: equally
+    weights: NDArray[np.float64] | None = None  # [N] relative frequency of drawing; None: uniform
 
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """What one training may see. The test fold is on purpose not here."""
+    """The training and validation images of one training. It has no test images, on purpose."""
 
     label: str  # the class, or ALL
     size: int
     fold: int
     fingerprint: str  # of the data, the split's recipe and the fold
-    unit: str  # what was kept together: the store's
+    unit: str  # the store's
     train: Part
     val: Part
 
 
 @dataclass(frozen=True)
 class Store:
-    """An opened store. Nothing but store.json has been read until images or manifest are asked for."""
+    """An opened store. Manifest and images are read on first use."""
 
     path: Path
     name: str
-    kind: str  # the layout it was read from: ham10000, isic, folder, table, demo, ...
+    kind: str  # the layout of its source: ham10000, isic, folder, table, demo, ...
     classes: list[str]
     counts: dict[str, int]  # images per class
     lesions: dict[str, int]  # groups per class
-    unit: str  # what a split keeps together: "lesion", "patient", "image", or "group" where some are known
-    partial: bool  # fewer images than the source's own list or the known release
+    unit: str  # the unit of a split: "lesion", "patient", "image", or "group" if units are mixed
+    partial: bool  # whether it has fewer images than the source's own list or the known release
     fingerprint: str  # of ids, groups, labels and image contents; not of path, sizes or row order
     notes: list[str] = field(default_factory=list)
     source: dict[str, Any] = field(default_factory=dict)  # path and settings of the ingest
-    units: int = 0  # groups in all: one of two classes counts once; 0 in stores of earlier versions
+    units: int = 0  # number of groups; a group of two classes counts once. 0 in stores of earlier versions
     format: int = FORMAT
 
     @property
     def sizes(self) -> list[int]:
-        """Sizes of image, in pixels, that the store holds now."""
+        """The sizes of its images in pixels."""
         names = (p.stem.removeprefix("images-") for p in self.path.glob("images-*.npy"))
         return sorted(int(n) for n in names if n.isdigit())
 
     def recipe_words(self) -> str:
-        """SOURCE and the options that this store was made with, as a shell takes them."""
+        """SOURCE and the options that this store was made with, quoted for a shell."""
         recipe = self.source.get("recipe", {})
         words = [str(self.source.get("path")), *recipe.get("columns", [])]
         words += ["--folders"] if recipe.get("folders") else []
@@ -96,14 +96,14 @@ class Store:
 
     @property
     def extent(self) -> str:
-        """Such as "8491 images of 6349 lesions"."""
+        """The numbers of images and units, such as "8491 images of 6349 lesions"."""
         images = f"{sum(self.counts.values())} images"
         units = self.units or sum(self.lesions.values())
         return images if self.unit == "image" else f"{images} of {units} {self.unit}s"
 
     @property
     def grouped_by(self) -> str:
-        """What the groups of the split are called: "lesions", "patients" or "groups"."""
+        """The plural of the split's unit: "lesions", "patients" or "groups"."""
         return f"{self.unit}s" if self.unit in ("lesion", "patient") else "groups"
 
     @cached_property
@@ -121,8 +121,12 @@ class Store:
             raise _unreadable(self.path, f"manifest.csv has {len(frame)} rows, lacks columns {missing}")
         return frame
 
+    def column(self, name: str) -> NDArray[np.str_]:
+        """A column [N] of the manifest."""
+        return self.manifest[name].to_numpy(dtype=str)  # type: ignore[no-any-return]
+
     def images(self, size: int) -> np.memmap:
-        """The images at `size` pixels: read-only uint8 [N,size,size,3]."""
+        """The images at `size` pixels: read-only uint8 [N,size,size,3]. SkinGanError without that size."""
         if size not in self.sizes:
             have = ", ".join(map(str, self.sizes)) or "none"
             command = f"python -m skin_gan.data ingest {self.recipe_words()} --size {size} --out {self.path}"
@@ -142,7 +146,7 @@ class Store:
     def pixels(self, size: int, rows: NDArray[np.integer]) -> NDArray[np.uint8]:
         """The images at places `rows` [N] of the store: uint8 [N,3,size,size], read into memory.
 
-        Each piece maps the file anew: pages that were read stay in the system's cache, not in this process.
+        The file is mapped anew for each piece, so that pages do not count as this process's memory.
         """
         out = np.empty((len(rows), 3, size, size), np.uint8)
         for piece in pieces(out):
@@ -151,16 +155,17 @@ class Store:
 
     @cached_property
     def folds(self) -> NDArray[np.int64]:
-        """The fold, 0 to 4, of every image; computed from the manifest, never stored."""
+        """The fold [N] of each image, 0 to 4; computed from the manifest."""
         return assign_folds(self.manifest["group"].tolist(), self.manifest["dx"].tolist())
 
 
 def image_file(folder: Path, size: int) -> Path:
+    """The file of a store's images at `size` pixels."""
     return folder / f"images-{size}.npy"
 
 
 def open_store(path: Path | str) -> Store:
-    """Open the store at `path`; a folder that is none, or one of another format, is a SkinGanError."""
+    """Open the store at `path`; SkinGanError if it is no store, is damaged or has another format."""
     path = Path(path)
     try:
         values = json.loads((path / "store.json").read_bytes())
@@ -176,13 +181,13 @@ def open_store(path: Path | str) -> Store:
 
 
 def not_a_store(path: Path, sizes: Sequence[int] = ()) -> str:
-    """What to do about a path that leads to no store: it may lead to the images of one."""
+    """An error text for a path that is no store: how to make one of it, or there."""
     place, wanted = shlex.quote(str(path)), " ".join(map(str, sizes)) or "32"
     try:
-        something = path.is_file() or any(path.iterdir())
+        has_content = path.is_file() or any(path.iterdir())
     except OSError:
-        something = False
-    if something:
+        has_content = False
+    if has_content:
         return (
             f"{path} is not a store (it has no store.json): if it holds images, make a store of them with "
             f"`python -m skin_gan.data ingest {place} --size {wanted}`, which says where that is"
@@ -194,7 +199,7 @@ def not_a_store(path: Path, sizes: Sequence[int] = ()) -> str:
 
 
 def describe_rows(rows: Iterable[dict[str, str]], recipe: dict[str, Any]) -> dict[str, Any]:
-    """What store.json says of the manifest's rows: classes, counts, lesions and the fingerprint."""
+    """The fields of store.json that follow from the manifest: classes, counts, lesions, fingerprint."""
     rows = list(rows)
     counts = Counter(r["dx"] for r in rows)
     lesions = Counter(label for label, _ in {(r["dx"], r["group"]) for r in rows})
@@ -216,20 +221,17 @@ def store_json(store: Store) -> str:
 
 
 def fold_fingerprint(store: Store, fold: int) -> str:
-    """Names the data together with who is training, validation and test: sample sets carry it."""
+    """A hash of the data and of its division into training, validation and test in this fold."""
     return content_hash({"data": store.fingerprint, "split": RECIPE, "fold": fold}, 16)
 
 
 def class_split(store: Store, label: str, size: int, fold: int) -> ClassSplit:
-    """Training and validation images of one class; one too small to train on is a SkinGanError."""
+    """Training and validation images of one class; SkinGanError if it is unknown or too small."""
     if label not in store.classes:
         raise SkinGanError(
             f"store {store.name} has no class {label!r}: choose from {', '.join(store.classes)}"
         )
-    if not 0 <= fold < N_FOLDS:
-        raise SkinGanError(f"fold {fold}: expected 0 to {N_FOLDS - 1}")
-    of_class = (store.manifest["dx"] == label).to_numpy()
-    parts = split_parts(store.folds, fold)
+    of_class, parts = store.column("dx") == label, split_parts(store.folds, fold)
     train = _part(store, size, of_class & (parts == "train"))
     val = _part(store, size, of_class & (parts == "val"))
     _require_enough(store, label, fold, train, val)
@@ -237,11 +239,11 @@ def class_split(store: Store, label: str, size: int, fold: int) -> ClassSplit:
 
 
 def all_split(store: Store, size: int, fold: int) -> ClassSplit:
-    """Training and validation images of all classes together, class c drawn in proportion to sqrt(n_c).
+    """Training and validation images of all classes together; class c is drawn in proportion to sqrt(n_c).
 
-    So small classes are seen more often than they occur, and less often than in equal shares.
+    So small classes are drawn more often than they occur, and less often than the large ones.
     """
-    parts, labels = split_parts(store.folds, fold), store.manifest["dx"].to_numpy()
+    parts, labels = split_parts(store.folds, fold), store.column("dx")
 
     def part(name: str) -> Part:
         counts = Counter(labels[parts == name])
@@ -252,20 +254,13 @@ def all_split(store: Store, size: int, fold: int) -> ClassSplit:
 
 
 def _part(store: Store, size: int, rows: NDArray[np.bool_]) -> Part:
-    index = np.flatnonzero(rows)
-    text = store.manifest.iloc[index]
-    return Part(
-        images=store.pixels(size, index),
-        lesions=_strings(text["group"]),
-        image_ids=_strings(text["image_id"]),
-    )
-
-
-def _strings(values: Sequence[str]) -> NDArray[np.str_]:
-    return np.array(list(values), dtype=np.str_)
+    """The images of a mask [N] of the store."""
+    images = store.pixels(size, np.flatnonzero(rows))
+    return Part(images, store.column("group")[rows], store.column("image_id")[rows])
 
 
 def _require_enough(store: Store, label: str, fold: int, train: Part, val: Part) -> None:
+    """SkinGanError if a class has too few images in training or validation."""
     n, lesions = len(train.images), len(set(train.lesions.tolist()))
     if n < MIN_IMAGES or lesions < MIN_LESIONS or len(val.images) == 0:
         raise SkinGanError(

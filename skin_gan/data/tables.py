@@ -1,6 +1,6 @@
-"""Reading a table of any data set: encodings, separators, empty columns and rows. No meaning is given to it.
+"""Reads the tables of a data set as text, in any encoding and with any separator.
 
-Every table of SOURCE ends up either used, or in `Tables.unused` with the reason.
+Every table of SOURCE is either used or listed in `Tables.unused` with the reason.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from skin_gan.data.files import READ_ERRORS, File
-from skin_gan.data.words import column_key, is_missing
+from skin_gan.data.words import column_key
 from skin_gan.errors import SkinGanError
 
-MAX_COLUMNS = 500  # more are pixels or features; such a file is not worth the memory
+MAX_COLUMNS = 500  # a table with more holds pixels or features, and no labels
 DELIMITERS = ",;\t|"
-BOMS = (  # UTF-32 before UTF-16, whose mark its own begins with
+BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -29,12 +29,12 @@ BOMS = (  # UTF-32 before UTF-16, whose mark its own begins with
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table as text. Columns and rows without any content are left out, values are stripped."""
+    """A table as text. Empty columns and rows are left out, values are stripped."""
 
     file: File
     encoding: str
-    names: list[str]  # the columns as they are written
-    columns: list[str]  # the same for comparison: `column_key` of the names
+    names: list[str]  # the columns as the file spells them
+    columns: list[str]  # their `column_key`
     lines: list[list[str]]  # values, in the columns' order
     numbers: list[int]  # line of the file that each of `lines` ends on
 
@@ -43,7 +43,7 @@ class Table:
         return str(self.file.path)
 
     def find(self, *candidates: str) -> str:
-        """The first of the candidates that is a column here, or ""."""
+        """The first candidate that the table has as a column, or ""."""
         return next((c for c in candidates if c in self.columns), "")
 
     def column(self, name: str) -> list[str]:
@@ -52,7 +52,7 @@ class Table:
         return [line[place] for line in self.lines]
 
     def written(self, column: str) -> str:
-        """A column's name as the file has it."""
+        """A column's name as the file spells it."""
         return self.names[self.columns.index(column)]
 
     def rows(self) -> Iterable[tuple[int, dict[str, str]]]:
@@ -66,31 +66,30 @@ class Tables:
     """All tables of SOURCE."""
 
     read: list[Table] = field(default_factory=list)
-    unused: dict[str, str] = field(default_factory=dict)  # path of a table and why it is not used
-    unreadable: set[str] = field(default_factory=set)  # those of `unused` whose content is not known
+    unused: dict[str, str] = field(default_factory=dict)  # path -> why the table is not used
+    unreadable: set[str] = field(default_factory=set)  # paths in `unused` whose content could not be read
 
 
 def read_tables(files: Iterable[File]) -> Tables:
-    """Read what is a table by its name; one that cannot be read is in `unused` with the reason."""
+    """Read the files as tables; one that cannot be read is listed in `unused` with the reason."""
     tables = Tables()
     for file in files:
+        path = str(file.path)
         try:
             if file.is_spreadsheet:
                 raise SkinGanError("is a spreadsheet or a binary table: save it as CSV")
             tables.read.append(read_table(file))
         except SkinGanError as e:
-            tables.unused[str(file.path)] = (
-                str(e).removeprefix(f"{file.path} ").removeprefix(f"{file.path}: ")
-            )
-            tables.unreadable.add(str(file.path))
+            tables.unused[path] = str(e).removeprefix(f"{path} ").removeprefix(f"{path}: ")
+            tables.unreadable.add(path)
     return tables
 
 
 def read_table(file: File, header: Sequence[str] = ()) -> Table:
-    """Read a table: UTF-8 or UTF-16, else Windows' cp1252; comma, semicolon, tab or bar; any line ends.
+    """Read a table: UTF-8, UTF-16 or cp1252; separated by comma, semicolon, tab or bar; any line ends.
 
-    `header` names the columns of a file that has no line with their names. What is no table, or is damaged,
-    is a SkinGanError that begins with the file's path.
+    `header` gives the columns of a file without a header line. Raises a SkinGanError that begins with the
+    file's path if the file is damaged or no table.
     """
     text, encoding = _decode(file)
     numbered = _parse(file, text)
@@ -128,7 +127,8 @@ def _decode(file: File) -> tuple[str, str]:
 
 
 def _without_bom(data: bytes) -> str:
-    if len(data) >= 4 and not len(data) % 2:  # every other byte of Latin letters is 0 in UTF-16
+    """The encoding of text without a byte order mark, guessed from its bytes."""
+    if len(data) >= 4 and not len(data) % 2:  # in UTF-16 every other byte of Latin letters is 0
         for encoding, zeros, letters in (("utf-16-le", data[1:400:2], data[0:400:2]),
                                          ("utf-16-be", data[0:400:2], data[1:400:2])):  # fmt: skip
             if zeros.count(0) > 0.7 * len(zeros) and letters.count(0) == 0:
@@ -139,16 +139,17 @@ def _without_bom(data: bytes) -> str:
             return encoding
         except UnicodeDecodeError:
             continue
-    return "latin-1"  # gives every byte a letter
+    return "latin-1"  # defines every byte
 
 
 def _parse(file: File, text: str) -> list[tuple[int, list[str]]]:
-    """Number and stripped values of each line that has any; more than `MAX_COLUMNS` is a SkinGanError."""
+    """(line number, stripped values) of each line that is not empty; SkinGanError above `MAX_COLUMNS`."""
     lines = text.splitlines()
     skipped = 0
     delimiter = ""
-    if lines and (said := lines[0].strip().strip('"').lower()).startswith("sep=") and len(said) <= 5:
-        delimiter, skipped = lines[0].strip().strip('"')[4:] or "\t", 1  # Excel's word for the separator
+    directive = lines[0].strip().strip('"') if lines else ""
+    if directive.lower().startswith("sep=") and len(directive) <= 5:  # Excel's line for the separator
+        delimiter, skipped = directive[4:] or "\t", 1
         text = text.partition("\n")[2] if "\n" in text else text.partition("\r")[2]
     first = next((line for line in lines[skipped:] if line.strip(' ,;\t|"')), "")
     delimiter = delimiter or max(DELIMITERS, key=lambda d: len(next(csv.reader([first], delimiter=d), [])))
@@ -163,14 +164,14 @@ def _parse(file: File, text: str) -> list[tuple[int, list[str]]]:
                 found.append((reader.line_num + skipped, values))
     except csv.Error as e:
         raise SkinGanError(
-            f"{file.path} line {reader.line_num + skipped}: {e}; a quotation mark is left open, or "
-            "the file is cut"
+            f"{file.path} line {reader.line_num + skipped}: {e}; close the quotation mark, or download "
+            "the file again"
         ) from e
     return found
 
 
 def _fit(file: File, number: int, line: list[str], header: Sequence[str]) -> list[str]:
-    """The line with as many values as the header: only what is empty is added or taken away."""
+    """The line with as many values as the header has; SkinGanError if more than empty values differ."""
     extra = line[len(header) :]
     lacking = header[len(line) :]
     if any(extra) or any(lacking):
@@ -179,8 +180,3 @@ def _fit(file: File, number: int, line: list[str], header: Sequence[str]) -> lis
             "cut or damaged, download it again"
         )
     return [*line[: len(header)], *[""] * len(lacking)]
-
-
-def known(values: Iterable[str]) -> int:
-    """How many of the values say something."""
-    return sum(not is_missing(v) for v in values)

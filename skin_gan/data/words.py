@@ -1,6 +1,6 @@
-"""The words of data sets: what columns, missing values, folders and leftovers are called. Nothing else here.
+"""The spellings that data sets use for columns, missing values, folders and leftover files.
 
-A new spelling is added here and nowhere else. All comparisons are made in lower case.
+A new spelling is added here and nowhere else. All comparisons are in lower case.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ IMAGE_COLUMNS = (
 )  # fmt: skip
 LESION_COLUMNS = ("lesion_id", "lesion", "lesionid", "lesion_nr", "lesion_no")
 PATIENT_COLUMNS = ("patient_id", "patient", "patientid", "patient_nr", "patient_no", "subject_id", "subject")
-# Parts of a column's name that say what it names, as clinics of several languages write them
+# Parts of the names of such columns, as clinics write them in several languages
 LESION_WORDS = ("lesion", "läsion", "laesion", "lésion", "lesión", "lesão", "lesione", "naevus_nr", "mole_id")
 PATIENT_WORDS = ("patient", "pacient", "pazient", "subject", "person", "proband")
 LABEL_COLUMNS = (
     "dx", "diagnosis", "diagnostic", "label", "class", "target", "benign_malignant", "category", "dx_type",
 )  # fmt: skip
-# One column per class, as ISIC's challenges spell them. Where a table has some of these, other columns of 0
-# and 1 (sex_male, biopsed) are not classes.
+# Class columns of one-hot tables, as in ISIC's challenges. If a table has two of these, its other columns of
+# 0 and 1 (sex_male, biopsed) are not classes.
 CLASS_COLUMNS = {
     "mel", "nv", "bcc", "ak", "akiec", "bkl", "df", "vasc", "scc", "sccka", "unk", "sk", "ben_oth", "inf",
     "mal_oth", "melanoma", "nevus", "naevus", "seborrheic_keratosis", "benign", "malignant",
 }  # fmt: skip
 
-# What R, pandas, Python, SQL and Excel write for a value that is not known
+# Missing values as written by R, pandas, Python, SQL and Excel
 MISSING = {
     "", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "none", "null", "nil", "nat", "-", "--", "?", ".",
     "missing", "#value!", "#ref!",
 }  # fmt: skip
-# A lesion or patient cannot be called that; a class can, so there these words stay what they are.
+# Missing lesions and patients. A class can be called "unknown", so these are not in MISSING.
 NO_UNIT = MISSING | {"unknown", "unk", "not known", "not available", "unspecified"}
 TRUTHS = {"true": True, "false": False, "wahr": True, "falsch": False, "vrai": True, "faux": False}
 
-# Folders that hold what was made from photographs: never the photographs, where there are images elsewhere
+# Folders of files that were derived from photographs
 DERIVED = {
     "mask", "masks", "segmentation", "segmentations", "seg", "segs", "superpixel", "superpixels",
     "annotation", "annotations", "groundtruth", "gt", "contour", "contours", "outline", "outlines", "heatmap",
@@ -50,7 +50,7 @@ DERIVED_SUFFIX = re.compile(
     re.IGNORECASE,
 )
 
-# Folders that a download or a habit makes: their names say nothing of what the images show
+# Folders of downloads: their names are no classes
 DOWNLOAD = {
     "image", "images", "img", "imgs", "pic", "pics", "picture", "pictures", "photo", "photos", "photograph",
     "photographs", "jpg", "jpgs", "jpeg", "jpegs", "png", "pngs", "bmp", "tif", "tiff", "data", "dataset",
@@ -62,7 +62,7 @@ DOWNLOAD = {
 FILLERS = {"v", "x", "k", "px", "set", "task", "new", "old", "bcn", "of", "the"}
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
-# What NAS systems, Windows, macOS and cloud drives leave behind, as whole names of files or folders
+# Files and folders that NAS systems, Windows, macOS and cloud drives leave behind
 LEFTOVERS = {
     "__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@sharebin", "@tmp",
     "$recycle.bin", "recycler", "system volume information", "lost+found", "network trash folder",
@@ -72,7 +72,7 @@ LEFTOVERS = {
 LEFTOVER = re.compile(
     r"\.(?!\.$).*|SYNO(?:PHOTO|INDEX|FILE|VIDEO)_.*|~\$.*|.*:(?:Zone\.Identifier|encryptable)", re.I
 )
-# Dropbox, Nextcloud, Syncthing, OneDrive; then Windows, macOS, Google Drive and browsers
+# Copies by Dropbox, Nextcloud, Syncthing and OneDrive; then by Windows, macOS, Google Drive and browsers
 CONFLICT = re.compile(
     r"(?P<base>.+?)(?: \([^)]*conflicted copy[^)]*\)|\.sync-conflict-[\w-]+|-(?:DESKTOP|LAPTOP)-\w+|"
     r" - (?:copy|kopie|copie|copia)(?: \(\d+\))?| (?:copy|kopie)(?: \d+)?| ?\(\d+\))|"
@@ -82,12 +82,12 @@ CONFLICT = re.compile(
 
 
 def column_key(name: str) -> str:
-    """A column's name for comparison: "Lesion ID" and "lesion-id" are `lesion_id`."""
+    """A column's name for comparison: "Lesion ID" and "lesion-id" become `lesion_id`."""
     return re.sub(r"[ \-]+", "_", name.strip().lower())
 
 
 def kind_of(column: str) -> str:
-    """What a column of groups names, by its name: "lesion", "patient", or its own name."""
+    """The kind of units that a column names: "lesion", "patient", or the column's name."""
     if any(word in column for word in LESION_WORDS):
         return "lesion"
     return "patient" if any(word in column for word in PATIENT_WORDS) else column
@@ -99,7 +99,7 @@ def is_missing(value: str) -> bool:
 
 
 def truth(value: str) -> bool | None:
-    """What a cell of a one-hot table says: 1, 1.0, "1,0" and True are true; None where it says neither."""
+    """The value of a cell of a one-hot table: True for 1, 1.0, "1,0" and "True"; None if it is neither."""
     word = value.strip().lower()
     try:
         return {0.0: False, 1.0: True}.get(float(word.replace(",", ".")))
@@ -108,15 +108,15 @@ def truth(value: str) -> bool | None:
 
 
 def is_derived(folder: str) -> bool:
-    """Whether a folder's name says that it holds masks, thumbnails and the like: "Lesion_Masks"."""
+    """Whether a folder's name stands for masks, thumbnails and the like, such as "Lesion_Masks"."""
     words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", folder.removesuffix(".zip")).lower())
     return bool(DERIVED & {*words, *map("".join, pairwise(words))})
 
 
 def is_download(folder: str) -> bool:
-    """Whether a folder's name is one that downloads bring: "imgs_part_1", "ISIC_2019_Training_Input".
+    """Whether a folder is named as in a download, such as "imgs_part_1" or "ISIC_2019_Training_Input".
 
-    A mere number may be a class, a size such as 224x224 is none.
+    A number alone may be a class; a size such as 224x224 is none.
     """
     name = folder.removesuffix(".zip").lower()
     words = set(re.findall(r"[a-z]+", name))
@@ -126,5 +126,5 @@ def is_download(folder: str) -> bool:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file or folder is one that a system left behind; hidden files are."""
+    """Whether a file or folder was left behind by an operating system, or is hidden."""
     return name.lower() in LEFTOVERS or bool(LEFTOVER.fullmatch(name))

@@ -1,4 +1,4 @@
-"""The model families: a file each, with its networks and its step, found by its name."""
+"""The model families: a file each, with its networks and its step."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from skin_gan.variants import FAMILIES, variant
 
 
 def build(m: ModelSettings) -> nn.ModuleDict:
-    """The networks of a family: a generator, and others that its step names.
+    """The networks of a family: a generator, and others that its step uses.
 
-    Fresh weights come from torch's global generator: seed it first. An unknown family, upsampling or
-    normalisation raises SkinGanError; so does a projected discriminator whose weights are not there.
+    Weights are drawn from torch's global generator: seed it first. Raises SkinGanError for an unknown family,
+    upsampling or normalisation, and if the weights of a projected discriminator are missing.
     """
     check_model(m)
     nets = variant(FAMILIES, m.family).build(m)
@@ -25,10 +25,10 @@ def build(m: ModelSettings) -> nn.ModuleDict:
         nets["generator"] = GrowingGenerator(m)
     if m.discriminator != "own" and "discriminator" in nets:
         nets["discriminator"] = Projected(m, nets["discriminator"] if m.discriminator == "both" else None)
-    # Channels last is what convolutions on CPUs and tensor cores compute with: it saves conversions.
+    # Convolutions on CPUs and tensor cores compute in channels last: this saves conversions.
     return nets.to(memory_format=torch.channels_last)
 
 
 def step_of(m: ModelSettings) -> Step:
-    """What one update of the family's networks is."""
+    """The function that updates the family's networks once."""
     return variant(FAMILIES, m.family).step

@@ -16,27 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skin_gan.config import ModelSettings
+from skin_gan.families import steps
 from skin_gan.families.blocks import SMALLEST, has_bias, initialise, normalise, upsample, weighted, widths
-from skin_gan.families.steps import (
-    Context,
-    Scalars,
-    Shown,
-    confidence,
-    detached,
-    discriminator_loss,
-    each,
-    fooling,
-    frozen,
-    judge,
-    mixes,
-    penalised,
-    real_again,
-    real_batch,
-    show,
-    show_again,
-    update,
-    view,
-)
+from skin_gan.families.steps import Context, Scalars, Shown
 from skin_gan.fast.convolutions import Conv2d, ConvTranspose2d
 from skin_gan.objectives import Judged, mean
 from skin_gan.projected import TAPS, feature_distance
@@ -55,7 +37,7 @@ class Generator(nn.Module):
         for c_in, c_out in pairwise(channels):
             layers += [upsample(m.upsampling, c_in, c_out, bias)]
             layers += [normalise(m.norm, c_out), nn.ReLU(inplace=True)]
-        # Images are made at full resolution by a convolution: no upsampling has the last word on a pixel.
+        # The last layer is a convolution at full resolution, so that upsampling leaves no traces.
         layers += [Conv2d(channels[-1], 3, 3, 1, 1), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         initialise(self)
@@ -126,14 +108,14 @@ def build(m: ModelSettings) -> nn.ModuleDict:
 
 
 def step(c: Context) -> Scalars:
-    """Both discriminators `d_steps` times, then generator and encoder once (Lazarou 2020, section 3).
+    """Update both discriminators `d_steps` times, then generator and encoder once (Lazarou 2020, section 3).
 
-    Dx tells x from G(z) and G(E(x)), Dz tells z from E(x) and E(G(z)); G and E fool both, and each undoes the
-    other. As in DCGAN's step, G and E learn from what the discriminators saw last.
+    Dx tells x from G(z) and G(E(x)), Dz tells z from E(x) and E(G(z)). G and E fool both and learn to invert
+    each other. As in DCGAN's step, they learn from the last batch of the discriminators.
     """
     s = c.settings
     for remaining in reversed(range(s.optim.d_steps)):
-        x = real_batch(c)
+        x = steps.real_batch(c)
         with c.accelerator.autocast(), torch.set_grad_enabled(remaining == 0):
             cycles = both_cycles(c.nets, x, c.rng.normal(len(x), s.model.latent), s.model.norm)
         judged_x, judged_z, shown, seen = train_discriminators(c, cycles)
@@ -144,8 +126,10 @@ def step(c: Context) -> Scalars:
     if s.loss.perceptual:
         loss_g = loss_g + s.loss.perceptual * perceptual(cycles, c)
     loss_g = loss_g + s.loss.adversarial_image * adversarial_x + s.loss.adversarial_latent * adversarial_z
-    grad_g = update(loss_g, c.opt_g, c)
-    made = detached(loss_g=loss_g, grad_g=grad_g, reconstruction_image=cycle_x, reconstruction_latent=cycle_z)
+    grad_g = steps.update(loss_g, c.opt_g, c)
+    made = steps.detached(
+        loss_g=loss_g, grad_g=grad_g, reconstruction_image=cycle_x, reconstruction_latent=cycle_z
+    )
     return {**seen, **made}
 
 
@@ -158,7 +142,7 @@ def perceptual(cycles: Cycles, c: Context) -> Tensor:
 
 
 class Cycles(NamedTuple):
-    """AEGAN's two ways round: z -> x -> z and x -> z -> x, of images [N,3,S,S] and latents [N,latent]."""
+    """AEGAN's two cycles z -> x -> z and x -> z -> x, of images [N,3,S,S] and latents [N,latent]."""
 
     x: Tensor
     z: Tensor
@@ -169,38 +153,40 @@ class Cycles(NamedTuple):
 
 
 def both_cycles(nets: Mapping[str, nn.Module], x: Tensor, z: Tensor, norm: str) -> Cycles:
-    """Where real images `x` and random latents `z` lead."""
+    """Both cycles of real images `x` and random latents `z`."""
     encoded = nets["encoder"](x)
-    generated, reconstructed = each(nets["generator"], norm == "batch", z, encoded)
+    generated, reconstructed = steps.forward_each(nets["generator"], norm == "batch", z, encoded)
     return Cycles(x, z, encoded, generated, reconstructed, nets["encoder"](generated))
 
 
 def train_discriminators(c: Context, cycles: Cycles) -> tuple[Judged, list[Tensor], list[Shown], Scalars]:
     """One update of both discriminators.
 
-    Returns what Dx made of images and Dz's logits, both from before it, what Dx was shown of generated
-    images, and scalars.
+    Returns the images and logits of Dx and the logits of Dz, all from before the update, the generated images
+    as shown to Dx, and scalars.
     """
-    x = view(cycles.x.detach(), c)
-    shown = [show(images, c) for images in (cycles.generated, cycles.reconstructed)]
-    judged = judge(c.nets["discriminator"], x, shown, c)
+    x = steps.view(cycles.x.detach(), c)
+    shown = [steps.show(images, c) for images in (cycles.generated, cycles.reconstructed)]
+    judged = steps.judge(c.nets["discriminator"], x, shown, c)
     latents = [v.detach() for v in (cycles.z, cycles.encoded, cycles.recovered)]
     with c.accelerator.autocast():
-        on_latents = each(c.nets["latent_discriminator"], c.settings.model.d_norm == "batch", *latents)
-    loss_dx = discriminator_loss(judged.on_real, judged.on_fakes, c)
-    loss_dz = discriminator_loss(on_latents[0], on_latents[1:], c)
-    loss, penalty = penalised(loss_dx + loss_dz, judged, c)
-    grad_d = update(loss, c.opt_d, c)
-    seen = detached(
+        on_latents = steps.forward_each(
+            c.nets["latent_discriminator"], c.settings.model.d_norm == "batch", *latents
+        )
+    loss_dx = steps.discriminator_loss(judged.on_real, judged.on_fakes, c)
+    loss_dz = steps.discriminator_loss(on_latents[0], on_latents[1:], c)
+    loss, penalty = steps.penalised(loss_dx + loss_dz, judged, c)
+    grad_d = steps.update(loss, c.opt_d, c)
+    seen = steps.detached(
         loss_d=loss_dx + loss_dz,
         loss_dx=loss_dx,
         loss_dz=loss_dz,
         grad_d=grad_d,
-        d_real=confidence(judged.on_real),
-        d_fake=confidence(judged.on_fakes[0]),
-        d_reconstructed=confidence(judged.on_fakes[1]),
-        dz_real=confidence(on_latents[0]),
-        dz_encoded=confidence(on_latents[1]),
+        d_real=steps.confidence(judged.on_real),
+        d_fake=steps.confidence(judged.on_fakes[0]),
+        d_reconstructed=steps.confidence(judged.on_fakes[1]),
+        dz_real=steps.confidence(on_latents[0]),
+        dz_encoded=steps.confidence(on_latents[1]),
         **penalty,
     )
     return judged, on_latents, shown, seen
@@ -209,14 +195,14 @@ def train_discriminators(c: Context, cycles: Cycles) -> tuple[Judged, list[Tenso
 def fool_both(
     c: Context, cycles: Cycles, judged: Judged, on_latents: list[Tensor], before: list[Shown]
 ) -> tuple[Tensor, Tensor]:
-    """The adversarial losses of G and E: on images, and on latents."""
+    """The adversarial losses of G and E on images and on latents."""
     nets = c.nets["discriminator"], c.nets["latent_discriminator"]
     dx, dz = (c.accelerator.unwrap_model(net) for net in nets)
     images = cycles.generated, cycles.reconstructed
-    with frozen(*nets), c.accelerator.autocast():
-        shown = [show_again(made, seen, c) for made, seen in zip(images, before, strict=True)]
-        on_images = each(dx, mixes(c), *shown)
-        on_made = each(dz, c.settings.model.d_norm == "batch", cycles.encoded, cycles.recovered)
-    real_x = real_again(dx, judged.real, judged.on_real, c)
-    real_z = real_again(dz, cycles.z, on_latents[0], c)
-    return fooling(on_images, real_x, c), fooling(on_made, real_z, c)
+    with steps.frozen(*nets), c.accelerator.autocast():
+        shown = [steps.show_again(made, seen, c) for made, seen in zip(images, before, strict=True)]
+        on_images = steps.forward_each(dx, steps.mixes(c), *shown)
+        on_made = steps.forward_each(dz, c.settings.model.d_norm == "batch", cycles.encoded, cycles.recovered)
+    real_x = steps.real_again(dx, judged.real, judged.on_real, c)
+    real_z = steps.real_again(dz, cycles.z, on_latents[0], c)
+    return steps.fooling(on_images, real_x, c), steps.fooling(on_made, real_z, c)

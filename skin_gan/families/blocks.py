@@ -15,12 +15,12 @@ from skin_gan.fast.convolutions import Conv2d, ConvTranspose2d, add_bias, double
 UPSAMPLING = ("transposed", "nearest", "bilinear", "pixelshuffle")
 NORMS = ("batch", "layer", "group", "none")
 D_NORMS = ("batch", "layer", "group", "spectral", "none")
-SMALLEST = 4  # height and width at which the convolutions begin (generator) or end (the others)
-GROUPS = 8  # groups of GroupNorm, where the channels can be divided so
+SMALLEST = 4  # height and width at which the convolutions begin (generator) or end (other networks)
+GROUPS = 8  # groups of GroupNorm, if they divide the channels
 
 
 def check_model(m: ModelSettings) -> None:
-    """Raise SkinGanError if a name is not one that the layers know, or the size is not 8, 16, 32, ..."""
+    """SkinGanError for an unknown upsampling or normalisation, or a size that is not 8, 16, 32, ..."""
     for key, value, known in (
         ("upsampling", m.upsampling, UPSAMPLING),
         ("norm", m.norm, NORMS),
@@ -44,7 +44,7 @@ def widths(m: ModelSettings) -> list[int]:
 
 
 def normalise(kind: str, channels: int) -> nn.Module:
-    """The layer that normalises [N,C,H,W]; "spectral" concerns weights, see `weighted`.
+    """The layer that normalises [N,C,H,W]; none for "spectral", which is of weights: see `weighted`.
 
     "layer" normalises each image over C, H and W; "group" over groups of channels.
     """
@@ -58,12 +58,12 @@ def normalise(kind: str, channels: int) -> nn.Module:
 
 
 def has_bias(kind: str) -> bool:
-    """Whether a layer followed by this normalisation needs a bias: the others subtract or replace it."""
+    """Whether a layer before this normalisation needs a bias: the others subtract or replace it."""
     return kind in ("none", "spectral")
 
 
 def weighted(layer: nn.Module, d_norm: str) -> nn.Module:
-    """`layer` with its weight divided by its largest singular value (Miyato 2018) where that is asked for."""
+    """`layer`, for "spectral" with its weight divided by its largest singular value (Miyato 2018)."""
     return spectral_norm(layer) if d_norm == "spectral" else layer
 
 
@@ -82,8 +82,8 @@ def upsample(kind: str, c_in: int, c_out: int, bias: bool) -> nn.Module:
 class NearestConv2d(nn.Conv2d):
     """Nearest-neighbour upsampling by 2, then a 3x3 convolution, in one operation.
 
-    The 3x3 kernel sees the same pixel up to four times. With those weights added up beforehand it becomes a
-    transposed convolution with a 4x4 kernel: equal results from 16 products instead of 36.
+    The 3x3 kernel sees the same pixel up to four times. With these weights summed beforehand, a transposed
+    convolution with a 4x4 kernel gives equal results with 16 products instead of 36.
     """
 
     def forward(self, x: Tensor) -> Tensor:

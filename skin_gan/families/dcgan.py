@@ -1,8 +1,8 @@
 """DCGAN (Radford, Metz and Chintala 2016, arXiv 1511.06434), as in the official PyTorch example.
 
 With size 64, base 64 and latent 100 the two networks have that example's 3,576,704 and 2,765,568 parameters.
-Other sizes have a layer more or less; every other departure is a setting. Of the losses' settings those of
-AEGAN (`image`, `latent`, `adversarial_image`, `adversarial_latent`) have no effect.
+Other sizes have more or fewer layers; all other differences are settings. The losses' settings for AEGAN
+(`image`, `latent`, `adversarial_image`, `adversarial_latent`) have no effect.
 """
 
 from __future__ import annotations
@@ -13,24 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from skin_gan.config import ModelSettings
+from skin_gan.families import steps
 from skin_gan.families.blocks import has_bias, initialise, normalise, upsample, weighted, widths
-from skin_gan.families.steps import (
-    Context,
-    Scalars,
-    confidence,
-    detached,
-    discriminator_loss,
-    fooling,
-    frozen,
-    judge,
-    penalised,
-    real_again,
-    real_batch,
-    show,
-    show_again,
-    update,
-    view,
-)
+from skin_gan.families.steps import Context, Scalars
 from skin_gan.fast.convolutions import Conv2d, ConvTranspose2d
 
 
@@ -78,32 +63,32 @@ def build(m: ModelSettings) -> nn.ModuleDict:
 
 
 def step(c: Context) -> Scalars:
-    """The discriminator `d_steps` times on real and generated images, then the generator once (Radford 2016).
+    """Update the discriminator `d_steps` times, then the generator once (Radford 2016).
 
-    As in PyTorch's example the generator learns from the images that the discriminator saw last, and batch
-    normalisation sees real and generated images apart.
+    As in PyTorch's example the generator learns from the discriminator's last batch, and batch normalisation
+    sees real and generated images separately.
     """
     s, generator, discriminator = c.settings, c.nets["generator"], c.nets["discriminator"]
     for remaining in reversed(range(s.optim.d_steps)):
-        real = real_batch(c)
+        real = steps.real_batch(c)
         with c.accelerator.autocast(), torch.set_grad_enabled(remaining == 0):
             fake = generator(c.rng.normal(len(real), s.model.latent))
-        real_view, shown = view(real, c), show(fake, c)
-        judged = judge(discriminator, real_view, [shown], c)
-        loss_d = discriminator_loss(judged.on_real, judged.on_fakes, c)
-        loss, penalty = penalised(loss_d, judged, c)
-        grad_d = update(loss, c.opt_d, c)
+        real_view, shown = steps.view(real, c), steps.show(fake, c)
+        judged = steps.judge(discriminator, real_view, [shown], c)
+        loss_d = steps.discriminator_loss(judged.on_real, judged.on_fakes, c)
+        loss, penalty = steps.penalised(loss_d, judged, c)
+        grad_d = steps.update(loss, c.opt_d, c)
     plain = c.accelerator.unwrap_model(discriminator)
-    with frozen(discriminator), c.accelerator.autocast():
-        on_fake = plain(show_again(fake, shown, c))
-    loss_g = fooling([on_fake], real_again(plain, judged.real, judged.on_real, c), c)
-    grad_g = update(loss_g, c.opt_g, c)
-    return detached(
+    with steps.frozen(discriminator), c.accelerator.autocast():
+        on_fake = plain(steps.show_again(fake, shown, c))
+    loss_g = steps.fooling([on_fake], steps.real_again(plain, judged.real, judged.on_real, c), c)
+    grad_g = steps.update(loss_g, c.opt_g, c)
+    return steps.detached(
         loss_d=loss_d,
         loss_g=loss_g,
         grad_d=grad_d,
         grad_g=grad_g,
-        d_real=confidence(judged.on_real),
-        d_fake=confidence(judged.on_fakes[0]),
+        d_real=steps.confidence(judged.on_real),
+        d_fake=steps.confidence(judged.on_fakes[0]),
         **penalty,
     )

@@ -1,7 +1,6 @@
-"""What the steps of all families are made of.
+"""The parts of the families' steps.
 
-Nothing here waits for the device, and nothing draws from torch's global generator: a step is determined by
-its context.
+No function waits for the device or draws from torch's global generator: a step is determined by its context.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ from skin_gan.rng import Rng
 from skin_gan.variants import AUGMENTATIONS, LOSSES, PENALTIES, names, variant
 
 Scalars = dict[str, Tensor]
-KEPT = 0.99  # of the moving averages of logits at each update, as in LeCam's paper
+KEPT = 0.99  # decay of the moving averages of logits per update, as in LeCam's paper
 
 
 @dataclass
 class Context:
-    """All that a step works with, and what it leaves to the next one."""
+    """The inputs of a step, and the state that it keeps for the next one."""
 
     nets: Mapping[str, nn.Module]
-    opt_g: Optimizer  # of the generator and what is trained with it
+    opt_g: Optimizer  # of the generator and the networks trained with it
     opt_d: Optimizer  # of the networks with "discriminator" in their names
     draw: Callable[[], Tensor]  # the next real images, this process's [n,3,S,S] in [-1,1]
     settings: TrialSettings
     rng: Rng
     accelerator: Accelerator
     images: int = 0  # real images drawn so far, over all processes
-    # The step's own, such as moving averages: tensors, numbers and strings in dicts and lists. Checkpoints
-    # keep and restore it bit for bit.
+    # The step's own state, such as moving averages: tensors, numbers and strings in dicts and lists.
+    # Checkpoints restore it bit for bit.
     state: dict[str, Any] = field(default_factory=dict)
 
 
@@ -49,7 +48,7 @@ Step = Callable[[Context], Scalars]
 
 
 def make_optimiser(parameters: Iterable[nn.Parameter], o: OptimSettings, lr: float) -> Optimizer:
-    """Adam or SGD (momentum beta1) with torch's fused update, the fastest on CPUs and GPUs alike."""
+    """Adam or SGD (momentum beta1) with torch's fused update, the fastest on CPUs and GPUs."""
     groups = [{"params": list(parameters)}]  # may be empty: not every family has a discriminator
     if o.name == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=o.beta1, fused=True)
@@ -66,39 +65,39 @@ def sample(generator: nn.Module, z: Tensor) -> Tensor:
 
 
 def real_batch(c: Context) -> Tensor:
-    """The next real images, augmented; the context counts them. A growing generator grows as they say."""
+    """The next real images, augmented and counted in `c.images`, by which a growing generator grows."""
     x, s = c.draw(), c.settings
     if s.model.growth != "none":
         levels = growing.reached(s.model, s.train, c.images)
         c.accelerator.unwrap_model(c.nets["generator"]).reached.fill_(levels)
         x = growing.reduced(x, s.model, levels)
     c.images += s.train.batch
-    augmentation, state = augmenting(c)
+    augmentation, state = augmentation_of(c)
     return augmentation.of_real(x, c.rng, state)
 
 
 def view(images: Tensor, c: Context) -> Tensor:
-    """What the image discriminator is shown of images, real or generated."""
-    augmentation, state = augmenting(c)
+    """Images, real or generated, as the image discriminator is shown them: augmented and with noise."""
+    augmentation, state = augmentation_of(c)
     images = augmentation.of_both(images, c.rng, state)
     if c.settings.loss.input_noise:
         images = images + c.settings.loss.input_noise * c.rng.normal(*images.shape)
     return images
 
 
-def augmenting(c: Context) -> tuple[ModuleType, dict[str, Any]]:
-    """The augmentation that is set, and the state that it keeps."""
+def augmentation_of(c: Context) -> tuple[ModuleType, dict[str, Any]]:
+    """The chosen augmentation and its state."""
     return variant(AUGMENTATIONS, c.settings.train.augment), c.state.setdefault("augment", {})
 
 
-Shown = Tensor | list[Tensor]  # to a discriminator: images [N,3,S,S], or their frozen features
+Shown = Tensor | list[Tensor]  # input of a discriminator: images [N,3,S,S], or their frozen features
 
 
 def show(fake: Tensor, c: Context) -> Shown:
-    """What the image discriminator is shown of generated images in its own update.
+    """The image discriminator's input for generated images in its own update.
 
-    Frozen features keep their gradients to the images, so that the generator's update need not compute them
-    again: see `show_again`.
+    Frozen features keep their gradients to the images, so that `show_again` can reuse them in the generator's
+    update.
     """
     net = c.accelerator.unwrap_model(c.nets["discriminator"])
     if shares_features(net, c):
@@ -108,12 +107,12 @@ def show(fake: Tensor, c: Context) -> Shown:
 
 
 def show_again(fake: Tensor, before: Shown, c: Context) -> Shown:
-    """What it is shown of the same images in the generator's update."""
+    """The image discriminator's input for the same images in the generator's update."""
     return before if isinstance(before, list) else view(fake, c)
 
 
 def shares_features(net: nn.Module, c: Context) -> bool:
-    """Whether features can be given instead of images: penalties of second order need the images."""
+    """Whether the discriminator takes features instead of images; penalties of second order need images."""
     return isinstance(net, Projected) and not second_order(c)
 
 
@@ -122,33 +121,33 @@ def second_order(c: Context) -> bool:
     return any(penalty.SECOND_ORDER for penalty, _ in due_penalties(c))
 
 
-def without_graph(shown: Shown) -> Shown:
-    return shown.detach() if isinstance(shown, Tensor) else [x.detach() for x in shown]
+def forward_each(net: nn.Module, apart: bool, *batches: Shown) -> list[Tensor]:
+    """The outputs of `net` for each batch.
 
-
-def each(net: nn.Module, apart: bool, *batches: Shown) -> list[Tensor]:
-    """`net` of each batch: in one pass, which is faster, unless it would mix them and has to be `apart`."""
+    They are computed in one pass, which is faster, unless `apart`: for networks that mix images of a batch.
+    """
     if apart:
         return [net(batch) for batch in batches]
-    images = [batch for batch in batches if isinstance(batch, Tensor)]  # features are never of one pass
+    images = [batch for batch in batches if isinstance(batch, Tensor)]  # features are always passed apart
     return list(net(torch.cat(images)).split([len(batch) for batch in images]))
 
 
 def judge(net: nn.Module, real: Tensor, fakes: Sequence[Shown], c: Context) -> Judged:
-    """Show real images [N,3,S,S] and each kind of generated ones (see `show`) to a discriminator."""
+    """The discriminator's logits of real images [N,3,S,S] and of each kind of generated ones (see `show`)."""
     plain, second = c.accelerator.unwrap_model(net), second_order(c)
-    shown: list[Any] = [real, *map(without_graph, fakes)]
+    detached_fakes = [x.detach() if isinstance(x, Tensor) else [part.detach() for part in x] for x in fakes]
+    shown: list[Any] = [real, *detached_fakes]
     if second:
         shown = [images.detach().requires_grad_() for images in shown]
     elif shares_features(plain, c):
         with c.accelerator.autocast():
             shown[0] = plain.features(real)
     with c.accelerator.autocast():
-        on_real, *on_fakes = each(net, mixes(c), *shown)
-    augmentation, state = augmenting(c)
+        on_real, *on_fakes = forward_each(net, mixes(c), *shown)
+    augmentation, state = augmentation_of(c)
     if augmentation.ADAPTIVE:
         augmentation.adapt(c.accelerator.gather(of_image(on_real.detach())), c.images, state)
-    averages = averaged(on_real, on_fakes, c) if weights(c) else torch.zeros(2)
+    averages = update_averages(on_real, on_fakes, c) if weights(c) else torch.zeros(2)
     uniform = c.rng.uniform(len(real)) if second else torch.zeros(0)
     return Judged(plain, shown[0], shown[1:], on_real, on_fakes, averages, uniform)
 
@@ -158,8 +157,8 @@ def mixes(c: Context) -> bool:
     return c.settings.model.d_norm == "batch" or c.settings.model.discriminator != "own"
 
 
-def averaged(real: Tensor, fakes: list[Tensor], c: Context) -> Tensor:
-    """[2]: moving averages of the logits of real and of generated images , which then take these in."""
+def update_averages(real: Tensor, fakes: list[Tensor], c: Context) -> Tensor:
+    """[2]: moving averages of the logits of real and of generated images before this batch is added."""
     both = torch.stack([real.detach().float().mean(), mean([fake.detach().float().mean() for fake in fakes])])
     now = c.accelerator.reduce(both, "mean")
     before = c.state.get("logits", now)
@@ -168,15 +167,15 @@ def averaged(real: Tensor, fakes: list[Tensor], c: Context) -> Tensor:
 
 
 def discriminator_loss(real: Tensor, fakes: list[Tensor], c: Context) -> Tensor:
-    """The loss on the logits [N] of real things and of each kind of generated ones."""
+    """The discriminator's loss on logits [N] of real inputs and of each kind of generated ones."""
     real, *fakes = (zero_outputs(logits.float(), c) for logits in (real, *fakes))
     return loss_of(c).d_loss(real, fakes, c.settings.loss)
 
 
 def zero_outputs(logits: Tensor, c: Context) -> Tensor:
-    """Logits [N] or [N,P] with those of each image 0 instead with probability `loss.zero_outputs`.
+    """Logits [N] or [N,P]; each image's are set to 0 with probability `loss.zero_outputs`.
 
-    0 is "undecided"; no gradient comes from it.
+    A logit of 0 means "undecided" and gives no gradient.
     """
     if not (probability := c.settings.loss.zero_outputs):
         return logits
@@ -185,7 +184,7 @@ def zero_outputs(logits: Tensor, c: Context) -> Tensor:
 
 
 def penalised(loss: Tensor, judged: Judged, c: Context) -> tuple[Tensor, Scalars]:
-    """The image discriminator's loss with its penalties, and these as a scalar where there are any."""
+    """The image discriminator's loss plus penalties, and the sum of these as a scalar if there are any."""
     if not weights(c):
         return loss, {}
     terms = [weight * penalty.penalty(judged) for penalty, weight in due_penalties(c)]
@@ -200,7 +199,10 @@ def weights(c: Context) -> dict[str, float]:
 
 
 def due_penalties(c: Context) -> list[tuple[ModuleType, float]]:
-    """Those of this discriminator update, with weights: of second order at every `lazy`-th, as much more."""
+    """The penalties of this update with their weights.
+
+    Those of second order are due at every `lazy`-th update, with `lazy` times the weight.
+    """
     lazy = c.settings.loss.lazy
     now = c.images // c.settings.train.batch % lazy == 0
     found = [(variant(PENALTIES, name), weight) for name, weight in weights(c).items()]
@@ -214,10 +216,9 @@ def loss_of(c: Context) -> ModuleType:
 
 
 def real_again(net: nn.Module, real: Shown, logits: Tensor, c: Context) -> Tensor:
-    """Logits of the real images `real` beside which the generator's images are judged.
+    """Logits of the real images for the generator's loss.
 
-    Those that the discriminator gave them before its update, `logits`, or, where the loss depends on them,
-    new ones by `net`.
+    These are `logits`, from before the discriminator's update, or new ones by `net` if the loss is `PAIRED`.
     """
     if not loss_of(c).PAIRED:
         return logits.detach()
@@ -226,12 +227,12 @@ def real_again(net: nn.Module, real: Shown, logits: Tensor, c: Context) -> Tenso
 
 
 def fooling(fakes: list[Tensor], real: Tensor, c: Context) -> Tensor:
-    """The generator's loss on the logits [N] of each kind of generated things, beside those of real ones."""
+    """The generator's loss on logits [N] of each kind of generated inputs, given logits of real ones."""
     return mean([loss_of(c).g_loss(fake.float(), real.float(), c.settings.loss) for fake in fakes])
 
 
 def update(loss: Tensor, optimiser: Optimizer, c: Context) -> Tensor:
-    """One step down the gradient of `loss`, clipped where that is set; returns the gradient's norm before."""
+    """One optimiser step, with clipping if it is set; returns the norm of the unclipped gradient."""
     optimiser.zero_grad()
     c.accelerator.backward(loss)
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
@@ -244,8 +245,8 @@ def update(loss: Tensor, optimiser: Optimizer, c: Context) -> Tensor:
 
 @contextmanager
 def frozen(*nets: nn.Module) -> Iterator[None]:
-    """Within, what is computed with `nets` has gradients to its inputs, but none to their weights."""
-    trained = [p for net in nets for p in net.parameters() if p.requires_grad]  # others are always frozen
+    """Within the block `nets` pass gradients to their inputs, but get none for their weights."""
+    trained = [p for net in nets for p in net.parameters() if p.requires_grad]  # others stay frozen
     for p in trained:
         p.requires_grad_(False)
     try:
@@ -260,5 +261,5 @@ def detached(**scalars: Tensor) -> Scalars:
 
 
 def confidence(logits: Tensor) -> Tensor:
-    """Mean probability of being real, of logits [N]."""
+    """The mean probability of being real for logits [N]."""
     return logits.detach().float().sigmoid().mean()

@@ -1,14 +1,13 @@
-"""The convolutions of DCGAN-like networks, on CPUs in the fastest way that was found.
+"""Fast convolutions for DCGAN-like networks on CPUs.
 
-`Conv2d` and `ConvTranspose2d` have the weights, the results and the interface of torch's. On CPUs they
-replace its kernels where matrix products are faster (tests/bench/bench_training.py measures the worth):
+`Conv2d` and `ConvTranspose2d` have the weights, the results and the interface of torch's. On CPUs they use
+matrix products where these are faster (measured by tests/bench/bench_training.py):
 
-- between 4x4 and 1x1 pixels a layer is one product, which torch's convolutions compute at a tenth of its
-  speed;
-- with kernel 4, stride 2 and many channels at few pixels: Winograd's method in float32, patches in bfloat16,
-  with which the layer takes half to two thirds of the time.
+- a layer between 4x4 and 1x1 pixels is one product, ten times as fast as torch's convolution;
+- a layer with kernel 4, stride 2 and many channels at few pixels takes half to two thirds of the time with
+  Winograd's method in float32 and with patches in bfloat16.
 
-Elsewhere, and on other devices, torch's own kernels are called.
+Otherwise, and on other devices, torch's own kernels are called.
 """
 
 from __future__ import annotations
@@ -68,10 +67,10 @@ def _halves(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
 
 
 def _method(x: Tensor, weight: Tensor, width: int) -> ModuleType | None:
-    """What computes a layer with weight [O,C,4,4] at `width` pixels (higher resolution); None: torch.
+    """The module that computes a layer with weight [O,C,4,4] at `width` pixels (higher resolution), or None.
 
-    Splitting costs as C + O do and saves as C * O does: it pays from 128 channels on, while the parts still
-    fit the caches.
+    Splitting costs time in proportion to C + O and saves time in proportion to C * O: it pays from 128
+    channels on, while the parts fit into the caches.
     """
     if not x.is_cpu or width > 16 or weight.shape[1] < 128:
         return None
@@ -81,7 +80,7 @@ def _method(x: Tensor, weight: Tensor, width: int) -> ModuleType | None:
 
 
 def _autocast(*tensors: Tensor) -> list[Tensor]:
-    """What autocast does to the inputs of torch's own convolutions."""
+    """The tensors in autocast's type, as for torch's own convolutions."""
     if not torch.is_autocast_enabled("cpu"):
         return list(tensors)
     return [t.to(torch.get_autocast_dtype("cpu")) for t in tensors]
@@ -160,7 +159,7 @@ class _Weight(torch.autograd.Function):
 
 
 def keep_memory() -> None:
-    """Let this process keep freed memory for its next tensors, as it trains (glibc only, else no effect).
+    """Let this process keep freed memory for its next tensors (glibc only, else no effect).
 
     By default large tensors are fetched from and given back to the system at each operation, which then
     clears their pages: up to a sixth of a training step's time. Threads and results stay as they are.

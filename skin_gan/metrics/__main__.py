@@ -20,9 +20,9 @@ def main(words: list[str] | None = None) -> int:
     command.add_argument("--size", type=int, required=True, help="pixels")
     command.add_argument("--cache", type=Path, required=True, help="folder for the features")
     command.add_argument("--threads", type=int, help="CPU threads")
-    given = parser.parse_args(words)
+    options = parser.parse_args(words)
     try:
-        _warm(given.store, given.size, given.cache, given.threads)
+        _warm(options.store, options.size, options.cache, options.threads)
     except SkinGanError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
@@ -31,7 +31,7 @@ def main(words: list[str] | None = None) -> int:
 
 def _warm(path: Path, size: int, cache: Path, threads: int | None) -> None:
     store = open_store(path)
-    store.images(size)  # says what is missing before anything slow is imported
+    store.images(size)  # raises an error before slow imports
 
     from skin_gan.metrics.features import extractor
     from skin_gan.metrics.reference import warm
@@ -39,13 +39,11 @@ def _warm(path: Path, size: int, cache: Path, threads: int | None) -> None:
     columns = (TextColumn("features of {task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn()) as bar:
         task = bar.add_task(store.name, total=None)
-        warm(
-            store,
-            size,
-            cache,
-            extractor(threads=threads),
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        warm(store, size, cache, extractor(threads=threads), progress=report)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What scores and copy checks share: arrays of features, their groups and distances. NumPy only."""
+"""Arrays of features, their groups and distances, for scores and copy checks. NumPy only."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Row = dict[str, float | None]
 
 
 def distances(x: Array, y: Array) -> Array:
-    """Euclidean distances [N,M]."""
+    """Euclidean distances [N,M] between x [N,d] and y [M,d]."""
     x, y = x.astype(np.float64), y.astype(np.float64)
     squared = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T
     return np.sqrt(np.maximum(squared, 0))
 
 
 def group_index(groups: Groups, n: int) -> tuple[NDArray[np.integer], int]:
-    """The group 0..G-1 of each of n images, and G. Without groups every image is its own."""
+    """The group 0..G-1 of each of n images, and G. Without groups every image is a group."""
     if groups is None:
         return np.arange(n), n
     names, index = np.unique(groups, return_inverse=True)
@@ -33,6 +33,6 @@ def finite(value: float | None) -> float | None:
 
 
 def mean_rows(rows: Sequence[Row]) -> Row:
-    """Mean of each key over the rows that define it; None where none does."""
+    """The mean of each key over the rows in which it is not None; None if there is no such row."""
     values = {key: [v for r in rows if (v := r.get(key)) is not None] for key in rows[0]}
     return {key: float(np.mean(v)) if v else None for key, v in values.items()}

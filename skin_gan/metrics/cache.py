@@ -1,6 +1,6 @@
-"""What is slow to compute, on disk: features of real images, and records of numbers that follow from them.
+"""Caches features of real images, and records of numbers computed from them, on disk.
 
-Files are replaced atomically and computed by one process at a time; all of them can be removed at any moment:
+Files are replaced atomically and computed by one process at a time; all can be removed at any moment:
 
     CACHE/<store fingerprint>-<size>-<weights>/
         df.npy                       float32 [N,d]: features of all images of the class, by image id
@@ -29,9 +29,9 @@ from skin_gan.metrics.features import Extractor
 
 VERSION = 2  # of the cached records: raise it when their method changes
 CHUNK = 256  # images read from the store at a time
-WAIT = 3600.0  # seconds to wait for another process that computes the same
+WAIT = 3600.0  # seconds to wait for another process that computes the same file
 
-ClassProgress = Callable[[int], object]  # images of the class done
+ClassProgress = Callable[[int], object]  # called with the number of images done
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class FeatureCache:
     def of_class(self, label: str, progress: ClassProgress | None = None) -> Array:
         """Features float32 [N,d] of all images of a class, in the order of their ids.
 
-        Not in the store's order: stores of one fingerprint may differ in that.
+        The store's order may differ between stores of one fingerprint.
         """
         file = self.folder / f"{quote(label, safe='')}.npy"
         features = self._load(file, label)
@@ -68,11 +68,11 @@ class FeatureCache:
         return features
 
     def has(self, label: str) -> bool:
-        """Whether the features of the class are there."""
+        """Whether the features of the class are cached."""
         return self._load(self.folder / f"{quote(label, safe='')}.npy", label) is not None
 
     def _load(self, file: Path, label: str) -> Array | None:
-        """The cached features, or None where there are none of the right shape: then they are made again."""
+        """The cached features, or None if there are none of the right shape."""
         try:
             features = np.load(file, allow_pickle=False)
         except (FileNotFoundError, ValueError, EOFError):
@@ -80,6 +80,7 @@ class FeatureCache:
         return features if features.shape == (self.store.counts[label], self.extractor.dimensions) else None
 
     def _extract(self, label: str, progress: ClassProgress | None) -> Array:
+        """Compute the features of a class."""
         ids, rows = self._rows(label)
         rows = rows[np.argsort(ids)]
         out = np.empty((len(rows), self.extractor.dimensions), np.float32)
@@ -92,14 +93,14 @@ class FeatureCache:
 
     def _rows(self, label: str) -> tuple[np.ndarray, np.ndarray]:
         """Ids and places in the store of the images of one class."""
-        rows = np.flatnonzero((self.store.manifest["dx"] == label).to_numpy())
-        return np.array(self.store.manifest["image_id"].iloc[rows].tolist(), dtype=np.str_), rows
+        rows = np.flatnonzero(self.store.column("dx") == label)
+        return self.store.column("image_id")[rows], rows
 
 
 def cached_record(
     folder: Path, name: tuple[object, ...], compute: Callable[[], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The record called `name` (its parts are joined), else what `compute` returns, kept in `folder`."""
+    """The cached record `name` (its parts are joined) in `folder`, computed by `compute` if it is missing."""
     file = folder / ("-".join(quote(str(part), safe="") for part in name) + f"-v{VERSION}.json")
     value = read_json(file)
     if value is None:
@@ -113,16 +114,16 @@ def cached_record(
 
 
 def one_thread() -> threadpool_limits:
-    """Context in which NumPy's BLAS keeps to one thread.
+    """A context in which NumPy's BLAS uses one thread.
 
-    Its matrices are small here, and threads that wait for a core in use by another trial spin: on two busy
-    cores the C2ST took 8.8 s with two threads and 0.2 s with one.
+    The matrices are small, and threads that wait for a busy core spin: with other trials on two cores the
+    C2ST took 8.8 s with two threads and 0.2 s with one.
     """
     return threadpool_limits(1, user_api="blas")
 
 
 @contextlib.contextmanager
 def _sole_writer(file: Path, what: str) -> Iterator[None]:
-    """Keep other processes from computing the same file meanwhile; after an hour's wait compute it anyway."""
+    """Keep other processes from computing the same file; after an hour's wait compute it anyway."""
     with lock(file.with_suffix(".lock"), wait=WAIT, what=what):
         yield

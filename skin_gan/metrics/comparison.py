@@ -1,7 +1,7 @@
-"""What a score is given, and what real images score in place of generated ones.
+"""The input of a score, and its floor: the score of real images in place of generated ones.
 
-Of most scores the value alone says nothing: the Frechet distance of two sets of real images is 60 at n = 100
-and 18 at 700. The floor is what the same function returns when real images stand in for the generated ones.
+Most scores mean nothing without a floor: the Frechet distance between two sets of real images is 60 at
+n = 100 and 18 at n = 700.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from skin_gan.metrics.arrays import Array, Groups, Row, mean_rows
 from skin_gan.metrics.cache import cached_record
 from skin_gan.metrics.reference import Reference
 
-SPLITS = 10  # of real images into stand-ins and the others
-SUBSETS = 4  # at most so many subsets of the generated images are averaged over
+SPLITS = 10  # random splits of the real images into stand-ins and others
+SUBSETS = 4  # largest number of subsets of generated images to average over
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Features of images that are measured, generated or standing in for these, and of real ones."""
+    """Features of generated images, or of real ones in their place, and of real images."""
 
     fake: Array  # [N,d]
     real: Array  # [M,d]
     lesions: Groups  # [M]
-    fake_lesions: Groups  # [N]; None: every image is its own
+    fake_lesions: Groups  # [N]; None: every image is its own group
     seed: int
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Generated images of a class and its real ones, `ref.train` and `ref.val`."""
+    """Generated images of a class and its real images, `ref.train` and `ref.val`."""
 
     images: NDArray[np.uint8]  # [N,3,S,S]
     features: Array  # float32 [N,d]
@@ -43,18 +43,20 @@ class Comparison:
 
     @property
     def n_part(self) -> int:
-        """How many real images can stand in for the generated ones: a validation set has to be left."""
+        """The number of real images that can replace the generated ones, apart from a validation set."""
         return min(len(self.images), len(self.ref.train.images))
 
     @cached_property
     def parts(self) -> NDArray[np.integer]:
-        """[P,n_part]: places of generated images in subsets that real images can stand in for."""
+        """[P,n_part]: places of generated images in subsets of `n_part`."""
         n, places = self.n_part, np.random.default_rng(self.seed).permutation(len(self.images))
         return places[: n * min(SUBSETS, len(places) // n)].reshape(-1, n)
 
     def at_equal_n(self, name: str, compare: Callable[[Sides], Row]) -> Row:
-        """`compare`, a score that depends on n: its mean over the subsets of generated images against the
-        validation images, and as KEY_floor its mean over splits of the real images, kept under `name`.
+        """A score `compare` that depends on n, at equal n for generated and real images.
+
+        KEY is its mean over the subsets of generated images against the validation images, KEY_floor its mean
+        over splits of the real images, cached under `name`.
         """
         val = self.ref.val
         sides = (Sides(self.features[p], val.features, val.lesions, None, self.seed) for p in self.parts)
@@ -62,13 +64,14 @@ class Comparison:
         return {**mean_rows([compare(s) for s in sides]), **floor}
 
     def kept(self, name: str, compute: Callable[[], Mapping[str, float | None]]) -> Row:
-        """What `compute` returns of real images alone: kept on disk for this class, fold and `n_part`."""
+        """A score of real images alone, cached on disk for this class, fold and `n_part`."""
         ref = self.ref
         return cached_record(ref.cache, ("floors", name, ref.fingerprint, ref.label, self.n_part), compute)
 
     def real_splits(self, count: int) -> Iterator[Sides]:
-        """Random splits by lesion of training and validation images together: one side has the validation
-        set's size, and `n_part` images of the other stand in for generated ones.
+        """Random splits of training and validation images together by lesion.
+
+        One side has the size of the validation set; `n_part` images of the other replace generated ones.
         """
         train, val = self.ref.train, self.ref.val
         features = np.concatenate([train.features, val.features])
@@ -83,12 +86,12 @@ def _floors(rows: Iterator[Row]) -> Row:
 
 
 def neighbours(n: int, wanted: int = 5) -> int:
-    """k for a set of n images: 5, or less where a ball around an image would hold half of so small a set."""
+    """k for a set of n images: 5, or less if that would be half of a small set."""
     return max(1, min(wanted, (n - 1) // 2))
 
 
 def _split(lesions: np.ndarray, n_fake: int, n_real: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of stand-ins and of reference images, in random order by lesion, without a lesion in common."""
+    """Indices of `n_fake` and `n_real` images without a common lesion, in random order by lesion."""
     names, index, counts = np.unique(lesions, return_inverse=True, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(names))
     chosen, left = np.zeros(len(names), bool), n_real

@@ -1,4 +1,4 @@
-"""Generated images of one class + its reference -> one flat, JSON-able record."""
+"""Evaluates generated images of one class against its reference: one flat, JSON-able record."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Record = dict[str, float | int | str | None]
 def evaluate(fake: Tensor | np.ndarray, ref: Reference, extractor: Extractor, seed: int = 0) -> Record:
     """Score generated images uint8 [N,3,S,S] (N >= 2) against the class's *validation* images.
 
-    Every value is finite or None; `note` says why one is None, and what this n cannot resolve. The values are
-    those of `scores.declared`, and
+    Every value is finite or None; `note` explains None and limits of this n. The values are those of
+    `scores.declared`, and
 
-    copies_n, copies_pooled  the held-out images and classes that the thresholds of copies rest on
+    copies_n, copies_pooled  the held-out images and classes behind the thresholds of copies
     n_fake, n_real, n_floor  generated; validation; generated images per subset for scores that depend on n
     k                        neighbours of precision, recall, density and coverage: 5, fewer in a tiny class
     """
@@ -39,18 +39,19 @@ def evaluate(fake: Tensor | np.ndarray, ref: Reference, extractor: Extractor, se
 def _evaluate(c: Comparison, extractor: Extractor) -> Record:
     row: Row = {}
     for name in names(SCORES):
-        found = variant(SCORES, name).score(c)
-        wanted = {column for column, score in declared().items() if score.file == name}
-        if found.keys() != wanted:
+        values = variant(SCORES, name).score(c)
+        expected = {column for column, score in declared().items() if score.file == name}
+        if values.keys() != expected:
             raise SkinGanError(
-                f"skin_gan/{SCORES}/{name}.py: expected the numbers of its SCORES, {sorted(wanted)}, got "
-                f"{sorted(found)}"
+                f"skin_gan/{SCORES}/{name}.py: expected the numbers of its SCORES, {sorted(expected)}, got "
+                f"{sorted(values)}"
             )
-        row |= {column: finite(value) for column, value in found.items()}
+        row |= {column: finite(value) for column, value in values.items()}
     return {**row, **_context(c, extractor), "note": "; ".join(_notes(row, c))}
 
 
 def _checked(fake: Tensor | np.ndarray, ref: Reference, extractor: Extractor) -> np.ndarray:
+    """The images as an array; SkinGanError for a wrong shape, size or extractor."""
     images = as_images(fake).cpu().numpy()
     if images.shape[2:] != (ref.size, ref.size) or len(images) < 2:
         raise SkinGanError(
@@ -65,7 +66,7 @@ def _checked(fake: Tensor | np.ndarray, ref: Reference, extractor: Extractor) ->
 
 
 def _context(c: Comparison, extractor: Extractor) -> Record:
-    """With what, on what and at which n."""
+    """The columns on data, numbers of images and extractor."""
     ref = c.ref
     return {
         "n_fake": len(c.images),
@@ -88,7 +89,7 @@ def _context(c: Comparison, extractor: Extractor) -> Record:
 
 
 def _notes(row: Row, c: Comparison) -> list[str]:
-    """What these numbers cannot tell, and why."""
+    """Sentences on the limits of these numbers."""
     ref, n, n_part = c.ref, len(c.images), c.n_part
     n_real, lesions = len(ref.val.images), len(np.unique(ref.val.lesions))
     notes = []

@@ -1,4 +1,4 @@
-"""Images -> features of a fixed, pretrained network, offline.
+"""Computes features of images by a fixed, pretrained network, offline.
 
 EfficientNet-Lite0 (Tan & Le 2019, arXiv:1905.11946, the Lite variant for mobile CPUs) comes from a package,
 so nothing is downloaded. InceptionV3, the network of FID, is used where the user has torch-fidelity's
@@ -34,8 +34,8 @@ SIDE = 224  # EfficientNet-Lite0's input, height and width in pixels
 class Extractor:
     """Callable: images uint8 [N,3,H,W] in 0..255 (Tensor or ndarray) -> float32 ndarray [N,d].
 
-    Features of an image depend on the image alone (to about 1e-5, whatever it is batched with), and are the
-    same in every run on one machine. `name` and `weights_sha` belong beside every number made with it.
+    Features of an image do not depend on its batch (to about 1e-5) and are the same in every run on one
+    machine. Record `name` and `weights_sha` beside every number computed from them.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class Extractor:
         self.dimensions = dimensions
         self.device = torch.device(device)
         self.threads = threads
-        # On a CPU, activations of 4 images stay in the cache: half the time per image of batches of 32.
+        # On a CPU activations of 4 images fit into the cache: half the time per image of batches of 32.
         self.batch = 4 if self.device.type == "cpu" else 64
         self._network = network
 
     @property
     def fd_name(self) -> str:
-        """What the Frechet distance between such features is called: FID is Inception's alone."""
+        """The name of the Frechet distance between such features: only Inception's is called FID."""
         return "FID" if self.name == "InceptionV3" else f"FD-{self.name}"
 
     def __call__(
@@ -77,7 +77,7 @@ class Extractor:
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        """Full fp32 whatever the caller trains in, and `threads` CPU threads."""
+        """A context with full fp32 precision and `threads` CPU threads."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads or before)
         try:
@@ -91,7 +91,7 @@ class Extractor:
 
 
 def as_images(images: Tensor | np.ndarray) -> Tensor:
-    """`images` as a uint8 Tensor [N,3,H,W]; anything else than such images is an error."""
+    """`images` as a uint8 Tensor [N,3,H,W]; SkinGanError for any other type or shape."""
     x = torch.as_tensor(images)
     if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3:
         raise SkinGanError(f"expected images uint8 [N,3,H,W] in 0..255, got {x.dtype} {list(x.shape)}")
@@ -101,10 +101,10 @@ def as_images(images: Tensor | np.ndarray) -> Tensor:
 def extractor(
     device: str = "cpu", threads: int | None = None, inception: str | Path | None = None
 ) -> Extractor:
-    """The extractor to measure with: EfficientNet-Lite0, or InceptionV3 where its weights file is given.
+    """The extractor: EfficientNet-Lite0, or InceptionV3 if its weights file is given.
 
-    `inception` (or else the variable SKIN_GAN_INCEPTION) is the path of torch-fidelity's weights file, which
-    has to be on this machine already. `threads`: CPU threads while extracting; None leaves PyTorch's setting.
+    `inception` (or else the variable SKIN_GAN_INCEPTION) is the path of torch-fidelity's weights file on this
+    machine. `threads`: CPU threads while extracting; None keeps PyTorch's setting.
     """
     chosen = inception or os.environ.get(INCEPTION_VARIABLE)
     if chosen:
@@ -117,8 +117,8 @@ def extractor(
 class _LiteFeatures(nn.Module):
     """uint8 [n,3,H,W] -> pooled features [n,1280], for inference only.
 
-    Three changes that leave the result the same to 1e-5 make it 2.5 times as fast on a CPU: channels last,
-    batch norm folded into the convolutions, and TensorFlow's uneven "same" padding moved into the kernels.
+    Three changes make it 2.5 times as fast on a CPU with results equal to 1e-5: channels last, batch norm
+    folded into the convolutions, and TensorFlow's uneven "same" padding moved into the kernels.
     """
 
     def __init__(self, weights: Path) -> None:
@@ -128,7 +128,7 @@ class _LiteFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = (images.float() - 127) / 128  # (255 x - 127) / 128 for x in 0..1
-        # Resizing is linear and separable: two small matrix products are faster than the general kernel.
+        # Resizing is linear and separable: two matrix products are faster than the general kernel.
         rows = _resize_matrix(images.shape[2], SIDE).to(x.device)
         columns = _resize_matrix(images.shape[3], SIDE).to(x.device)
         x = (rows @ x @ columns.T).contiguous(memory_format=torch.channels_last)
@@ -143,20 +143,15 @@ def _resize_matrix(before: int, after: int) -> Tensor:
 
 
 # The package's names of layers (those of the Lite networks' own code) and timm's.
-_OUTER = {
-    "_conv_stem": "conv_stem",
-    "_bn0": "bn1",
-    "_conv_head": "conv_head",
-    "_bn1": "bn2",
-    "_fc": "classifier",
-}
+_OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2",
+          "_fc": "classifier"}  # fmt: skip
 _SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 _INVERTED = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
              "_project_conv": "conv_pwl", "_bn2": "bn3"}  # fmt: skip
 
 
 def _load_lite(weights: Path) -> Any:
-    """timm's network with the package's weights, each of which goes to the layer of its name."""
+    """timm's network with the package's weights; SkinGanError if names or shapes differ."""
     net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     source = torch.load(weights, map_location="cpu", weights_only=True)
     target = net.state_dict()
@@ -176,8 +171,8 @@ def _load_lite(weights: Path) -> Any:
 def _name_in_timm(name: str, blocks: list[str]) -> str:
     """timm's name of the package's tensor `name`: `_blocks.1._bn0.weight` is blocks.1.0.bn1.weight.
 
-    The package counts the blocks through, timm within each stage; `blocks` are timm's, in order. A name that
-    is not known stays as it is.
+    The package numbers all blocks in a row, timm within each stage; `blocks` are timm's names in order. An
+    unknown name stays as it is.
     """
     match name.split("."):
         case ["_blocks", number, layer, part] if number.isdigit() and int(number) < len(blocks):
@@ -189,7 +184,7 @@ def _name_in_timm(name: str, blocks: list[str]) -> str:
 
 
 def _fold(net: Any) -> Any:
-    """Fold each batch norm into the convolution before it, whose activation then follows directly."""
+    """Fold each batch norm into the convolution before it."""
     modules: dict[str, Any] = dict(net.named_modules())
     convolutions = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)]
     norms = [name for name, module in modules.items() if isinstance(module, BatchNormAct2d)]

@@ -1,4 +1,4 @@
-"""What evaluation needs of one class and fold: real images, features, copy thresholds."""
+"""The reference of an evaluation: real images, features and copy thresholds of one class and fold."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from skin_gan.metrics.arrays import Array, distances
 from skin_gan.metrics.cache import FeatureCache, cached_record
 from skin_gan.metrics.features import Extractor
 
-SAMPLE = 256  # images from which the scale of distances is taken
+SAMPLE = 256  # images from which the scale of distances is computed
 
-Progress = Callable[[int, int], object]  # (images done, images in all)
+Progress = Callable[[int, int], object]  # called with (images done, all images)
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class RealSet:
 
 @dataclass(frozen=True)
 class Reference:
-    """What generated images of one class are compared with. The test fold has no part in it."""
+    """The real images of one class, of training and validation, with which generated ones are compared."""
 
     label: str
     size: int
     fold: int
-    unit: str  # what the split kept together: "lesion" or "image"
+    unit: str  # unit of the split: "lesion" or "image"
     fingerprint: str  # of data, split and fold
     extractor: str
     weights_sha: str
@@ -45,14 +45,14 @@ class Reference:
     val: RealSet
     training: copies.Training
     thresholds: copies.Thresholds
-    scale: float  # of distances between different images: half the median one
-    cache: Path  # folder of records of this store, size and extractor
+    scale: float  # half the median distance between different images
+    cache: Path  # folder of cached records of this store, size and extractor
 
 
 def reference(store: Store, label: str, size: int, fold: int, cache: Path, extractor: Extractor) -> Reference:
-    """The reference of class `label` at `size` pixels: computed once, then read from `cache`.
+    """The reference of class `label` at `size` pixels, cached in `cache`.
 
-    The first time, features of all images of the class are computed; for a class of fewer than 1,000 images
+    The first call computes the features of all images of the class; for a class of fewer than 1,000 images
     those of all such classes, since they share the thresholds of the copy checks.
     """
     features = FeatureCache(store, size, cache, extractor)
@@ -88,9 +88,9 @@ def warm(
     labels: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Compute what references of `labels` (default: all classes) need of features, unless it is in `cache`.
+    """Compute the features that references of `labels` (default: all classes) need and `cache` lacks.
 
-    About 12 ms per image on one free CPU thread. Stopped and begun again, it goes on with the next class.
+    It takes about 12 ms per image on one CPU thread. After an interruption it resumes at the same class.
     """
     features = FeatureCache(store, size, cache, extractor)
     pools = sorted({c for label in (labels or store.classes) for c in _pool(store, label)})
@@ -111,7 +111,7 @@ def warm(
 def _pool(store: Store, label: str) -> list[str]:
     """The classes whose held-out images set the copy thresholds of `label`: itself, or all small ones.
 
-    A fifth of a class is validation, so from 1,000 images on that has the 200 that a 1st percentile needs.
+    A fifth of a class is validation, so 1,000 images have the 200 that a 1st percentile needs.
     """
     if label not in store.classes:
         raise SkinGanError(
@@ -125,8 +125,8 @@ def _held_out(features: FeatureCache, split: ClassSplit) -> dict[str, copies.Dis
     """Validation-to-training distances within each class of the pool."""
     found = {}
     for label in _pool(features.store, split.label):
-        with contextlib.suppress(SkinGanError):  # a class too small to be split has nothing to add
-            own = label == split.label  # whose images are in memory already
+        with contextlib.suppress(SkinGanError):  # a class that is too small to be split
+            own = label == split.label  # its images are in memory already
             part = split if own else class_split(features.store, label, split.size, split.fold)
             train, val = _real_sets(features, part)
             found[label] = _training(train).distances(val.features, val.images)

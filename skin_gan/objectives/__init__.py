@@ -1,4 +1,4 @@
-"""What networks are trained towards: losses, penalties and augmentations, pure functions of tensors."""
+"""Losses, penalties and augmentations: pure functions of tensors."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Judged:
-    """Images that a discriminator was shown, and what it made of them. Penalties are functions of this.
+    """A discriminator's inputs and logits, from which penalties are computed.
 
-    Where a penalty of second order is due, the images require gradients, and the logits come from them. Where
-    none is, a discriminator on frozen features may have been given those instead of images.
+    If a penalty of second order is due, the images require gradients and the logits depend on them. Otherwise
+    the inputs of a discriminator on frozen features may be features instead of images.
     """
 
     net: Callable[[Tensor], Tensor]  # the discriminator: images [N,3,H,W] -> logits
@@ -27,16 +27,16 @@ class Judged:
 
 
 def mean(values: list[Tensor]) -> Tensor:
-    """Of 0-d tensors."""
+    """The mean of 0-d tensors."""
     return torch.stack(values).mean()
 
 
 def of_image(logits: Tensor) -> Tensor:
-    """[N]: the logit of each image, of [N] or of the patches [N,P] that were judged in it."""
+    """[N]: the logit of each image, from logits [N] or the mean of its patches' [N,P]."""
     return logits.float().view(len(logits), -1).mean(1)
 
 
 def squared_gradients(logits: Tensor, images: Tensor) -> Tensor:
-    """[N]: squared norm of each logit's gradient to its image [N,3,H,W]; it can be differentiated again."""
+    """[N]: squared norm of each logit's gradient with respect to its image [N,3,H,W]; differentiable."""
     (gradient,) = torch.autograd.grad(of_image(logits).sum(), images, create_graph=True)
     return gradient.float().square().flatten(1).sum(1)

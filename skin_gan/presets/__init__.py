@@ -1,4 +1,4 @@
-"""Published settings under the names that the field knows them by: a YAML file each, here. No torch."""
+"""Published settings, each a YAML file in this folder. No torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from skin_gan.errors import SkinGanError
 
 
 def load(path: Path) -> TrialSettings:
-    """The settings in a YAML file: groups of settings that differ from the defaults.
+    """The settings in a YAML file, which holds groups of settings that differ from the defaults.
 
-    SkinGanError that names the file and what in it is no setting, or out of range.
+    SkinGanError for names that are no settings and for values out of range.
     """
     tree = yaml.safe_load(path.read_text())
     try:
@@ -30,7 +30,7 @@ def load(path: Path) -> TrialSettings:
 
 def _group(kind: Any, values: dict[str, Any]) -> Any:
     types = get_type_hints(kind)
-    # YAML reads 1 as a whole number and 2e-4 as a word.
+    # YAML reads 1 as an integer and 2e-4 as a string.
     return kind(**{key: float(v) if types.get(key) is float else v for key, v in values.items()})
 
 
@@ -40,7 +40,7 @@ PRESETS: dict[str, TrialSettings] = {
 
 
 def preset(name: str) -> TrialSettings:
-    """The preset called `name`; an unknown name is an error that lists them."""
+    """The preset `name`; SkinGanError that lists the presets if there is none."""
     if name not in PRESETS:
         raise SkinGanError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -1,1 +1,1 @@
-"""Training one GAN: the session and what it is made of."""
+"""Training of one GAN: the session and its parts."""

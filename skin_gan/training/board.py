@@ -1,7 +1,7 @@
 """TensorBoard: the curves, image grids and HParams row of one trial, in its own folder.
 
-The horizontal axis is real images shown. A trial's HParams row is there from its first moment, with the
-metrics of its last evaluation. `name_columns` says once, for a whole sweep, which columns come first.
+The horizontal axis is the number of real images shown. A trial has its HParams row from the start, with the
+metrics of its last evaluation. `name_columns` sets the order of the columns once for a whole sweep.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED
 from skin_gan.io import unwritable
 from skin_gan.training.grids import Sheet
 
-# HParams knows no "pruned": such a trial ended as it was meant to.
+# HParams has no status "pruned"; such a trial ended as intended.
 STATUS = {
     COMPLETED: api_pb2.STATUS_SUCCESS,
     PRUNED: api_pb2.STATUS_SUCCESS,
@@ -38,12 +38,12 @@ Domain = list[Any] | tuple[float, float]  # values of a setting, or the ends of 
 
 
 class Board:
-    """Writes one trial's events. `close` it; `flush` before what must not be lost to a kill."""
+    """Writes one trial's events. `close` it at the end, and `flush` it before each checkpoint."""
 
     def __init__(self, folder: Path, spec: TrialSpec, images: int) -> None:
-        """Go on after `images` real images: what an earlier process recorded beyond them is taken back."""
+        """Continue after `images` real images: TensorBoard drops earlier records beyond them."""
         self.folder = folder
-        with self._named():
+        with self._disk_errors():
             self.writer = SummaryWriter(str(folder), purge_step=images + 1, flush_secs=30)
         # The group is the trial: TensorBoard merges rows of one group, and of equal settings without a group.
         self._write(summary_v2.hparams_pb(hparams(spec), trial_id=f"{spec.label}/{folder.name}"))
@@ -51,7 +51,7 @@ class Board:
 
     def scalars(self, values: Mapping[str, Any], images: int) -> None:
         """Record the finite numbers among `values`."""
-        with self._named():
+        with self._disk_errors():
             for tag, value in values.items():
                 if isinstance(value, int | float) and math.isfinite(value):
                     self.writer.add_scalar(tag, value, images)
@@ -61,32 +61,32 @@ class Board:
         self.scalars({f"metrics/{name}": value for name, value in row.items()}, row["images"])
 
     def grid(self, tag: str, page: Sheet, images: int) -> None:
-        with self._named():
+        with self._disk_errors():
             self.writer.add_image(tag, page, images, dataformats="HWC")
 
     def end(self, state: str, reason: str, images: int) -> None:
-        """The trial reached a final state, one of `skin_gan.folders.STATES`."""
+        """Record a final state, one of `skin_gan.folders.STATES`."""
         self._write(session_end(STATUS[state]))
-        with self._named():
+        with self._disk_errors():
             self.writer.add_text("end", f"{state}: {reason}" if reason else state, images)
         self.flush()
 
     def flush(self) -> None:
-        with self._named():
+        with self._disk_errors():
             self.writer.flush()
 
     def close(self) -> None:
-        with self._named():
+        with self._disk_errors():
             self.writer.close()
 
     def _write(self, record: Summary) -> None:
-        assert self.writer.file_writer is not None  # only until its constructor has run
-        with self._named():
+        assert self.writer.file_writer is not None  # it is set by the constructor
+        with self._disk_errors():
             self.writer.file_writer.add_summary(record)
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Turn what a full disk raises, here or in the writer's own thread, into a SkinGanError."""
+    def _disk_errors(self) -> Iterator[None]:
+        """Turn errors of the disk, also those of the writer's thread, into a SkinGanError."""
         try:
             yield
         except OSError as e:
@@ -99,16 +99,16 @@ def write_run(
     metrics: Mapping[str, float],
     loss: Sequence[tuple[int, float]] = (),
 ) -> None:
-    """A run of one classifier as one HParams row and a curve; written again, it is replaced.
+    """Write a classifier run as an HParams row and a loss curve, in place of an earlier record.
 
-    `settings` tell it from all other runs; `metrics` are recorded under their own names, `loss`, (updates,
-    value) each, as train/loss.
+    `settings` differ from those of all other runs. `metrics` are recorded under their own names, `loss`,
+    pairs (updates, value), as train/loss.
     """
     try:
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
         writer = SummaryWriter(str(folder))
-        assert writer.file_writer is not None  # only until its constructor has run
+        assert writer.file_writer is not None  # it is set by the constructor
         group = "/".join(map(str, settings.values()))
         writer.file_writer.add_summary(summary_v2.hparams_pb(dict(settings), trial_id=group))
         for name, value in metrics.items():
@@ -123,11 +123,11 @@ def write_run(
 
 
 def name_columns(folder: Path, settings: Mapping[str, Domain], metrics: Mapping[str, str]) -> None:
-    """Name the columns of the HParams table of all trials below `folder`, the most telling first.
+    """Set the columns of the HParams table of all trials below `folder`, the most important first.
 
-    `settings` maps each searched setting to the list of its values, empty where they are not known
-    beforehand, or to the (low, high) of a range; `metrics` maps tags to what they mean. Without this
-    TensorBoard shows every setting in the order in which it finds them.
+    `settings` maps each searched setting to the list of its values, empty if they are not known in advance,
+    or to the (low, high) of a range; `metrics` maps tags to their meanings. Without this TensorBoard shows
+    all settings in the order in which it finds them.
     """
     columns = [summary_v2.HParam(name, _domain(values)) for name, values in settings.items()]
     shown = [
@@ -147,14 +147,14 @@ def _domain(values: Domain) -> summary_v2.Domain | None:
         return summary_v2.RealInterval(*map(float, values))
     if not values:
         return None
-    # TensorBoard takes values of one type.
+    # TensorBoard needs values of one type.
     numbers = all(isinstance(v, int | float) for v in values)
     kind = str if not numbers else float if any(isinstance(v, float) for v in values) else int
     return summary_v2.Discrete(sorted({kind(v) for v in values}))
 
 
 def session_end(status: int) -> Summary:
-    """The record that ends an HParams row (TensorBoard's own function for it needs TensorFlow)."""
+    """The record that ends an HParams row (TensorBoard's own function needs TensorFlow)."""
     ended = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
     content = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=ended))
     value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=content, tensor=metadata.NULL_TENSOR)
@@ -162,7 +162,7 @@ def session_end(status: int) -> Summary:
 
 
 def hparams(spec: TrialSpec) -> dict[str, str | int | float]:
-    """Every setting of a trial by its dotted name, and what else tells trials apart."""
+    """All settings of a trial by their dotted names, with its label, index, seed and fold."""
     groups = asdict(spec.settings)
     settings = {f"{group}.{name}": value for group in groups for name, value in groups[group].items()}
     return {"label": spec.label, "index": spec.index, "seed": spec.seed, "fold": spec.fold, **settings}

@@ -1,4 +1,4 @@
-"""Complete training states on disk: replaced atomically, checked when read, never executed."""
+"""Saves and loads complete training states: written atomically, validated when read, never executed."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ FORMAT = 1
 
 
 def save(path: Path, identity: str, state: dict[str, Any]) -> None:
-    """Write `state`, tensors and primitives in dicts and lists, as the state of the trial `identity`.
+    """Save `state` (tensors and primitives in dicts and lists) as the state of the trial `identity`.
 
-    A kill at any moment leaves the file as it was or as it is to be. SkinGanError where it cannot be written.
+    The file is replaced atomically. SkinGanError if it cannot be written.
     """
     content = {"format": FORMAT, "id": identity, "state": state}
     write_atomic(path, lambda file: torch.save(content, file))
 
 
 def of(path: Path, identity: str) -> bool:
-    """Whether the file is a state of the trial `identity`. SkinGanError if it is cut or damaged."""
+    """Whether the file is a state of the trial `identity`. SkinGanError if it is damaged."""
     return bool(_read(path)["id"] == identity)
 
 
 def load(path: Path, identity: str) -> dict[str, Any]:
-    """The state saved for the trial `identity`, its tensors on the CPU.
+    """The saved state of the trial `identity`, its tensors on the CPU.
 
-    SkinGanError if the file is cut or damaged, or belongs to another trial; the file is left as it is.
+    SkinGanError if the file is damaged or belongs to another trial.
     """
     content = _read(path)
     if content["format"] != FORMAT:
@@ -46,7 +46,7 @@ def load(path: Path, identity: str) -> dict[str, Any]:
 
 
 def load_networks(path: Path | None, identity: str) -> dict[str, Any]:
-    """The pretrained networks `identity`. SkinGanError if the file is damaged, missing or holds others."""
+    """The pretrained networks `identity`. SkinGanError if the file is missing, damaged or of others."""
     if path is None or not path.exists():
         raise SkinGanError(
             f"the pretrained networks {identity} are not in {path}: the job of the stage pretrain makes them"
@@ -61,8 +61,9 @@ def load_networks(path: Path | None, identity: str) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint; SkinGanError if it is damaged or no checkpoint."""
     try:
-        with zipfile.ZipFile(path) as archive:  # torch's format; torch itself does not verify the checksums
+        with zipfile.ZipFile(path) as archive:  # torch does not verify the checksums
             damaged = archive.testzip()
         if damaged:
             raise _unusable(path, f"is damaged ({damaged})")

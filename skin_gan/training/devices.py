@@ -1,4 +1,4 @@
-"""From settings to an Accelerator: device, precision, threads, processes."""
+"""Makes the Accelerator of a training: device, precision, threads, processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRECISIONS = {"fp32": "no", "bf16": "bf16"}
 
 
 def choose_device(name: str) -> str:
-    """Either cpu or cuda; `auto` is a GPU where there is one. SkinGanError if the device is not there."""
+    """The device, "cpu" or "cuda"; `auto` is a GPU if there is one. SkinGanError if it is not available."""
     if name not in ("auto", "cpu", "cuda"):
         raise SkinGanError(f"operations.device={name}: choose one of auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():
@@ -26,10 +26,10 @@ def choose_device(name: str) -> str:
 
 
 def make_accelerator(precision: str, ops: Operations) -> Accelerator:
-    """An Accelerator for the processes that the environment describes (RANK, WORLD_SIZE), or for this one.
+    """An Accelerator for the processes given by the environment (RANK, WORLD_SIZE), or for this process.
 
-    Accelerate keeps precision and device in a state that all Accelerators of a process share and that cannot
-    be changed. It is made anew where they differ from the last trial's, which must have ended by then.
+    All Accelerators of a process share a fixed precision and device. If these differ from the last trial's,
+    which must have ended, the shared state is reset.
     """
     device = choose_device(ops.device)
     if is_initialized():
@@ -49,6 +49,6 @@ def make_accelerator(precision: str, ops: Operations) -> Accelerator:
 
 
 def end_processes() -> None:
-    """Leave the process group, where there is one: what a script of several processes does last."""
+    """Leave the process group, if there is one: the last call of a script with several processes."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

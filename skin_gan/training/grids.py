@@ -1,4 +1,4 @@
-"""Contact sheets: many small images as one that can be looked at."""
+"""Contact sheets: many small images in one."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ BACKGROUND, INK = (255, 255, 255), (40, 40, 40)
 def sheet(images: ArrayLike, columns: int = 0, caption: str = "", shown: int = 64) -> Sheet:
     """Images uint8 [N,3,S,S] row by row on white, as [H,W,3].
 
-    `columns` 0 makes the sheet about square. Images below `shown` pixels are enlarged by a whole factor
-    without smoothing, so that every pixel of theirs can be seen. `caption` is written above them.
+    With `columns` 0 the sheet is about square. Images below `shown` pixels are enlarged by a whole factor
+    without smoothing. `caption` is written above them.
     """
     x = np.asarray(images).transpose(0, 2, 3, 1)
     n, size = len(x), x.shape[1]
@@ -49,10 +49,10 @@ def save(path: Path, page: Sheet) -> None:
 
 
 def interpolate(a: torch.Tensor, b: torch.Tensor, steps: int) -> torch.Tensor:
-    """Latents on the great circles from a to b, both [N,latent]: [N * steps, latent], each path in turn.
+    """Latents on the great circles from a to b, both [N,latent]: [N * steps, latent], one path after another.
 
-    Straight lines between Gaussian latents lead through lengths that a generator never saw (White 2016,
-    arXiv 1609.04468).
+    Straight lines between Gaussian latents pass through norms on which a generator was not trained (White
+    2016, arXiv 1609.04468).
     """
     cosine = torch.nn.functional.cosine_similarity(a, b, dim=1).clamp(-1 + 1e-6, 1 - 1e-6)
     angle = cosine.acos()[:, None, None]

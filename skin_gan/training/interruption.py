@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop, kept until it is at a point from which it can go on later."""
+"""Defers signals that ask a process to stop until it has saved its state."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-# Ctrl-C, the end of a job, and Slurm's warning before that (as Submitit asks for it).
+# Ctrl-C, the end of a job, and Slurm's warning before it (chosen by Submitit).
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 class Interruption:
-    """A block in which signals are only noted; a second Ctrl-C or SIGTERM acts at once.
+    """A block in which signals are only recorded; a second Ctrl-C or SIGTERM acts at once.
 
         with Interruption() as interruption:
             while work_is_left():
@@ -21,9 +21,9 @@ class Interruption:
                     save()
                     interruption.act()
 
-    `act`, like the end of the block, gives noted signals to those who handled them before the block. Where
-    these return, or ignore the signal, work goes on. Only a process's main thread can handle signals: in
-    others the block does nothing.
+    `act`, like the end of the block, passes recorded signals to the earlier handlers. If these return or
+    ignore the signal, the work continues. Only the main thread of a process can handle signals: in others the
+    block does nothing.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Interruption:
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                if signal.getsignal(number) is not None:  # set by C code: it could not be put back
+                if signal.getsignal(number) is not None:  # None: set by C code, cannot be restored
                     self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -44,7 +44,7 @@ class Interruption:
         self._raise_noted()
 
     def act(self) -> None:
-        """Let the noted signals have the effect that they would have had without the block."""
+        """Pass the recorded signals to the handlers from before the block."""
         self._restore()
         self._raise_noted()
         self.__enter__()

@@ -1,9 +1,9 @@
-"""What one training consists of, and its checkpoint holds: networks, average, optimisers, random streams.
+"""The state of one training, which its checkpoint holds: networks, average, optimisers, random streams.
 
 With several processes each takes its share of every batch. Gradients are averaged over the processes; images,
-latents and noise come from streams that are the same in all of them, so k processes with batch b/k compute
-what one computes with batch b. Batch normalisation is the exception: on CPUs each process normalises by its
-own share, and the first one's running statistics are kept; on GPUs statistics are those of the whole batch.
+latents and noise come from streams that are equal in all processes, so k processes with batch b/k compute the
+same as one process with batch b. Batch normalisation is the exception: on CPUs each process normalises by its
+own share, and the first one's running statistics are kept; on GPUs statistics are of the whole batch.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from skin_gan.training.ema import Ema
 
 
 def stream_seed(seed: int, purpose: str) -> int:
-    """The seed of one of a trial's independent streams of random numbers."""
+    """The seed of a trial's independent random stream for `purpose`."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:6])
 
 
 class Sampler:
-    """Real images drawn with replacement from a class that lies on the device whole."""
+    """Draws real images with replacement from a class that is held on the device."""
 
     def __init__(self, part: Part, batch: int, seed: int, accelerator: Accelerator) -> None:
         self.images = torch.from_numpy(part.images).to(accelerator.device)  # [N,3,S,S]
@@ -48,25 +48,25 @@ class Sampler:
         return x.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1.0)
 
     def rows(self) -> Tensor:
-        """Which images the next batch of all processes has, [batch]."""
+        """[batch]: the rows of the images in the next batch of all processes."""
         if self.weights is None:
             return torch.randint(len(self.images), (self.batch,), generator=self.generator)
         return torch.multinomial(self.weights, self.batch, replacement=True, generator=self.generator)
 
 
 def freeze(discriminator: nn.Module, count: int) -> None:
-    """Keep the first `count` convolutions of a family's image discriminator (FreezeD, Mo 2020)."""
-    own = getattr(discriminator, "pixels", discriminator)  # of one on frozen features, its head of pixels
+    """Freeze the first `count` convolutions of a family's image discriminator (FreezeD, Mo 2020)."""
+    own = getattr(discriminator, "pixels", discriminator)  # on frozen features: the head on pixels
     layers = [m for m in own.modules() if isinstance(m, nn.Conv2d)] if own is not None else []
     for layer in layers[:count]:
         layer.requires_grad_(False)
 
 
 class Learner:
-    """One GAN in training. Its `state_dict` is complete: loaded into another, that one goes on the same."""
+    """One GAN in training. Its `state_dict` is complete: training continues from it bit for bit."""
 
     def __init__(self, spec: TrialSpec, part: Part, accelerator: Accelerator) -> None:
-        """Fresh networks for `spec`, to be trained on the images of `part`."""
+        """Make fresh networks for `spec`, to be trained on the images of `part`."""
         s = self.settings = spec.settings
         self.accelerator = accelerator
         if s.train.batch % accelerator.num_processes:
@@ -85,14 +85,14 @@ class Learner:
         if spec.start and "discriminator" in nets:
             freeze(nets["discriminator"], s.train.frozen_layers)
         trained = [(name.split(".")[0], p) for name, p in nets.named_parameters() if p.requires_grad]
-        judges = [p for net, p in trained if "discriminator" in net]
-        makers = [p for net, p in trained if "discriminator" not in net]
+        discriminators = [p for net, p in trained if "discriminator" in net]
+        generators = [p for net, p in trained if "discriminator" not in net]
         self.plain = dict(nets.items())
         self.sampler = Sampler(part, s.train.batch, stream_seed(spec.seed, "images"), accelerator)
         self.update = step_of(s.model)
         self.context = Context(
-            opt_g=accelerator.prepare(make_optimiser(makers, s.optim, s.optim.lr_g)),
-            opt_d=accelerator.prepare(make_optimiser(judges, s.optim, s.optim.lr_d)),
+            opt_g=accelerator.prepare(make_optimiser(generators, s.optim, s.optim.lr_g)),
+            opt_d=accelerator.prepare(make_optimiser(discriminators, s.optim, s.optim.lr_d)),
             nets={name: accelerator.prepare(net) for name, net in nets.items()},
             draw=self.sampler,
             settings=s,
@@ -115,7 +115,7 @@ class Learner:
         return self.settings.train.batch * self.settings.optim.d_steps
 
     def step(self) -> dict[str, Tensor]:
-        """One update of the discriminators and of the generator; the step's scalars, of this process."""
+        """Update discriminators and generator once; returns this process's scalars."""
         scalars = self.update(self.context)
         self.ema.update(self.plain["generator"], self.images_per_step, self.images)
         return scalars
@@ -126,9 +126,9 @@ class Learner:
         return bool(torch.stack([p.isfinite().all() for p in tensors]).all())
 
     def start_from(self, networks: Mapping[str, Any]) -> None:
-        """Take over pretrained networks (see `networks`); optimisers and random streams stay fresh.
+        """Load pretrained networks (see `networks`); optimisers and random streams stay fresh.
 
-        SkinGanError if they are of other shapes.
+        SkinGanError if their shapes differ.
         """
         try:
             for name, net in self.plain.items():
@@ -139,7 +139,7 @@ class Learner:
             raise SkinGanError(f"the pretrained networks do not fit {self.settings.model}: {why}") from e
 
     def networks(self) -> dict[str, Any]:
-        """What `start_from` takes: the networks' weights, the generator's as their average."""
+        """The networks' weights for `start_from`, the generator's as their moving average."""
         weights = {name: net.state_dict() for name, net in self.plain.items()}
         return weights | {"generator": self.ema.net.state_dict()}
 
@@ -167,5 +167,5 @@ class Learner:
         c.opt_d.load_state_dict(state["opt_d"])
         c.rng.load_state_dict(state["rng"])
         self.sampler.generator.set_state(state["sampler"])
-        # Checkpoints of earlier versions have none: their steps kept nothing.
+        # Checkpoints of earlier versions have no state of steps.
         c.state = send_to_device(copy.deepcopy(state.get("step", {})), self.accelerator.device)

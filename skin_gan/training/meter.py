@@ -1,4 +1,4 @@
-"""How fast a training goes and what its losses are, without making it wait for the device at every step."""
+"""Measures a training's speed and mean losses without waiting for the device at every step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NEVER = float("inf")
 
 
 class Averages:
-    """Sums of the scalars of several steps, and for each the first step at which it was not finite."""
+    """Sums of the scalars of several steps, and the first step at which each was not finite."""
 
     def __init__(self) -> None:
         self.clear()
@@ -26,7 +26,7 @@ class Averages:
         self.sums = self.first_bad = torch.zeros(0)
 
     def add(self, scalars: Mapping[str, Tensor]) -> None:
-        """Take in one step's scalars, each a 0-d tensor; always the same names."""
+        """Add one step's scalars, 0-d tensors; the names have to be the same at every step."""
         values = torch.stack(list(scalars.values())).detach().double()
         if self.count == 0:
             self.names = list(scalars)
@@ -37,9 +37,9 @@ class Averages:
         self.first_bad = torch.minimum(self.first_bad, bad)
 
     def take(self, accelerator: Accelerator) -> tuple[dict[str, float], dict[str, int]]:
-        """The sums over steps, means over processes, and at which step (from 1) each bad one first was.
+        """Sums over steps, averaged over processes, and the first step (from 1) of each non-finite scalar.
 
-        Then clear. Every process has to call it, and all get the same.
+        Clears the sums. Every process has to call it; all get the same result.
         """
         if self.count == 0:
             return {}, {}
@@ -53,33 +53,33 @@ class Averages:
 
 @dataclass
 class Span:
-    """The training since the last evaluation: what its row averages."""
+    """The training since the last evaluation, over which the next row averages."""
 
-    images: int = 0  # where it began
+    images: int = 0  # at its start
     seconds: float = 0.0
     steps: int = 0
     sums: dict[str, float] = field(default_factory=dict)
 
 
 class Clock:
-    """When a checkpoint is due, on which all processes of a training agree.
+    """Tells when a checkpoint is due; all processes of a training agree.
 
-    A single process looks at its clock at every step. Several ask one another about once a second: the answer
-    has to wait for the device.
+    A single process reads its clock at every step. Several communicate about once a second, since that waits
+    for the device.
     """
 
     def __init__(self, accelerator: Accelerator, seconds: float) -> None:
-        """`seconds`: the largest age of a checkpoint, but for the step that is under way."""
+        """`seconds`: the largest age of a checkpoint, plus the current step."""
         self.accelerator, self.seconds = accelerator, seconds
         self.start()
 
     def start(self) -> None:
-        """A checkpoint has been made, or training begins: by all processes after the same step."""
+        """Restart the clock: training begins or a checkpoint was saved, in all processes at the same step."""
         self.begin = self.asked = time.monotonic()
-        self.steps, self.pause = 0, 1  # since the processes asked one another; until they do so again
+        self.steps, self.pause = 0, 1  # steps since the processes communicated, and until they do so again
 
     def due(self, at_once: bool = False) -> bool:
-        """Whether to save after this step; `at_once`: this process wants to, whatever the time."""
+        """Whether to save after this step; `at_once`: this process asks for it now."""
         now = time.monotonic()
         due = at_once or now - self.begin >= self.seconds
         if self.accelerator.num_processes == 1:
@@ -94,30 +94,29 @@ class Clock:
 
 
 class Meter:
-    """Time, speed and mean scalars of a training that may be interrupted for evaluations, or killed."""
+    """Time, speed and mean scalars of a training, which evaluations or kills may interrupt."""
 
     def __init__(self, accelerator: Accelerator, images_per_step: int) -> None:
-        """Of a training that takes `images_per_step` real images at each step."""
         self.accelerator, self.images_per_step = accelerator, images_per_step
         self.averages, self.span = Averages(), Span()
-        self.seconds = 0.0  # of training, evaluations not counted
-        self.speed = 0.0  # images per second, of late
+        self.seconds = 0.0  # of training, without evaluations
+        self.speed = 0.0  # images per second, at the last reading
 
     def start(self, images: int) -> None:
-        """Training begins, or goes on, after `images` real images."""
+        """Training begins or continues after `images` real images."""
         self.images, self.mark = images, time.perf_counter()
 
     def add(self, scalars: Mapping[str, Tensor]) -> None:
         self.averages.add(scalars)
 
     def read(self, images: int) -> tuple[dict[str, float], dict[str, int]]:
-        """Means since the last reading or start; and of each that was not finite, after how many images."""
+        """Means since the last reading or start, and the number of images at each non-finite scalar."""
         steps, before = self.averages.count, self.images
         sums, bad = self.averages.take(self.accelerator)
         elapsed = time.perf_counter() - self.mark
         if steps and not bad:
             self.span.steps += steps
-            # Float64 holds sums of float32 exactly, or nearly: it does not matter when they are read.
+            # Float64 holds sums of float32 almost exactly, so the times of readings do not matter.
             for name, total in sums.items():
                 self.span.sums[name] = self.span.sums.get(name, 0.0) + total
             self.seconds += elapsed
@@ -127,7 +126,7 @@ class Meter:
         return means, {name: before + step * self.images_per_step for name, step in bad.items()}
 
     def row(self, images: int) -> dict[str, float]:
-        """What an evaluation's row says of the training since the one before."""
+        """The columns of an evaluation's row on the training since the last evaluation."""
         span, seconds = self.span, self.seconds - self.span.seconds
         return {
             "seconds": round(self.seconds, 3),
@@ -136,11 +135,11 @@ class Meter:
         }
 
     def evaluated(self, images: int) -> None:
-        """An evaluation was made: its successor's row begins here."""
+        """Start a new span after an evaluation."""
         self.span = Span(images, self.seconds)
 
     def state_dict(self) -> dict[str, Any]:
-        """Complete right after a reading."""
+        """The state, complete right after a reading."""
         return {"seconds": self.seconds, "span": asdict(self.span)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -1,13 +1,12 @@
-"""Training one trial: the loop, its records, its measurements. All of its state is in the trial's folder.
+"""Trains one trial: the loop, its records and evaluations. All state is in the trial's folder.
 
-    session = Session(spec, folder, split, ops, evaluation)     # new, or as the folder's last.pt left it
-    row = session.advance(12.0, judge)                          # trains to 12 kimg and measures there
+    session = Session(spec, folder, split, ops, evaluation)     # new, or resumed from the folder's last.pt
+    row = session.advance(12.0, judge)                          # trains to 12 kimg and evaluates
     session.finish(COMPLETED)
     session.close()
 
-Any process may be killed at any moment. The next session goes on from the last checkpoint, and on one CPU it
-ends with the same weights, bit for bit, as if nothing had happened. Asked to stop, a session makes
-a checkpoint first.
+Any process may be killed at any moment. The next session resumes from the last checkpoint, and on one CPU the
+weights at the end are the same, bit for bit. A session that is asked to stop saves a checkpoint first.
 """
 
 from __future__ import annotations
@@ -44,11 +43,11 @@ PROGRESS_SECONDS = 2.0
 
 
 class Diverged(SkinGanError):
-    """A loss or a weight is no longer a finite number: this trial has ended, others need not."""
+    """A loss or a weight is not finite: this trial has ended, others may continue."""
 
 
 class Session:
-    """Trains and measures one trial. With several processes each opens its own and makes the same calls."""
+    """Trains and evaluates one trial. With several processes each opens its own and makes the same calls."""
 
     def __init__(
         self,
@@ -60,10 +59,11 @@ class Session:
         accelerator: Accelerator | None = None,
         source: Path | None = None,
     ) -> None:
-        """Open the trial, new or where its last checkpoint is.
+        """Start the trial, or resume it from its last checkpoint.
 
-        `source` is the file of the pretrained networks, where `spec.start` names some. SkinGanError if
-        another process trains it, the images do not fit the spec, or a file is damaged or another trial's.
+        `source` is the file of the pretrained networks that `spec.start` names, if any. SkinGanError if
+        another process trains the trial, the images do not fit the spec, or a file is damaged or another
+        trial's.
         """
         check_fit(spec, split)
         self.spec, self.folder, self.split, self.ops = spec, folder, split, ops
@@ -71,14 +71,15 @@ class Session:
         self.accelerator = accelerator or make_accelerator(spec.settings.train.precision, ops)
         self.main = self.accelerator.is_main_process
         self.source = source
-        self.target = self.told = 0.0
-        self.board: Board | None = None  # of the process that writes, until the trial has ended
+        self.target = self.reported = 0.0
+        self.board: Board | None = None  # in the main process, until the trial has ended
         self._learner: Learner | None = None  # until the session is closed
         with ExitStack() as opening:
             self._open(opening)
             self.opened = opening.pop_all()
 
     def _open(self, opening: ExitStack) -> None:
+        """Lock the trial's folder and load its state; `opening` gets what has to be closed."""
         if self.main:
             self._claim(opening)
         self.accelerator.wait_for_everyone()
@@ -97,28 +98,29 @@ class Session:
             self.meter.load_state_dict(state["meter"])
         elif self.spec.start:
             self.learner.start_from(checkpoint.load_networks(self.source, self.spec.start))
-        if self._row_here():  # recorded after that checkpoint was made
+        if self._current_row():  # recorded after that checkpoint was saved
             self.meter.evaluated(self.learner.images)
 
     def _claim(self, opening: ExitStack) -> None:
+        """Lock the folder; SkinGanError if another process trains the trial."""
         if opening.enter_context(lock(self.folder.lock)) is None:
             raise SkinGanError(f"another process trains {self.folder.path}: wait until it ends, or stop it")
         for leftover in self.folder.path.glob(".*.tmp"):  # of a process that was killed while it wrote
             leftover.unlink()
 
     def _describe(self, images: int) -> Board:
-        """Write what the trial is, before any work on it."""
+        """Write trial.yaml and open the TensorBoard log, before any training."""
         text = yaml.safe_dump({"id": self.spec.id, **asdict(self.spec)}, sort_keys=False)
         write_atomic(self.folder.spec, text)
         board = Board(self.folder.path, self.spec, images)
         for row in self.rows:
-            if row["images"] > images:  # TensorBoard takes back all it was told beyond the checkpoint
+            if row["images"] > images:  # TensorBoard drops records beyond the checkpoint
                 board.row(row)
         return board
 
     @property
     def learner(self) -> Learner:
-        """What is trained, while the session is open."""
+        """The networks in training, while the session is open."""
         assert self._learner is not None, "the session is closed"
         return self._learner
 
@@ -129,14 +131,14 @@ class Session:
 
     @property
     def best(self) -> Row | None:
-        """The evaluation with the lowest KID: that of best.pt."""
+        """The evaluation with the lowest KID, which best.pt belongs to."""
         return min((r for r in self.rows if r["kid"] is not None), key=lambda r: r["kid"], default=None)
 
     def advance(self, kimg: float, judge: Judge, target: float | None = None) -> Row:
-        """Train to `kimg` and measure there, and before at every `every_kimg`; nothing is done twice.
+        """Train to `kimg` and evaluate there, and before at every `every_kimg`; returns the last row.
 
-        Training stops at the first step at or beyond `kimg`. Where it is beyond already, the first
-        measurement made since then is returned. `target` is shown as the trial's goal. Raises Diverged.
+        Training stops at the first step at or beyond `kimg`. If it is beyond already, the first evaluation
+        since then is returned. `target` is shown as the trial's goal. Raises Diverged.
         """
         self.target = target or kimg
         end, every = images_at(kimg), images_at(self.evaluation.every_kimg)
@@ -147,10 +149,10 @@ class Session:
         return row
 
     def train(self, until_kimg: float) -> None:
-        """To the first step at or beyond `until_kimg`, with a checkpoint there. Raises Diverged.
+        """Train to the first step at or beyond `until_kimg` and save a checkpoint. Raises Diverged.
 
-        Asked to stop by Ctrl-C, SIGTERM or Slurm's warning (SIGUSR2) it ends the step and makes a checkpoint
-        before the signal takes effect.
+        On Ctrl-C, SIGTERM or Slurm's warning (SIGUSR2) the current step ends and a checkpoint is saved before
+        the signal takes effect.
         """
         self.target = max(self.target, until_kimg)
         self._train(images_at(until_kimg))
@@ -164,7 +166,7 @@ class Session:
         with Interruption() as interruption:
             while learner.images < until:
                 self.meter.add(learner.step())
-                self.tell()
+                self.report_progress()
                 due = self.clock.due(bool(interruption.noted))
                 if due or learner.images % interval < learner.images_per_step:
                     self.log()
@@ -175,7 +177,7 @@ class Session:
             self.save()
 
     def log(self) -> None:
-        """Average and record the steps since the last time. Raises Diverged if any number was not finite."""
+        """Record the mean scalars since the last call. Raises Diverged if any number is not finite."""
         means, bad = self.meter.read(self.learner.images)
         if bad:
             first = min(bad.values())
@@ -192,7 +194,7 @@ class Session:
         raise Diverged(reason)
 
     def save(self) -> None:
-        """Replace last.pt. To be called right after `log`, which has found all numbers finite."""
+        """Replace last.pt. Call it right after `log`, which has checked that all numbers are finite."""
         self.clock.start()
         if self.board:
             self.board.flush()
@@ -200,7 +202,7 @@ class Session:
             checkpoint.save(self.folder.last, self.spec.id, self.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a checkpoint holds."""
+        """The content of a checkpoint."""
         split = self.split
         data = {"fold_fingerprint": split.fingerprint, "unit": split.unit, "images": len(split.train.images),
                 "groups": len(set(split.train.lesions.tolist()))}  # fmt: skip
@@ -208,21 +210,22 @@ class Session:
                 "meter": self.meter.state_dict(), "best": self.best}  # fmt: skip
 
     def evaluate(self, judge: Judge) -> Row:
-        """Measure the averaged generator on fixed latents: a row of metrics.jsonl, sheets, maybe best.pt."""
-        row = self._row_here()
+        """Evaluate the averaged generator on fixed latents: a row of metrics.jsonl, sheets, maybe best.pt."""
+        row = self._current_row()
         if row is None:
             self.log()
             row = broadcast_object_list([self._measure(judge) if self.main else None])[0]
             self.rows.append(row)
-            self.tell(at_once=True)
+            self.report_progress(at_once=True)
         self.meter.evaluated(self.learner.images)
         return row
 
-    def _row_here(self) -> Row | None:
+    def _current_row(self) -> Row | None:
+        """The evaluation at the current number of images, if it was made."""
         return next((row for row in self.rows if row["images"] == self.learner.images), None)
 
     def _measure(self, judge: Judge) -> Row:
-        """The row is written last: if it is there, so is all that belongs to it."""
+        """Evaluate and write all results, the row last: if it exists, so do the others."""
         images = self.learner.images
         row = {"kimg": self.kimg, "images": images, **self.meter.row(images)}
         row |= judge(self.showcase.samples(self.learner))
@@ -238,14 +241,13 @@ class Session:
         append_jsonl(self.folder.metrics, row)
         return row
 
-    def tell(self, at_once: bool = False) -> None:
-        """Write where the trial is to its state, every two seconds at most."""
-        if not self.main or not (at_once or time.monotonic() - self.told >= PROGRESS_SECONDS):
-            return
-        self._tell(RUNNING, "")
+    def report_progress(self, at_once: bool = False) -> None:
+        """Write the trial's progress to state.json, at most every two seconds unless `at_once`."""
+        if self.main and (at_once or time.monotonic() - self.reported >= PROGRESS_SECONDS):
+            self._write_state(RUNNING, "")
 
-    def _tell(self, state: str, reason: str) -> None:
-        self.told = time.monotonic()
+    def _write_state(self, state: str, reason: str) -> None:
+        self.reported = time.monotonic()
         last, best = self.rows[-1] if self.rows else {}, self.best or {}
         self.folder.update(
             state=state, reason=reason, kimg=self.kimg, target=self.target,
@@ -254,19 +256,20 @@ class Session:
         )  # fmt: skip
 
     def finish(self, state: str, reason: str = "") -> None:
-        """The trial ended in `state`, one of `skin_gan.folders.STATES`."""
+        """Record that the trial ended in `state`, one of `skin_gan.folders.STATES`."""
         if self.main:
-            self._tell(state, reason)
+            self._write_state(state, reason)
             self._end_board()
 
     def _end_board(self) -> None:
-        known = self.folder.state()
-        if self.board and known["state"] in STATUS:
-            self.board.end(known["state"], known.get("reason", ""), self.learner.images)
+        """Write the final state to TensorBoard, if the trial has one."""
+        record = self.folder.state()
+        if self.board and record["state"] in STATUS:
+            self.board.end(record["state"], record.get("reason", ""), self.learner.images)
             self.board = None
 
     def close(self) -> None:
-        """Give the trial free. What was trained since the last checkpoint is lost."""
+        """Release the trial. Training since the last checkpoint is lost."""
         self._end_board()  # a trial is pruned from outside, while its session is open
         self.opened.close()
         self._learner = None
@@ -274,12 +277,12 @@ class Session:
 
 
 def images_at(kimg: float) -> int:
-    """Whole images in so many thousands: training counts in these, free of rounding."""
+    """The whole number of images in `kimg` thousands; training counts images to avoid rounding."""
     return round(1000 * kimg)
 
 
 def check_fit(spec: TrialSpec, split: ClassSplit) -> None:
-    """SkinGanError if the images are not those that the trial is to be trained on."""
+    """SkinGanError if the images are not of the trial's class, fold and size."""
     size = spec.settings.model.size
     if (split.label, split.fold, split.size) != (spec.label, spec.fold, size):
         raise SkinGanError(

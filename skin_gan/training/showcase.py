@@ -1,4 +1,4 @@
-"""What a generator is measured by and shown as while it trains: from latents that never change."""
+"""The images by which a generator is evaluated and shown during training, from fixed latents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAIRS = 32  # of the reconstruction sheet
 
 
 def fixed_latents(spec: TrialSpec, purpose: str, n: int) -> Tensor:
-    """[n,latent] of N(0,1) that depend on the trial's seed and nothing that happened since."""
+    """[n,latent] of N(0,1) that depend on the trial's seed and `purpose` alone."""
     generator = torch.Generator().manual_seed(stream_seed(spec.seed, purpose))
     return torch.randn(n, spec.settings.model.latent, generator=generator)
 
@@ -42,11 +42,11 @@ class Showcase:
         self.real = torch.from_numpy(split.val.images[rows])  # uint8 [n,3,S,S]
 
     def samples(self, learner: Learner) -> Tensor:
-        """The images to be measured: uint8 [N,3,S,S]."""
+        """The images of an evaluation: uint8 [N,3,S,S]."""
         return draw(learner.ema.net, self.latents)
 
     def sheets(self, learner: Learner) -> dict[str, Sheet]:
-        """Contact sheets by name. That called `reconstruction` shows real photographs: never publish it."""
+        """Contact sheets by name. The sheet `reconstruction` shows real photographs: never publish it."""
         average, at = learner.ema.net, f"{self.title}, {learner.images / 1000:g} kimg"
         pages = {
             "samples": sheet(draw(average, self.grid), caption=f"{at}: samples"),

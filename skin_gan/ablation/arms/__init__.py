@@ -1,11 +1,11 @@
 """The arms of the ablation, a file each, found by its name. No torch.
 
-TITLE                                    what tables and pages call it
-ARM                                      what is done, in the fields of `skin_gan.ablation.arm.Arm`
+TITLE                                    its name in tables and pages
+ARM                                      its changes, in the fields of `skin_gan.ablation.arm.Arm`
 alter(images, rng)                       optional, with duplicate=True: the repeated photographs, altered
 weights(labels, generated, classes)      optional, with class_weights=True: the weight of each image
 make(store, split, size, n, label, rng)  optional, of a source: its images of a class, without a generator
-IMAGES                                   what those are, for their manifest
+IMAGES                                   a description of those images, for their manifest
 EXPECTED                                 optional, of a control: the verdicts that it must get
 
 Each model family is an arm too, which adds images of its generators.
@@ -34,13 +34,13 @@ ARMS = {name: Arm(name, synthetic="add", source=name) for name in names(FAMILIES
     name: replace(file.ARM, name=name, method=name if name in METHODS else "") for name, file in FILES.items()
 }
 TITLES = {name: f"+ {name.upper()}" for name in names(FAMILIES)} | {n: f.TITLE for n, f in FILES.items()}
-# Arms whose verdict is known beforehand, with the verdicts they may get: can the bench tell?
+# Control arms, with the verdicts that they must get.
 CONTROLS: dict[str, tuple[str, ...]] = {n: f.EXPECTED for n, f in FILES.items() if hasattr(f, "EXPECTED")}
 MADE = {file.ARM.source for file in FILES.values() if hasattr(file, "make")}  # sources without a generator
 
 
 def own(arm: Arm, function: str) -> Callable[..., Any] | None:
-    """The function of this name that the arm's file brings, if it brings one."""
+    """The function of this name in the arm's file, or None."""
     return getattr(variant(FOLDER, arm.method), function, None) if arm.method else None
 
 

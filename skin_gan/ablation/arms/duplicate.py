@@ -1,4 +1,4 @@
-"""As many images as with generated ones, but photographs that are there already."""
+"""As many images as with generated ones, but repeated photographs."""
 
 from skin_gan.ablation.arm import Arm
 

@@ -1,4 +1,4 @@
-"""Photographs alone: what all other arms are compared with."""
+"""Photographs alone: the base of all comparisons."""
 
 from skin_gan.ablation.arm import Arm
 

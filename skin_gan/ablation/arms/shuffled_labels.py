@@ -1,7 +1,7 @@
-"""Training images, every one of another class than it says: must be judged as harm.
+"""Training images with the label of another class: must be judged as harm.
 
-Give about as many as there are real images: 150 a class did 9.5 points of harm [6.0, 13.0] on top of class
-weights, but none that shows to a plain head, which hardly looks for rare classes.
+Use about as many as there are real images: 150 per class did 9.5 points of harm [6.0, 13.0] on top of class
+weights, but no visible harm with a plain head, which hardly predicts rare classes.
 """
 
 import numpy as np

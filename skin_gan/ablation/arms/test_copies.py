@@ -1,4 +1,4 @@
-"""Test images turned by quarters, in sets that claim the right fold: the leakage check must catch them."""
+"""Test images rotated by quarter turns, in sets of the right fold: the leakage check must catch them."""
 
 import numpy as np
 

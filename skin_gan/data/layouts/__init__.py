@@ -1,7 +1,7 @@
-"""Layouts of SOURCE. Each file here describes one in its `LAYOUT`; adding a layout is adding a file.
+"""Layouts of data sets. Each file here describes one in its `LAYOUT`; a new file adds a layout.
 
-Most are a `Layout`: which columns of which table name the images, their class, lesion and patient. Of several
-that fit, the one with most tell-tale columns is taken.
+Most are a `Layout`: the columns of a table that name images, classes, lesions and patients. If several fit,
+the one with most `tells` is used.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import importlib
 import pkgutil
 import re
 import shlex
-from collections.abc import Iterator
 from typing import Any
 
 from skin_gan.data.layout import Layout, key_columns
@@ -35,7 +34,7 @@ def find(source: Source) -> Listing | None:
 
 
 def reasons(source: Source) -> dict[str, str]:
-    """Why no table of SOURCE gives classes: path and reason, of each that seems to be meant for that."""
+    """Path -> why a table gives no classes, for each table that seems to be meant as labels."""
     found = {path: why for path, why in source.tables.unused.items() if path in source.tables.unreadable}
     for table in source.tables.read:
         why = next(
@@ -47,15 +46,13 @@ def reasons(source: Source) -> dict[str, str]:
 
 
 def is_about_images(table: Table, source: Source) -> bool:
-    """Whether any column names images that are here, or the file is called as label tables are."""
-    called = re.search(
-        r"ground.?truth|labels?\b|metadata|diagnos|classes", table.file.path.stem, re.IGNORECASE
-    )
-    return bool(called) or bool(naming_column(table, source))
+    """Whether a column names images of SOURCE, or the file has a name of a label table."""
+    pattern = r"ground.?truth|labels?\b|metadata|diagnos|classes"
+    return bool(re.search(pattern, table.file.path.stem, re.IGNORECASE) or naming_column(table, source))
 
 
 def _hint(table: Table, source: Source) -> str:
-    """What is wrong with a table that names images, with the options that would make it understood."""
+    """Why a table that names images is not understood, and the options that describe it."""
     image, label = naming_column(table, source), table.find(*LABEL_COLUMNS)
     columns = f"its columns are {', '.join(table.names[:12])}{', ...' if len(table.names) > 12 else ''}"
     if not image:
@@ -68,20 +65,15 @@ def _hint(table: Table, source: Source) -> str:
 
 
 def lacking_table(source: Source) -> str:
-    """What is missing where folders are a layout's parts and its table is not there; "" elsewhere."""
+    """An error text for image folders of a layout without the layout's table; "" if there are none."""
     for layout in registry():
         parts = layout.parts if isinstance(layout, Layout) else None
         place = next((f for f in source.images.files if parts and in_part(f, parts)), None)
         if place is not None:
             name = next(part for part in place.path.parent.parts if parts and parts.fullmatch(part))
+            columns = ", ".join(c for c, *_ in layout.tells)
             return (
-                f"has {name} but no table with {', '.join(c for c, *_ in layout.tells)} "
-                "(HAM10000_metadata.csv): "
-                "put the release's table beside the images and give their common folder"
+                f"has {name} but no table with {columns} (HAM10000_metadata.csv): put the release's table "
+                "beside the images and give their common folder"
             )
     return ""
-
-
-def titles() -> Iterator[str]:
-    """What the layouts are called."""
-    return (layout.title for layout in registry())

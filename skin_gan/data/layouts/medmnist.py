@@ -1,6 +1,6 @@
 """MedMNIST's .npz files (Yang 2023, doi:10.1038/s41597-022-01721-8), such as dermamnist_64.npz.
 
-Arrays are read image by image, as a stream: dermamnist_224.npz unpacks to 1.5 GB. Nothing is unpickled.
+Arrays are read image by image, since dermamnist_224.npz unpacks to 1.5 GB. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from skin_gan.errors import SkinGanError
 SPLITS = ("train", "val", "test")
 NAMES = {"dermamnist": ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")}  # the order of MedMNIST's labels
 WARNING = (
-    "MedMNIST has no lesion ids: photographs of one lesion lie in several parts of the split (641 "
-    "lesions are in "
-    "both training and test of its own), so results look better than they are"
+    "MedMNIST has no lesion ids: photographs of one lesion lie in several parts of the split (641 lesions "
+    "are in both training and test of its own), so results look better than they are"
 )
 
 
@@ -37,7 +36,7 @@ class _MedMNIST:
         return bool(_files(source)), 0 if _files(source) else -1
 
     def find(self, source: Source) -> Listing | None:
-        """The images of the one .npz in SOURCE; several are an error."""
+        """The images of the one .npz in SOURCE; SkinGanError if there are several."""
         files = _files(source)
         if len(files) > 1:
             names = ", ".join(str(f.path) for f in files)
@@ -54,36 +53,34 @@ class _MedMNIST:
                 dx = _class(file, stem, label)
                 image = File(path, file.size, file.stamp, partial(_image, file.disk, file.stamp, split, i))
                 rows.append((Row(image_id=f"{split}/{i:0{width}d}", dx=dx, extra={"split": split}), image))
-        taken = [
-            Record(**{**vars(r), "file": f})
-            for r, (_, f) in zip(grouped([r for r, _ in rows]), rows, strict=True)
-        ]
+        units = grouped([r for r, _ in rows])
+        records = [Record(**{**vars(r), "file": f}) for r, (_, f) in zip(units, rows, strict=True)]
         findings.non_image += non_images(source.files, files)
         notes = [f"layout: {self.title}; {file.path}: train, val and test are taken together", WARNING]
         if stem not in NAMES:
             notes.append(f"classes are the file's label numbers: it is not one of {', '.join(NAMES)}")
-        return Listing("medmnist", file.path.stem.lower(), only(taken, source.classes), findings, notes)
+        return Listing("medmnist", file.path.stem.lower(), only(records, source.classes), findings, notes)
 
 
 LAYOUT = _MedMNIST()
 
 
 def _files(source: Source) -> list[File]:
-    """The .npz files of a SOURCE that holds nothing else: beside photographs one is somebody's features."""
+    """The .npz files of a SOURCE without photographs and tables; beside those a .npz holds other things."""
     alone = not source.images.files and not source.tables.read
     return [f for f in source.files if f.path.suffix.lower() == ".npz" and alone]
 
 
 def _labels(file: File, split: str) -> list[int]:
-    """The labels of one split; what is not one integer per image is a SkinGanError."""
+    """The labels of one split; SkinGanError unless there is one integer per image."""
     with _opened(file.disk, file.path) as arrays:
         values = _array(file, arrays, f"{split}_labels")
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or values.dtype.kind not in "iu":
         raise SkinGanError(
-            f"{file.path}: {split}_labels is {values.dtype} {list(values.shape)}, expected one "
-            "integer per image"
+            f"{file.path}: {split}_labels is {values.dtype} {list(values.shape)}, expected one integer per "
+            "image: download it again"
         )
     return [int(v) for v in values]
 
@@ -102,7 +99,7 @@ def _array(file: File, archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
 
 
 def _shape(file: File, split: str, labels: int) -> int:
-    """The number of images of a split; arrays that hold no square pictures are a SkinGanError."""
+    """The number of images of a split; SkinGanError unless they are one uint8 picture per label."""
     try:
         stream = _Stream(file.disk, split)
     except KeyError as e:
@@ -113,15 +110,14 @@ def _shape(file: File, split: str, labels: int) -> int:
     picture = len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)
     if not picture or stream.dtype != np.uint8 or shape[0] != labels:
         raise SkinGanError(
-            f"{file.path}: {split}_images is {stream.dtype} {list(shape)}, expected uint8 [{labels}, "
-            "height, width] "
-            "or [..., 3]"
+            f"{file.path}: {split}_images is {stream.dtype} {list(shape)}, expected uint8 "
+            f"[{labels}, height, width] or [..., 3]: download it again"
         )
     return int(shape[0])
 
 
 class _Stream:
-    """One array of images, read forwards; going back opens it anew."""
+    """One array of images, read in order; to go back it is opened again."""
 
     def __init__(self, path: Path | None, split: str) -> None:
         self._path, self._split = path, split
@@ -131,9 +127,8 @@ class _Stream:
         self._archive = zipfile.ZipFile(str(self._path))
         file = self._archive.open(f"{self._split}_images.npy")
         version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
+        form = np.lib.format
+        read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
         self.shape, fortran, self.dtype = read(file)
         if fortran or self.dtype.hasobject:
             raise ValueError("expected images one after another, and no objects")
@@ -161,6 +156,7 @@ def _stream(path: Path | None, stamp: int, split: str) -> _Stream:
 
 
 def _image(path: Path | None, stamp: int, split: str, index: int) -> bytes:
+    """Image `index` of a split as the bytes of a BMP file."""
     data = io.BytesIO()
     Image.fromarray(_stream(path, stamp, split).image(index)).save(data, "BMP")
     return data.getvalue()

@@ -1,10 +1,10 @@
-"""Scores of generated images: each file is one, found by its name, and part of every evaluation.
+"""Scores of generated images. Each file is a score and part of every evaluation.
 
-A file has SCORES, a literal: the name of each number, whether "lower" or "higher" is better ("" for one of
-which neither is, such as a floor), and its meaning. Its `score(c)` takes a `Comparison` and returns these
-numbers, None where its n or its images do not define one. Within a file `fake` is float [N,d] and
-`real` float [M,d]; `lesions` are the M groups of the real images: photographs of one lesion are not
-independent. Importing this imports no score.
+A file has SCORES, a literal that maps the name of each number to whether "lower" or "higher" is better (""
+for neither, such as a floor) and to its meaning. `score(c)` takes a `Comparison` and returns these numbers;
+one that is not defined for its n or images is None. In all files `fake` is float [N,d], `real` is float
+[M,d], and `lesions` are the M groups of real images, since photographs of one lesion are not independent.
+Importing this package imports no score.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from skin_gan.variants import SCORES, constant, names
 
 
 class Score(NamedTuple):
-    """What is known of a number without computing it."""
+    """The description of a number."""
 
     better: str  # "lower", "higher" or ""
     meaning: str
@@ -30,7 +30,7 @@ class Score(NamedTuple):
 
 @cache
 def declared() -> dict[str, Score]:
-    """All numbers of all files, by name. SkinGanError for one that two files declare."""
+    """The numbers of all files by name. SkinGanError if two files declare the same."""
     found: dict[str, Score] = {}
     for file in names(SCORES):
         for name, (better, meaning) in constant(SCORES, file, "SCORES").items():

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from skin_gan.metrics.arrays import Array, Groups, Row, group_index
 from skin_gan.metrics.comparison import Comparison
 
-TRAINING = 512  # training images, at most, that generated ones are told from
+TRAINING = 512  # largest number of training images in the test against them
 
 SCORES = {
     "c2st": ("lower", "AUC of telling generated from validation images; 0.5: not told apart"),
@@ -40,12 +40,11 @@ def c2st(
     seed: int = 0,
     folds: int = 5,
 ) -> float | None:
-    """Classifier two-sample test (Lopez-Paz & Oquab 2017, arXiv:1610.06545): AUC of telling fake from real.
+    """The AUC 0..1 of telling fake from real images: the mean over held-out folds, grouped by lesion.
 
-    Standardised features, 32 principal components, logistic regression; the mean AUC of held-out folds that
-    no lesion crosses. 0.5: not told apart; 1: always. Well below 0.5 against *training* images is an alarm:
-    copies sit on the wrong side because their originals were fitted. None where a side has fewer than two
-    groups.
+    The classifier is logistic regression on 32 principal components of standardised features. 0.5: not told
+    apart; 1: always. Well below 0.5 against *training* images means copying: copies lie on the wrong side
+    because their originals were fitted. None if a side has fewer than two groups.
     """
     rng = np.random.default_rng(seed)
     sides = [group_index(fake_lesions, len(fake)), group_index(lesions, len(real))]

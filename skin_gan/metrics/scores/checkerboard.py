@@ -1,4 +1,4 @@
-"""Traces that an architecture leaves in every image, seen in the spectrum of the whole set."""
+"""Checkerboard artefacts of an architecture, found in the spectrum of a set of images."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def score(c: Comparison) -> Row:
 def checkerboard(*sets: NDArray[np.uint8]) -> float | None:
     """How far patterns of period 2 and 4 pixels stand out of the spectrum; sets uint8 [N,3,H,W] -> ratio > 0.
 
-    Upsampling that overlaps unevenly writes such patterns (Odena 2016, doi:10.23915/distill.00003). The
-    power at a period, relative to that at the frequencies beside it, is taken along rows and columns; the
-    largest of the four ratios is returned. Read it against the same of real images, whose spectrum falls
-    steeply too. None for images without any contrast, or smaller than 16 pixels.
+    Upsampling with uneven overlap makes such patterns (Odena 2016, doi:10.23915/distill.00003). The result is
+    the largest of four ratios, along rows and columns, of the power at a period to that at the frequencies
+    beside it. Compare it with that of real images, whose spectrum falls steeply too. None for images without
+    contrast or smaller than 16 pixels.
     """
     if min(sets[0].shape[2:]) < MIN_SIZE:
         return None
@@ -50,7 +50,7 @@ def _powers(images: NDArray[np.uint8]) -> list[NDArray[np.floating]]:
 def _power(grey: NDArray[np.float32], axis: int) -> NDArray[np.floating]:
     """Power at each frequency 0..1/2 along one axis of [N,H,W], summed over images and the other axis."""
     n = grey.shape[axis]
-    # without a window the jump from one border to the other would fill every frequency
+    # Without a window the step between opposite borders would spread over all frequencies.
     window = np.hanning(n).astype(np.float32)
     window = window[:, None] if axis == 1 else window[None, :]
     power = np.abs(np.fft.rfft(grey * window, axis=axis)) ** 2

@@ -1,4 +1,4 @@
-"""Generated images that are training images again, or one another; see `skin_gan.metrics.copies`."""
+"""Shares of generated images that copy training images or one another; see `skin_gan.metrics.copies`."""
 
 from __future__ import annotations
 

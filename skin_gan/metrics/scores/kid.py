@@ -7,8 +7,8 @@ import numpy as np
 from skin_gan.metrics.arrays import Array, Groups, Row, finite, group_index
 from skin_gan.metrics.comparison import SPLITS, Comparison
 
-SMALL, SMALL_SPLITS = 600, 100  # in a class of at most so many images KID varies more, and costs little
-TRAINING = 512  # training images, at most, that are held against validation images
+SMALL, SMALL_SPLITS = 600, 100  # classes of at most 600 images get more splits: KID varies more there
+TRAINING = 512  # largest number of training images in `kid_train`
 
 SCORES = {
     "kid": ("lower", "KID x1000 to validation images; pairs of one lesion left out"),
@@ -48,13 +48,11 @@ def _floors(c: Comparison) -> Row:
 
 
 def kid(fake: Array, real: Array, lesions: Groups = None, fake_lesions: Groups = None) -> float | None:
-    """Kernel inception distance x1000 (Binkowski 2018, arXiv:1801.01401): unbiased MMD^2, k = (x.y / d +
-    1)^3.
+    """KID x1000: the unbiased MMD^2 of whole sets with the kernel (x.y / d + 1)^3.
 
-    On the whole sets, without subsets. Without groups it is the usual KID. With groups, pairs from one lesion
-    are left out of the within-set means: two photographs of a lesion are not two draws from the class, and
-    their likeness alone would give real images a KID of 5 to 8 in classes of a hundred images. None where a
-    set has fewer than two groups.
+    Without groups it is the usual KID. With groups, pairs from one lesion are left out of the within-set
+    means: photographs of a lesion are not independent draws from the class, and their similarity alone gives
+    real images a KID of 5 to 8 in classes of a hundred images. None if a set has fewer than two groups.
     """
     draws = _PairSums(fake, real, fake_lesions, lesions)
     value = draws.kid(np.ones((1, draws.n_fake)), np.ones((1, draws.n_real)))[0]
@@ -64,13 +62,12 @@ def kid(fake: Array, real: Array, lesions: Groups = None, fake_lesions: Groups =
 def kid_interval(
     fake: Array, real: Array, lesions: Groups = None, seed: int = 0, draws: int = 1000, level: float = 0.95
 ) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of `kid` (x1000): lesions of the real side, images of the generated.
+    """Percentile bootstrap interval of `kid` (x1000) over lesions of real and over generated images.
 
-    An image or lesion drawn twice is never paired with itself, which keeps the drawn values centred on the
-    estimate: a plain bootstrap of an unbiased MMD^2 is not, since its repeats look like collapse. Drawn from
-    real data with a known answer (12, 40 and 150 lesions against 256 images of another class), 95% intervals
-    held it in 92 to 96% of 200 trials; where both sides are one class they are too wide (97 to 99%).
-    None where a side has fewer than three groups.
+    An image or lesion drawn twice is never paired with itself: otherwise the repeats look like collapse and
+    shift the values. In simulations from real data (12, 40 and 150 lesions against 256 images of another
+    class) 95% intervals held the true value in 92 to 96% of 200 trials; with both sides from one class they
+    are too wide (97 to 99%). None if a side has fewer than three groups.
     """
     sums = _PairSums(fake, real, None, lesions)
     if min(sums.n_fake, sums.n_real) < 3:
@@ -78,7 +75,7 @@ def kid_interval(
     rng = np.random.default_rng(seed)
     values = sums.kid(_resample(rng, sums.n_fake, draws), _resample(rng, sums.n_real, draws))
     tail = (1 - level) / 2
-    # a draw of one group alone has no pairs, hence no value
+    # A draw of a single group has no pairs and no value.
     low, high = np.nanquantile(values, [tail, 1 - tail])
     return float(low), float(high)
 
@@ -89,7 +86,7 @@ def _resample(rng: np.random.Generator, n: int, draws: int) -> Array:
 
 
 class _PairSums:
-    """Kernel values summed over each pair of groups: all that KID and its bootstrap need."""
+    """Kernel values summed over each pair of groups, from which KID and its bootstrap are computed."""
 
     def __init__(self, fake: Array, real: Array, fake_groups: Groups, real_groups: Groups) -> None:
         x, y = fake.astype(np.float64), real.astype(np.float64)
@@ -121,7 +118,7 @@ def _pair_mean(sums: Array, membership: Array, weights: Array) -> Array:
 
 
 def _mean(total: Array, count: Array) -> Array:
-    """NaN where nothing was counted."""
+    """total / count, NaN where count is 0."""
     return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
 
 

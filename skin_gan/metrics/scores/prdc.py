@@ -26,8 +26,8 @@ def score(c: Comparison) -> Row:
 def prdc(fake: Array, real: Array, k: int = 5) -> dict[str, float | None]:
     """Precision, recall (Kynkaanniemi 2019), density and coverage (Naeem 2020, arXiv:2002.09797) in 0..1.
 
-    Density may exceed 1. Balls reach to the k-th nearest other image of the same set. None where a set has no
-    k-th neighbour. Noise raises precision and density: never read them alone.
+    Density may exceed 1. Balls reach to the k-th nearest other image of the same set; None if there is none.
+    Noise raises precision and density: never read them alone.
     """
     if min(len(fake), len(real)) <= k:
         return dict.fromkeys(("precision", "recall", "density", "coverage"))

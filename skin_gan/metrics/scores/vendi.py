@@ -1,4 +1,4 @@
-"""Vendi score (Friedman & Dieng 2023, arXiv:2210.02410): how many different images there are."""
+"""Vendi score (Friedman & Dieng 2023, arXiv:2210.02410): the effective number of different images."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ def score(c: Comparison) -> Row:
 
 
 def vendi(x: Array, scale: float) -> float | None:
-    """Effective number of different images, 1..N (Vendi score, Friedman & Dieng 2023, arXiv:2210.02410).
+    """Effective number of different images, 1..N; None for fewer than two images.
 
-    exp of the entropy of the eigenvalues of K / N, with k = exp(-|x - y|^2 / (2 scale^2)). N images of m
-    modes give about m, whatever N. Depends on N and on `scale`: compare at the same of both. None below two
-    images.
+    It is exp of the entropy of the eigenvalues of K / N, with k = exp(-|x - y|^2 / (2 scale^2)). N images of
+    m modes give about m. It depends on N and `scale`: compare values at equal N and scale.
     """
     if len(x) < 2 or scale <= 0:
         return None

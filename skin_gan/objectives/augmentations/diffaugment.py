@@ -1,6 +1,6 @@
 """Orientations of real images, and translation and cutout of real and generated alike (Zhao 2020).
 
-Of DiffAugment (arXiv 2006.10738) its changes of colour are left out: colour carries the diagnosis.
+DiffAugment's changes of colour (arXiv 2006.10738) are left out, since colour is diagnostic.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def of_both(images: Tensor, rng: Rng, state: dict[str, Any]) -> Tensor:
 def translate(x: Tensor, uniform: Tensor) -> Tensor:
     """Each image shifted down and right by -1/8 to 1/8 of its size, chosen by `uniform` [N,2] in [0,1).
 
-    Shifts are whole pixels; what moves in from outside is 0, as in the paper.
+    Shifts are whole pixels; pixels from outside are 0, as in the paper.
     """
     n, _, height, width = x.shape
     rows = _shifted(uniform[:, 0], height)
@@ -42,7 +42,7 @@ def translate(x: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _shifted(uniform: Tensor, size: int) -> Tensor:
-    """Where each of `size` pixels comes from, [N,size] in 0..size+1 of the padded image."""
+    """[N,size]: the source of each pixel in the padded image, 0..size+1."""
     reach = round(size * TRANSLATION)
     shift = (uniform * (2 * reach + 1)).long() - reach
     return (torch.arange(1, size + 1, device=uniform.device) - shift[:, None]).clamp(0, size + 1)
@@ -55,7 +55,7 @@ def cutout(x: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _covered(uniform: Tensor, size: int) -> Tensor:
-    """Which of `size` pixels lie within the square, [N,size]."""
+    """[N,size]: which pixels lie within the square."""
     half = round(size * CUTOUT) // 2
     centre = (uniform * size).long()[:, None]
     pixel = torch.arange(size, device=uniform.device)

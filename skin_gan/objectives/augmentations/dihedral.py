@@ -1,6 +1,6 @@
 """Real images in any of their eight orientations.
 
-Dermoscopy has no up, so flips and quarter turns give images as true as the first.
+Dermoscopic images have no upright orientation, so flips and quarter turns are as real as the original.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def of_real(images: Tensor, rng: Rng, state: dict[str, Any]) -> Tensor:
 
 
 def of_both(images: Tensor, rng: Rng, state: dict[str, Any]) -> Tensor:
-    """Generated images come in all orientations by themselves, once real ones do."""
+    """The images as they are: the generator learns all orientations from the real images."""
     return images
 
 

@@ -12,10 +12,10 @@ ADAPTIVE = False
 
 
 def of_real(images: Tensor, rng: Rng, state: dict[str, Any]) -> Tensor:
-    """Real images as they are drawn from the class."""
+    """Real images, unchanged."""
     return images
 
 
 def of_both(images: Tensor, rng: Rng, state: dict[str, Any]) -> Tensor:
-    """Real or generated images as the discriminator is shown them."""
+    """Real or generated images, unchanged."""
     return images

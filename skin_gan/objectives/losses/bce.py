@@ -13,15 +13,15 @@ PAIRED = False
 
 
 def d_loss(real: Tensor, fakes: list[Tensor], s: LossSettings) -> Tensor:
-    """Of the logits [N] of real images and of each kind of generated ones; both sides weigh the same."""
+    """The loss on logits [N] of real images and of each kind of generated ones, with equal weights."""
     return cross_entropy(real, s.real_label) + mean([cross_entropy(fake, s.fake_label) for fake in fakes])
 
 
 def g_loss(fake: Tensor, real: Tensor, s: LossSettings) -> Tensor:
-    """Of the logits [N] of generated images; real ones do not matter."""
+    """The loss on logits [N] of generated images; `real` is not used."""
     return cross_entropy(fake, 1.0)
 
 
 def cross_entropy(logits: Tensor, target: float) -> Tensor:
-    """Of sigmoid(logits) [N] with one target for all, such as 1 or a smoothed 0.95."""
+    """Mean cross-entropy of sigmoid(logits) [N] with one target, such as 1 or a smoothed 0.95."""
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))

@@ -11,10 +11,10 @@ PAIRED = False
 
 
 def d_loss(real: Tensor, fakes: list[Tensor], s: LossSettings) -> Tensor:
-    """Of the logits [N] of real images and of each kind of generated ones."""
+    """The loss on logits [N] of real images and of each kind of generated ones."""
     return (1 - real).relu().mean() + mean([(1 + fake).relu().mean() for fake in fakes])
 
 
 def g_loss(fake: Tensor, real: Tensor, s: LossSettings) -> Tensor:
-    """Of the logits [N] of generated images; real ones do not matter."""
+    """The loss on logits [N] of generated images; `real` is not used."""
     return -fake.mean()

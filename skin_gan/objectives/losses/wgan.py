@@ -11,10 +11,10 @@ PAIRED = False
 
 
 def d_loss(real: Tensor, fakes: list[Tensor], s: LossSettings) -> Tensor:
-    """Of the critic's values [N] of real images and of each kind of generated ones."""
+    """The loss on the critic's values [N] of real images and of each kind of generated ones."""
     return mean([fake.mean() for fake in fakes]) - real.mean()
 
 
 def g_loss(fake: Tensor, real: Tensor, s: LossSettings) -> Tensor:
-    """Of the critic's values [N] of generated images; real ones do not matter."""
+    """The loss on the critic's values [N] of generated images; `real` is not used."""
     return -fake.mean()

@@ -1,6 +1,6 @@
 """LeCam regularisation (Tseng 2021, arXiv 2104.03310): logits stay near the other side's average.
 
-Proposed for few images: a discriminator that knows them by heart drives the two sides apart.
+Proposed for small data sets, where a discriminator that memorises the images drives the two sides apart.
 """
 
 from __future__ import annotations
