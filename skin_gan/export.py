@@ -7,6 +7,7 @@ generator was accepted.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +49,7 @@ def export(folder: TrialFolder, out: Path, extra: dict[str, Any]) -> dict[str, A
     net = build_generator(card["model"])
     net.load_state_dict(state["learner"]["ema"])
     shown = draw(net, latents(card["model"], seed=0, batch=0))
-    caption = f"{card['label']}, {card['kimg']:g} kimg, KID x1000 {card['metrics']['kid']:.1f}: generated"
-    grids.save(out / SHEET, grids.sheet(shown, caption=caption))
+    grids.save(out / SHEET, grids.sheet(shown, caption=caption_of(card)))
     write_atomic(out / WEIGHTS, weights)
     write_atomic(out / CARD, yaml.safe_dump(card, sort_keys=False))  # last: it holds the weights' hash
     return card
@@ -90,6 +90,32 @@ def load_generator(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     return net, card
 
 
+def halve(folder: Path, out: Path) -> None:
+    """Write the generator in `folder` to `out` in half precision, with its card and a sheet of what it draws.
+
+    It is half as large, and draws images that differ by a grey level here and there. Its card names the other
+    one's weights as `sha256_fp32`.
+    """
+    from safetensors.torch import save
+
+    from skin_gan.training import grids
+    from skin_gan.training.showcase import draw
+
+    net, card = load_generator(folder)
+    halves = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    weights = save({k: v.contiguous() for k, v in halves.items()})
+    card |= {"sha256": hashlib.sha256(weights).hexdigest(), "sha256_fp32": card["sha256"]}
+    net.load_state_dict(halves)
+    grids.save(out / SHEET, grids.sheet(draw(net, latents(card["model"], 0, 0)), caption=caption_of(card)))
+    write_atomic(out / WEIGHTS, weights)
+    write_atomic(out / CARD, yaml.safe_dump(card, sort_keys=False))
+
+
+def caption_of(card: dict[str, Any]) -> str:
+    """What stands above a sheet of a generator's images."""
+    return f"{card['label']}, {card['kimg']:g} kimg, KID x1000 {card['metrics']['kid']:.1f}: generated"
+
+
 def read_card(path: Path) -> dict[str, Any]:
     """The card; SkinGanError if it lacks a key that every reader needs, or has another format."""
     card = read_yaml(path)
@@ -112,6 +138,7 @@ def build_generator(model: dict[str, Any]) -> nn.Module:
         settings = check(TrialSettings(model=ModelSettings(**model))).model
     except TypeError as e:
         raise SkinGanError(f"the generator's card has model settings unknown to this version: {e}") from e
+    settings = replace(settings, discriminator="own")  # a generator draws without pretrained weights
     with torch.random.fork_rng():
         return build(settings)["generator"].eval().requires_grad_(False)
 

@@ -310,14 +310,19 @@ def aggregate(arguments: list[str]) -> int:
     parser.add_argument("run", type=Path, help="a sweep's folder")
     parser.add_argument("--publish", type=Path, metavar="DIR", help="also write tables and generated images "
                         "to DIR to be committed, without photographs and local paths")  # fmt: skip
+    parser.add_argument(
+        "--generators", action="store_true", help="with --publish: the chosen generators, too"
+    )
     options = parser.parse_args(arguments)
+    if options.generators and not options.publish:
+        parser.error("--generators says what --publish DIR writes: give both")
     plan = reopen(RunFolder(options.run.absolute()))
     from hpc.report.publish import publish
     from hpc.stages.select import export_best, write_leaderboard
 
     export_best(plan, write_leaderboard(plan))
     if options.publish:
-        publish(plan, options.publish)
+        publish(plan, options.publish, options.generators)
     conclude(make_console(), plan)
     print(f"results: {plan.run.path}")
     return 0

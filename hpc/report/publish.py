@@ -16,19 +16,28 @@ from hpc.report.wording import ADJUSTED, MINIMUM, SOURCES, arm_title, measure_ti
 from hpc.settings import compose
 from hpc.stages.select import word_of, write_leaderboard
 from hpc.state.provenance import code_of
-from skin_gan.export import CARD, SHEET, read_card
+from skin_gan.export import CARD, SHEET, halve, read_card
 from skin_gan.identity import content_hash
 from skin_gan.io import read_json, read_jsonl, write_atomic
 
 NOTES = "NOTES.md"  # written by hand; never overwritten
+DRAW = (
+    "",
+    "The chosen generators are in `best`, in half precision; `copies` is the share of their images that repeat "
+    "a training photograph. They draw without any data: `python -m skin_gan.generate best/CLASS --count 100 "
+    "--seed 0 --out DIR`. They were trained on photographs under the licence above, which binds their use.",
+)
 HEAD = (
     "| class | trial | KID x1000 (95%), selected minimum | real vs real | coverage (real) | copies "
     "| real images | selection |"
 )
 
 
-def publish(plan: Plan, out: Path) -> None:
-    """Write leaderboard.csv, sweep.yaml, a card and a sheet per class, and README.md to `out`."""
+def publish(plan: Plan, out: Path, generators: bool = False) -> None:
+    """Write leaderboard.csv, sweep.yaml, a card and a sheet per class, and README.md to `out`.
+
+    With `generators` also each class's chosen generator in half precision, to `out`/best/CLASS.
+    """
     out.mkdir(parents=True, exist_ok=True)
     made = read_json(plan.run.provenance) or {}
     write_leaderboard(plan)
@@ -46,10 +55,15 @@ def publish(plan: Plan, out: Path) -> None:
             shutil.copyfile(best / SHEET, out / f"{label}.png")
             shutil.copyfile(best / CARD, out / f"{label}.yaml")
             cards.append(read_card(best / CARD))
+            if generators:
+                halve(best, out / "best" / label)
     notes = ["", f"[What is seen in them]({NOTES})"] if (out / NOTES).exists() else []
     sections = ablation(plan, made, out) if (plan.run.path / "report" / "arms.csv").exists() else []
     write_atomic(
-        out / "README.md", "\n".join([*heading(plan, made), "", *table(cards), *notes, "", *sections])
+        out / "README.md",
+        "\n".join(
+            [*heading(plan, made), "", *table(cards), *(DRAW if generators else ()), *notes, "", *sections]
+        ),
     )
 
 

@@ -12,8 +12,9 @@ import yaml
 from gan_samples import SIZE, judge, open_session, spec
 from PIL import Image
 
-from skin_gan import generate
+from skin_gan import generate, pretrained
 from skin_gan.errors import SkinGanError
+from skin_gan.export import build_generator, halve
 from skin_gan.families.steps import sample
 from skin_gan.folders import TrialFolder
 from skin_gan.generate import export, load_generator, main
@@ -61,6 +62,26 @@ def test_the_exported_generator_is_the_average_of_the_best_checkpoint(trial, bes
     assert (card["label"], card["kimg"], card["metrics"]["kid"], card["accepted"]) == ("df", 0.016, 2.0, True)
     assert card["trial_id"] == spec("aegan").id
     assert Image.open(best / "samples.png").size[0] > 8 * 64
+
+
+def test_a_halved_generator_draws_the_same_images_from_half_as_much(best, tmp_path):
+    halve(best, tmp_path / "half")
+    (whole, card), (half, halved) = load_generator(best), load_generator(tmp_path / "half")
+    sizes = [(folder / "generator.safetensors").stat().st_size for folder in (best, tmp_path / "half")]
+    assert sizes[1] < 0.7 * sizes[0]  # both have a header of names
+    assert halved["sha256_fp32"] == card["sha256"] != halved["sha256"]
+    z = torch.randn(16, card["model"]["latent"], generator=torch.Generator().manual_seed(0))
+    difference = sample(whole, z).float() - sample(half, z).float()
+    assert difference.abs().max() <= 2
+    pairs = zip(whole.parameters(), half.parameters(), strict=True)
+    assert all(torch.equal(a.half().float(), b) for a, b in pairs)
+
+
+def test_a_generator_draws_without_the_weights_that_its_discriminator_was_built_on(monkeypatch, tmp_path):
+    monkeypatch.setenv(pretrained.FOLDER, str(tmp_path))
+    monkeypatch.setattr(pretrained, "WEIGHTS", {})
+    model = {"family": "dcgan", "size": 16, "latent": 4, "base": 4, "discriminator": "projected"}
+    assert build_generator(model)(torch.zeros(1, 4)).shape == (1, 3, 16, 16)
 
 
 def test_a_set_is_reproducible_and_says_where_it_comes_from(best, tmp_path):
