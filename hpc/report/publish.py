@@ -23,9 +23,9 @@ from skin_gan.io import read_json, read_jsonl, write_atomic
 NOTES = "NOTES.md"  # written by hand; never overwritten
 DRAW = (
     "",
-    "The chosen generators are in `best`, in half precision; `copies` is the share of their images that repeat "
-    "a training photograph. They draw without any data: `python -m skin_gan.generate best/CLASS --count 100 "
-    "--seed 0 --out DIR`. They were trained on photographs under the licence above, which binds their use.",
+    "The chosen generators are in `best`, in half precision; `copies` is the share of their images that "
+    "repeat a training photograph. They draw without any data: `python -m skin_gan.generate best/CLASS "
+    "--count 100 --seed 0 --out DIR`. The licence of the photographs above binds their use, too.",
 )
 HEAD = (
     "| class | trial | KID x1000 (95%), selected minimum | real vs real | coverage (real) | copies "
