@@ -51,10 +51,10 @@ class Setting:
         if self.among:
             *others, last = map(str, self.among)
             return f"{', '.join(others)} or {last}"
-        if self.least is not None and self.most is not None:
-            return f"{self.least:g} to {self.most:g}"
         limits = {"above": self.above, "at least": self.least, "below": self.below, "at most": self.most}
         bounds = [f"{word} {limit:g}" for word, limit in limits.items() if limit is not None]
+        if self.least is not None and self.most is not None:
+            bounds = [f"{self.least:g} to {self.most:g}"]
         return ", ".join([*([f"a multiple of {self.multiple}"] if self.multiple else []), *bounds])
 
 
