@@ -27,7 +27,7 @@ def pretrain(plan: Plan, label: str, tell: Tell) -> None:
     try:
         for part in range(1, SHEETS + 1):
             session.advance(training.kimg * part / SHEETS, lambda _: dict(UNMEASURED), target=training.kimg)
-            tell(done=round(session.kimg, 1), total=training.kimg)
+            tell(done=round(session.kimg, 3), total=training.kimg)
         session.finish(COMPLETED)
         checkpoint.save(training.networks(plan.run), training.id, session.learner.networks())
     finally:

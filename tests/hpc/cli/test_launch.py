@@ -57,6 +57,7 @@ def test_the_same_command_again_has_nothing_to_do(finished):
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
+@pytest.mark.slow
 def test_one_more_trial_extends_the_sweep_and_redoes_nothing(finished):
     results, run, _ = finished
     before = {p: p.read_bytes() for p in run.glob("trials/df/000[01]-*/metrics.jsonl")}

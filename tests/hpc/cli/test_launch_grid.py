@@ -1,5 +1,6 @@
 """A grid whose trials are jobs of their own, without Ray, and a final training after it, on this machine."""
 
+import pytest
 from launches import launch, rows_of, run_of
 
 from hpc.state.generators import read_card
@@ -10,6 +11,7 @@ from skin_gan.io import read_jsonl
 GRID = ("classes=[df]", "search.scheduler=none", "final.kimg=0.256")
 
 
+@pytest.mark.slow
 def test_a_grid_of_jobs_leaves_what_a_search_leaves_and_is_trained_on(tmp_path):
     done = launch(tmp_path, *GRID, "backend=array")
     assert done.returncode == 0, done.stderr

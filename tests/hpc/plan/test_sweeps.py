@@ -7,22 +7,35 @@ import pytest
 from hpc.plan.sweep_plan import make_plan
 from hpc.settings.compose import CHOICES, compose
 from hpc.stages.inputs import Inputs
+from hpc.stages.pretrain import pretrain
 from skin_gan.data.resolve import resolve
 from skin_gan.training.session import Session
 
-SMALL = ("trial.model.base=8", "trial.train.batch=8", "search.trials=4", "budget=short", "data=demo")
+SMALL = (
+    "evaluate.images=16",
+    "evaluate.grid=4",
+    "trial.model.base=8",
+    "trial.train.batch=8",
+    "search.trials=4",
+    "budget=short",
+    "data=demo",
+)
 
 
 @pytest.mark.parametrize("name", CHOICES["sweep"].names())
 def test_a_sweep_plans_and_takes_a_step(name, tmp_path):
-    e = compose([f"sweep={name}", *SMALL, "classes=[df]", f"results={tmp_path}"])
+    words = [f"sweep={name}", *SMALL, "classes=[df]", f"results={tmp_path}"]
+    if (e := compose(words)).pretrain.kimg:
+        e = compose([*words, "pretrain.kimg=0.008"])
     e = replace(e, operations=replace(e.operations, device="cpu"))
     plan = make_plan(e, resolve("demo", [e.trial.model.size], tmp_path))
     trials = plan.trials("df")
     assert len({spec.id for spec, _ in trials}) == 4
+    if e.pretrain.kimg:
+        pretrain(plan, f"fold-{e.fold}", lambda **_: None)
     split = Inputs(plan).split("df")
     for spec, folder in trials:
-        session = Session(spec, folder, split, e.operations, e.evaluate)
+        session = Session(spec, folder, split, e.operations, e.evaluate, source=plan.source(spec))
         session.train(0.008)
         assert session.learner.images == session.learner.images_per_step and session.learner.finite()
         session.close()

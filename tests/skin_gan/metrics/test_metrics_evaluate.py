@@ -347,6 +347,7 @@ def test_command_line_warms_and_explains(
 
 
 @pytest.mark.skipif(not os.environ.get("SKIN_GAN_DATA"), reason="SKIN_GAN_DATA is not set")
+@pytest.mark.slow
 def test_real_skin_images_of_two_small_classes(tmp_path: Path, lite: Extractor) -> None:
     source = Path(os.environ["SKIN_GAN_DATA"]) / "ham10000"
     store, _ = ingest(source, tmp_path / "store", Options(sizes=[32], classes=["df", "vasc"]))

@@ -1,0 +1,90 @@
+"""Pretraining on all classes: planned once for all, trained on training lesions only, where every trial starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from plans import complete, plan_of
+
+from hpc.plan.sweep_plan import PRETRAIN, run_identity
+from hpc.settings.compose import compose
+from hpc.stages.inputs import Inputs
+from hpc.stages.pretrain import pretrain
+from skin_gan.data.splits import split_parts
+from skin_gan.data.store import ALL, all_split
+from skin_gan.errors import SkinGanError
+from skin_gan.training import checkpoint
+from skin_gan.training.session import Session
+
+SMALL = ("cluster=local", "trial.model.base=4", "trial.train.batch=8", "evaluate.images=16", "evaluate.grid=4",
+         "operations.device=cpu")  # fmt: skip
+
+
+def planned(tmp_path, *words):
+    return plan_of(tmp_path, *SMALL, "pretrain.kimg=0.016", *words)
+
+
+def test_one_job_comes_before_the_searches_and_one_for_each_other_fold(tmp_path):
+    stages = {stage.name: [job.name for job in stage.jobs] for stage in planned(tmp_path).stages}
+    assert [*stages][:3] == ["prepare", "pretrain", "search"] and stages["pretrain"] == ["pretrain-fold-0"]
+    several = planned(tmp_path, "ablate.folds=[0,2]", "ablate.classifiers.head={arms: [real, best]}")
+    stages = {stage.name: [job.name for job in stage.jobs] for stage in several.stages}
+    assert stages["pretrain"] == ["pretrain-fold-0", "pretrain-fold-2"]
+    without = plan_of(tmp_path, *SMALL)
+    assert PRETRAIN not in {stage.name for stage in without.stages}
+    assert {spec.start for spec, _ in without.trials("df")} == {""}
+
+
+def test_its_length_is_part_of_what_trials_and_sweeps_are(tmp_path):
+    plans = [plan_of(tmp_path, *SMALL, f"pretrain.kimg={kimg}") for kimg in (0, 1, 2)]
+    assert len({plan.trials("df")[0][0].id for plan in plans}) == 3
+    assert len({run_identity(plan.experiment, plan.data, 2) for plan in plans}) == 3
+    assert len({spec.start for label in ("df", "nv") for spec, _ in plans[1].trials(label)}) == 1
+
+
+def test_trials_start_from_its_networks_and_other_networks_are_refused(tmp_path):
+    plan = planned(tmp_path)
+    job = next(stage for stage in plan.stages if stage.name == PRETRAIN).jobs[0]
+    told = []
+    assert not complete(plan, job)
+    pretrain(plan, job.label, lambda **values: told.append(values))
+    assert complete(plan, job) and told[-1] == {"done": 0.016, "total": 0.016}
+    spec, folder = plan.trials("df")[0]
+    source = plan.source(spec)
+    pretrained = checkpoint.load_networks(source, spec.start)
+    e, split = plan.experiment, Inputs(plan).split("df")
+    session = Session(spec, folder, split, e.operations, e.evaluate, source=source)
+    for name, net in session.learner.plain.items():
+        assert all(torch.equal(value, pretrained[name][key]) for key, value in net.state_dict().items())
+    session.close()
+    longer = plan_of(tmp_path, *SMALL, "pretrain.kimg=0.032")
+    spec, folder = longer.trials("df")[0]
+    with pytest.raises(SkinGanError, match=f"holds the networks .* and not {spec.start}"):
+        Session(spec, folder, split, e.operations, e.evaluate, source=source)
+    with pytest.raises(SkinGanError, match="the job of the stage pretrain makes them"):
+        Session(spec, folder, split, e.operations, e.evaluate, source=longer.source(spec))
+
+
+def test_all_classes_are_their_training_images_drawn_by_the_root_of_their_counts(tmp_path):
+    inputs = Inputs(planned(tmp_path))
+    split, store = all_split(inputs.store, 32, 1), inputs.store
+    ids, parts = store.manifest["image_id"].to_numpy(), split_parts(store.folds, 1)
+    assert split.label == ALL
+    assert set(split.train.image_ids) == set(ids[parts == "train"])
+    assert set(split.val.image_ids) == set(ids[parts == "val"])
+    label_of = dict(zip(ids, store.manifest["dx"], strict=True))
+    labels = np.array([label_of[i] for i in split.train.image_ids])
+    share = split.train.weights / split.train.weights.sum()
+    roots = {label: n**0.5 for label, n in Counter(labels).items()}
+    for label, root in roots.items():
+        assert share[labels == label].sum() == pytest.approx(root / sum(roots.values()))
+
+
+def test_what_would_change_the_networks_cannot_be_searched():
+    with pytest.raises(SkinGanError, match=r"search\.space\.model\.base: with pretrain\.kimg"):
+        compose(
+            ["sweep=aegan_lr", "data=demo", "pretrain.kimg=1", "search.space.model.base={choice: [4, 8]}"]
+        )
