@@ -11,15 +11,8 @@ from hpc.stages.pretrain import pretrain
 from skin_gan.data.resolve import resolve
 from skin_gan.training.session import Session
 
-SMALL = (
-    "evaluate.images=16",
-    "evaluate.grid=4",
-    "trial.model.base=8",
-    "trial.train.batch=8",
-    "search.trials=4",
-    "budget=short",
-    "data=demo",
-)
+SMALL = ("evaluate.images=16", "evaluate.grid=4", "trial.model.base=8", "trial.train.batch=8",
+         "search.trials=4", "budget=short", "data=demo")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CHOICES["sweep"].names())

@@ -1,4 +1,4 @@
-"""Pretraining on all classes: planned once for all, trained on training lesions only, where every trial starts."""
+"""Pretraining on all classes: planned once, on training lesions only, and where every trial starts."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from skin_gan.errors import SkinGanError
 from skin_gan.training import checkpoint
 from skin_gan.training.session import Session
 
-SMALL = ("cluster=local", "trial.model.base=4", "trial.train.batch=8", "evaluate.images=16", "evaluate.grid=4",
-         "operations.device=cpu")  # fmt: skip
+SMALL = ("cluster=local", "operations.device=cpu", "evaluate.images=16", "evaluate.grid=4",
+         "trial.model.base=4", "trial.train.batch=8")  # fmt: skip
 
 
 def planned(tmp_path, *words):
@@ -85,6 +85,4 @@ def test_all_classes_are_their_training_images_drawn_by_the_root_of_their_counts
 
 def test_what_would_change_the_networks_cannot_be_searched():
     with pytest.raises(SkinGanError, match=r"search\.space\.model\.base: with pretrain\.kimg"):
-        compose(
-            ["sweep=aegan_lr", "data=demo", "pretrain.kimg=1", "search.space.model.base={choice: [4, 8]}"]
-        )
+        compose(["sweep=aegan_lr", "pretrain.kimg=1", "search.space.model.base={choice: [4, 8]}"])
