@@ -151,6 +151,7 @@ def test_a_source_in_the_layout_becomes_a_store(checkout, tmp_path):
     assert said.split()[-1] != "0" and not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_the_metric_is_in_evaluations_the_leaderboard_and_tensorboards_table(checkout, tmp_path):
     """The distance of (10, 20, 30), a drawn image's colour, and (13, 24, 30), a real one's, is 5."""
     said = run(
@@ -205,6 +206,7 @@ def test_the_metric_is_in_evaluations_the_leaderboard_and_tensorboards_table(che
     assert (better, values, column) == ("lower False False", "5.0 12.0", "[5.0]")
 
 
+@pytest.mark.slow
 def test_the_arm_is_a_choice_that_is_trained_and_has_a_title(checkout, tmp_path):
     said = run(
         checkout,

@@ -28,6 +28,7 @@ def train_one() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_one_gan_is_trained_measured_found_done_and_trained_further(train_one, tmp_path, capsys) -> None:
     for kimg, measured in ((0.064, [64]), (0.064, [64]), (0.128, [64, 128])):
         train_one.train(train_one.arguments([*SHORT, str(tmp_path), "--kimg", str(kimg)]))

@@ -131,6 +131,7 @@ def test_a_filter_says_what_it_kept(tmp_path):
     assert kept["best"] == (40, None) and kept[PLAIN] == (0, None)
 
 
+@pytest.mark.slow
 def test_melanoma_s_threshold_is_that_of_validation_images_of_each_fold_and_seed(tmp_path):
     run = make_run(tmp_path, folds=(0, 1))
     assert not [a for a in tables(run, QUICK).arms if a.measure == SENSITIVITY], "no validation images"

@@ -165,6 +165,7 @@ def test_generated_images_on_top_of_class_weights_are_another_run(plan):
     assert apart.max() > 1e-3, "half of df's say is its photographs', which are a few of its images"
 
 
+@pytest.mark.slow
 def test_arms_of_equal_content_are_trained_once_and_named_as_equal(plan, tmp_path):
     """The sweep's only source is AEGAN, so that the best generator of each class is AEGAN's."""
     seconds = {}
@@ -186,6 +187,7 @@ def test_arms_of_equal_content_are_trained_once_and_named_as_equal(plan, tmp_pat
     assert any(line.startswith("| + AEGAN (the same run as") for line in arm_table(found, rows, ["real"]))
 
 
+@pytest.mark.slow
 def test_a_published_setting_is_shown_beside_its_numbers(plan, tmp_path):
     found = tables(plan.run, 20)
     numbers = {row.measure: row.published for row in found.published}
@@ -283,6 +285,7 @@ def controlled(tmp_path_factory) -> Plan:
     return plan
 
 
+@pytest.mark.slow
 def test_the_bench_can_tell_what_leaks_and_what_harms(controlled):
     found = tables(controlled.run)
     verdicts = {g.arm: g.verdict for g in found.gains if (g.scope, g.measure) == ("fold 0", HEADLINE)}
@@ -292,6 +295,7 @@ def test_the_bench_can_tell_what_leaks_and_what_harms(controlled):
     assert found.leaking == {"test_copies"}
 
 
+@pytest.mark.slow
 def test_controls_are_marked_in_the_report_and_are_not_the_headline(controlled):
     found = tables(controlled.run)
     assert all(expected for _, _, expected in controls(found)) and len(controls(found)) == 3
@@ -305,6 +309,7 @@ def test_controls_are_marked_in_the_report_and_are_not_the_headline(controlled):
     assert {a.arm for a in found.arms if a.scope == BY_IMAGE} == {"real"}
 
 
+@pytest.mark.slow
 def test_a_control_is_a_sample_set_as_any_other(controlled):
     run, store = controlled.run, Inputs(controlled).store
     for source in CONTROLS:
@@ -615,6 +620,7 @@ def reported(plan) -> Path:
     return plan.run.path / "report"
 
 
+@pytest.mark.slow
 def test_generated_images_are_shown_beside_training_photographs_only(plan, reported):
     sheets = json.loads((reported / "sheets.json").read_text())["sheets"]
     assert [entry["class"] for entry in sheets] == CLASSES
@@ -625,6 +631,7 @@ def test_generated_images_are_shown_beside_training_photographs_only(plan, repor
         assert (reported / entry["generated"]).exists() and (reported / entry["nearest"]).exists()
 
 
+@pytest.mark.slow
 def test_every_set_is_searched_for_test_photographs(plan, reported):
     rows = read_csv(reported / "leakage.csv")
     assert {(row["fold"], row["source"], row["label"]) for row in rows} == {
@@ -634,6 +641,7 @@ def test_every_set_is_searched_for_test_photographs(plan, reported):
     assert all(row["share"] and not row["why"].startswith("not judged") for row in rows)
 
 
+@pytest.mark.slow
 def test_what_may_be_committed_holds_no_photograph_and_no_path_of_the_machine(plan, reported, tmp_path):
     publish(plan, tmp_path)
     files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
