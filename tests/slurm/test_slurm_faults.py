@@ -72,7 +72,7 @@ def test_retry_names_causes_and_redoes_only_what_failed(slurm: Testbed, sweep) -
     said = s.steer("retry")
     for job, cause in (("0000", "last.pt"), ("0001", "time limit"), ("0002", "lost node")):
         assert any(f"search-df-{job} " in line and cause in line for line in said.splitlines()), cause
-    assert "diverged: loss_d not finite" in said and "not tried" in said
+    assert "diverged: loss_d not finite" in said and "not retried" in said
     again = {job for job in s.ids if s.ids[job] != ids[job]}
     assert again == {"search-df-0000", "search-df-0001", "search-df-0002", "select"}
     s.steer("release")
