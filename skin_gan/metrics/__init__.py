@@ -1,6 +1,7 @@
 """How good generated images are, and how good real ones would be by the same measure at the same n.
 
     features.py   images -> features of a fixed network
+    alexnet.py    the second network
     scores/       a file per score: KID, FD, precision and recall, two-sample test, diversity, copies ...
     copies.py     is a generated image a training image again?
     arrays.py     distances and groups of features

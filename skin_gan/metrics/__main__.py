@@ -33,7 +33,7 @@ def _warm(path: Path, size: int, cache: Path, threads: int | None) -> None:
     store = open_store(path)
     store.images(size)  # says what is missing before anything slow is imported
 
-    from skin_gan.metrics.features import extractor
+    from skin_gan.metrics.features import extractor, second_extractor
     from skin_gan.metrics.reference import warm
 
     columns = (TextColumn("features of {task.description}"), BarColumn(), MofNCompleteColumn())
@@ -45,6 +45,7 @@ def _warm(path: Path, size: int, cache: Path, threads: int | None) -> None:
             cache,
             extractor(threads=threads),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
+            second=second_extractor(threads=threads),
         )
 
 
