@@ -21,7 +21,7 @@ from skin_gan.data.store import class_split
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import COMPLETED, TrialFolder
 from skin_gan.metrics.evaluate import evaluate, reference
-from skin_gan.metrics.features import extractor
+from skin_gan.metrics.features import extractor, second_extractor
 from skin_gan.presets import PRESETS, preset
 from skin_gan.training.session import Session
 
@@ -55,8 +55,9 @@ def train(o: Namespace) -> None:
     folder = TrialFolder(o.out / f"{o.label}-{spec.id}")  # other settings go to another folder
 
     def judge(images):
-        network = extractor(threads=o.threads)
-        return evaluate(images, reference(store, o.label, o.size, FOLD, o.out / "cache", network), network)
+        first, second = extractor(threads=o.threads), second_extractor(threads=o.threads)
+        real = reference(store, o.label, o.size, FOLD, o.out / "cache", first, second)
+        return evaluate(images, real, first, second=second)
 
     with closing(Session(spec, folder, split, Operations(threads=o.threads))) as session, Progress() as bar:
         task = bar.add_task(f"training on {len(split.train.images)} images", total=o.kimg)

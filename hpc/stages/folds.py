@@ -84,7 +84,7 @@ class Generators:
         folder = self.home(source, fold).trial(label, spec.index, spec.id)
         rungs = searched.search.rungs
         if folder.state()["state"] != COMPLETED or folder.state()["kimg"] < rungs[-1]:
-            split, judge = self.inputs.split(label, fold), self.inputs.judge(label, fold)
+            split, judge = self.inputs.split(label, fold), self.inputs.judge(label, fold, spec)
             session = Session(spec, folder, split, self.e.operations, searched.evaluate, source=pretrained)
             try:
                 for kimg in rungs:

@@ -10,11 +10,12 @@ from typing import Any
 from hpc.plan.ablation import needs_all_features
 from hpc.plan.sweep_plan import Plan
 from hpc.stages.scratch import STORE
+from skin_gan.config import TrialSpec
 from skin_gan.data.resolve import resolve
 from skin_gan.data.store import ClassSplit, Store, all_split, class_split
 from skin_gan.errors import SkinGanError
 from skin_gan.metrics.evaluate import evaluate
-from skin_gan.metrics.features import Extractor, extractor
+from skin_gan.metrics.features import Extractor, check_independent, extractor, second_extractor
 from skin_gan.metrics.reference import Progress, Reference, reference, warm
 from skin_gan.training.devices import choose_device
 
@@ -44,6 +45,12 @@ class Inputs:
         operations = self.plan.experiment.operations
         return extractor(choose_device(operations.device), operations.threads)
 
+    @cached_property
+    def second(self) -> Extractor | None:
+        """The second network that measures, where its weights are."""
+        operations = self.plan.experiment.operations
+        return second_extractor(choose_device(operations.device), operations.threads)
+
     def split(self, label: str, fold: int | None = None) -> ClassSplit:
         """The class's images for training and validation, by default in the fold of the search."""
         return class_split(self.store, label, self.size, self.fold if fold is None else fold)
@@ -56,20 +63,26 @@ class Inputs:
         """Fill the feature cache with all features that later stages read, so that jobs need not wait."""
         e = self.plan.experiment
         labels = None if needs_all_features(e.ablate) else e.classes
-        warm(self.store, self.size, self.cache, self.extractor, labels, progress)
+        warm(self.store, self.size, self.cache, self.extractor, labels, progress, self.second)
 
-    def judge(self, label: str, fold: int | None = None) -> Judge:
-        """The judge of the class's generated images, by default in the fold of the search."""
+    def judge(self, label: str, fold: int | None = None, spec: TrialSpec | None = None) -> Judge:
+        """The judge of the class's generated images, by default in the fold of the search.
+
+        SkinGanError if a network that measures also trains the discriminator of `spec`, by default of any
+        trial of the search.
+        """
+        for trial in [spec] if spec else [trial for trial, _ in self.plan.trials(label)]:
+            check_independent(trial.settings.model, self.extractor, self.second)
         fold = self.fold if fold is None else fold
-        real = reference(self.store, label, self.size, fold, self.cache, self.extractor)
-        return Judge(real, self.extractor)
+        real = reference(self.store, label, self.size, fold, self.cache, self.extractor, self.second)
+        return Judge(real, self.extractor, self.second)
 
 
 class Judge:
     """Measures generated images uint8 [N,3,H,W] of one class against its real ones."""
 
-    def __init__(self, real: Reference, network: Extractor) -> None:
-        self.real, self.network = real, network
+    def __init__(self, real: Reference, network: Extractor, second: Extractor | None) -> None:
+        self.real, self.network, self.second = real, network, second
 
     def __call__(self, generated: Any) -> dict[str, Any]:
-        return evaluate(generated, self.real, self.network)
+        return evaluate(generated, self.real, self.network, second=self.second)

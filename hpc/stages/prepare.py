@@ -26,7 +26,7 @@ from skin_gan.metrics.scores import declared
 METRICS = (
     "metrics/kid", "metrics/kid_floor", "metrics/coverage", "test/balanced_accuracy", "val/balanced_accuracy",
     "metrics/copies", "metrics/precision", "metrics/recall", "metrics/fd", "metrics/c2st", "metrics/collapse",
-    "test/macro_auc", "test/ece",
+    "metrics/overfit", "test/macro_auc", "test/ece",
 )  # fmt: skip
 
 

@@ -16,13 +16,36 @@ from skin_gan.errors import SkinGanError
 from skin_gan.folders import TrialFolder
 from skin_gan.io import read_jsonl, write_atomic
 from skin_gan.metrics.scores import declared
+from skin_gan.training.watch import best_of
 from skin_gan.words import ACCEPTED, POOR, REJECTED
 
 FIRST = (
-    "kid", "kid_low", "kid_high", "kid_floor", "fd", "fd_floor", "precision", "precision_floor", "recall",
-    "recall_floor", "density", "density_floor", "coverage", "coverage_floor", "c2st", "c2st_floor", "copies",
-    "collapse", "checkerboard",
-)  # fmt: skip
+    "kid",
+    "kid_low",
+    "kid_high",
+    "kid_floor",
+    "fd",
+    "fd_floor",
+    "precision",
+    "precision_floor",
+    "recall",
+    "recall_floor",
+    "density",
+    "density_floor",
+    "coverage",
+    "coverage_floor",
+    "c2st",
+    "c2st_floor",
+    "copies",
+    "collapse",
+    "checkerboard",
+    "kid2",
+    "kid2_floor",
+    "coverage2",
+    "recall2",
+)
+DISPUTE = "the two networks disagree on the order of"
+WATCHED = ("d_train", "d_val", "overfit")  # of the discriminator, at the same evaluation  # fmt: skip
 
 
 def select(plan: Plan, label: str, tell: Tell) -> None:
@@ -36,9 +59,8 @@ def select(plan: Plan, label: str, tell: Tell) -> None:
 
 
 def best_row(folder: TrialFolder) -> dict[str, Any] | None:
-    """The trial's evaluation with the lowest KID, which is that of best.pt; None if it has none."""
-    measured = [row for row in read_jsonl(folder.metrics) if row.get("kid") is not None]
-    return min(measured, key=lambda row: row["kid"], default=None)
+    """The trial's evaluation that best.pt holds, chosen by KID and coverage."""
+    return best_of([row for row in read_jsonl(folder.metrics) if "kid" in row])
 
 
 def leaderboard(plan: Plan) -> list[dict[str, Any]]:
@@ -47,7 +69,8 @@ def leaderboard(plan: Plan) -> list[dict[str, Any]]:
     `kimg` is the training at that evaluation, `trained_kimg` the whole training.
     """
     names = searched(plan.experiment.search.space)
-    columns = (*dict.fromkeys((*FIRST, *declared())), "n_real", "n_fake", "note")
+    columns = (*dict.fromkeys((*FIRST, *declared())), "extractor", "extractor2", *WATCHED, "n_real", "n_fake",
+               "note")  # fmt: skip
     rows = []
     for label in plan.experiment.classes:
         of_class = []
@@ -60,8 +83,30 @@ def leaderboard(plan: Plan) -> list[dict[str, Any]]:
             row.update({name: value_at(spec.settings, name) for name in names})
             row["reason"] = state.get("reason", "")
             of_class.append(row)
-        rows += sorted(of_class, key=lambda r: (r["kid"] is None, r["kid"] or 0.0, r["trial"]))
+        rows += noted(sorted(of_class, key=lambda r: (r["kid"] is None, r["kid"] or 0.0, r["trial"])))
     return rows
+
+
+def noted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One class's rows by KID, each with a note of those below it that the second network places above."""
+    for place, row in enumerate(rows):
+        others = [below["trial"][:4] for below in rows[place + 1 :] if in_dispute(row, below)]
+        if others:
+            said = f"{DISPUTE} {row['trial'][:4]} and {', '.join(others)}"
+            row["note"] = "; ".join(filter(None, (row["note"], said)))
+    return rows
+
+
+def in_dispute(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether one of two generators has the lower KID by the one network, and the other by the second."""
+    if None in (a["kid"], b["kid"], a["kid2"], b["kid2"]):
+        return False
+    return bool((a["kid"] - b["kid"]) * (a["kid2"] - b["kid2"]) < 0)
+
+
+def dispute(row: Mapping[str, Any]) -> str:
+    """The sentence in a leaderboard row's note on the networks' disagreement; "" without one."""
+    return next((said for said in (row.get("note") or "").split("; ") if said.startswith(DISPUTE)), "")
 
 
 def write_leaderboard(plan: Plan) -> list[dict[str, Any]]:

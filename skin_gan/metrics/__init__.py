@@ -1,6 +1,7 @@
 """Scores generated images, beside the scores of real images at the same n.
 
     features.py   images -> features of a fixed network
+    alexnet.py    the second network
     scores/       a file per score: KID, FD, precision and recall, two-sample test, diversity, copies ...
     copies.py     finds generated images that are copies of training images
     arrays.py     distances and groups of features

@@ -33,7 +33,7 @@ def _warm(path: Path, size: int, cache: Path, threads: int | None) -> None:
     store = open_store(path)
     store.images(size)  # raises an error before slow imports
 
-    from skin_gan.metrics.features import extractor
+    from skin_gan.metrics.features import extractor, second_extractor
     from skin_gan.metrics.reference import warm
 
     columns = (TextColumn("features of {task.description}"), BarColumn(), MofNCompleteColumn())
@@ -43,7 +43,8 @@ def _warm(path: Path, size: int, cache: Path, threads: int | None) -> None:
         def report(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        warm(store, size, cache, extractor(threads=threads), progress=report)
+        second = second_extractor(threads=threads)
+        warm(store, size, cache, extractor(threads=threads), progress=report, second=second)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ class Comparison:
     features: Array  # float32 [N,d]
     ref: Reference
     seed: int
+    second: Comparison | None = None  # of the same images, by a second network
 
     @property
     def n_part(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from torch import Tensor
 
@@ -20,20 +22,31 @@ FEW = 50  # validation images below which a class is called small
 Record = dict[str, float | int | str | None]
 
 
-def evaluate(fake: Tensor | np.ndarray, ref: Reference, extractor: Extractor, seed: int = 0) -> Record:
+def evaluate(
+    fake: Tensor | np.ndarray,
+    ref: Reference,
+    extractor: Extractor,
+    seed: int = 0,
+    second: Extractor | None = None,
+) -> Record:
     """Score generated images uint8 [N,3,S,S] (N >= 2) against the class's *validation* images.
 
-    Every value is finite or None; `note` explains None and limits of this n. The values are those of
+    Scores whose names end in 2 are by the network `second`, all others by `extractor`; `ref` was made with
+    both. Every value is finite or None; `note` explains None and limits of this n. The values are those of
     `scores.declared`, and
 
     copies_n, copies_pooled  the held-out images and classes behind the thresholds of copies
     n_fake, n_real, n_floor  generated; validation; generated images per subset for scores that depend on n
     k                        neighbours of precision, recall, density and coverage: 5, fewer in a tiny class
+    extractor, extractor2    the networks; the second is "" where there is none
     """
     images = _checked(fake, ref, extractor)
-    x = extractor(images)
+    c = Comparison(images, extractor(images), ref, seed)
+    if second is not None and ref.second is not None:
+        _check_network(second, ref.second)
+        c = replace(c, second=Comparison(images, second(images), ref.second, seed))
     with one_thread():
-        return _evaluate(Comparison(images, x, ref, seed), extractor)
+        return _evaluate(c, extractor)
 
 
 def _evaluate(c: Comparison, extractor: Extractor) -> Record:
@@ -57,12 +70,16 @@ def _checked(fake: Tensor | np.ndarray, ref: Reference, extractor: Extractor) ->
         raise SkinGanError(
             f"expected at least 2 images of {ref.size}x{ref.size} pixels, got {list(images.shape)}"
         )
+    _check_network(extractor, ref)
+    return images
+
+
+def _check_network(extractor: Extractor, ref: Reference) -> None:
     if extractor.weights_sha != ref.weights_sha:
         raise SkinGanError(
             f"expected the reference's extractor, {ref.extractor} ({ref.weights_sha}), got {extractor.name} "
             f"({extractor.weights_sha}): use one for both"
         )
-    return images
 
 
 def _context(c: Comparison, extractor: Extractor) -> Record:
@@ -85,6 +102,8 @@ def _context(c: Comparison, extractor: Extractor) -> Record:
         "extractor": extractor.name,
         "fd_name": extractor.fd_name,
         "weights": extractor.weights_sha,
+        "extractor2": c.second.ref.extractor if c.second else "",
+        "weights2": c.second.ref.weights_sha if c.second else "",
     }
 
 
@@ -93,8 +112,14 @@ def _notes(row: Row, c: Comparison) -> list[str]:
     ref, n, n_part = c.ref, len(c.images), c.n_part
     n_real, lesions = len(ref.val.images), len(np.unique(ref.val.lesions))
     notes = []
-    if undefined := sorted(key for key, value in row.items() if value is None):
+    absent = variant(SCORES, "second").SCORES if c.second is None else ()
+    if undefined := sorted(key for key, value in row.items() if value is None and key not in absent):
         notes.append(f"not defined at this n or for such images: {', '.join(undefined)}")
+    if absent:
+        notes.append(
+            f"measured by one network, so there is no {', '.join(absent)}: `python -m skin_gan.pretrained` "
+            f"says how to get the weights of the second"
+        )
     low, high, floor = row["kid_low"], row["kid_high"], row["kid_floor"]
     if low is not None and high is not None:
         if n_real < FEW:

@@ -2,7 +2,7 @@
 
 EfficientNet-Lite0 (Tan & Le 2019, arXiv:1905.11946, the Lite variant for mobile CPUs) comes from a package,
 so nothing is downloaded. InceptionV3, the network of FID, is used where the user has torch-fidelity's
-weights file.
+weights file. AlexNet gives a second opinion where its weights are.
 """
 
 from __future__ import annotations
@@ -25,10 +25,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from skin_gan.config import ModelSettings
 from skin_gan.errors import SkinGanError
+from skin_gan.metrics import alexnet
+from skin_gan.pretrained import WEIGHTS, find, known, weights_file
 
 INCEPTION_VARIABLE = "SKIN_GAN_INCEPTION"
 SIDE = 224  # EfficientNet-Lite0's input, height and width in pixels
+SECOND = "alexnet"  # the weights of the second opinion
 
 
 class Extractor:
@@ -114,6 +118,51 @@ def extractor(
     return Extractor("EffNetLite0", path, _LiteFeatures(path).to(device), 1280, device, threads)
 
 
+def second_extractor(device: str = "cpu", threads: int | None = None) -> Extractor | None:
+    """AlexNet, by which everything is measured again; None where its weights are not on this machine."""
+    if find(SECOND) is None:
+        return None
+    path = weights_file(SECOND)
+    network = _AlexFeatures(path).to(device)
+    return Extractor(known(SECOND).network, path, network, alexnet.DIMENSIONS, device, threads)
+
+
+def check_independent(m: ModelSettings, *extractors: Extractor | None) -> None:
+    """SkinGanError if the network of one of the extractors trains the discriminator of such a model.
+
+    What is trained to please a network pleases it, whatever the images look like. A network is known by its
+    name or by its weights.
+    """
+    trains = WEIGHTS.get(m.features) if m.discriminator != "own" else None
+    for e in extractors:
+        if trains is None or e is None:
+            continue
+        length = min(len(e.weights_sha), len(trains.sha256))
+        if trains.network == e.name or trains.sha256[:length] == e.weights_sha[:length]:
+            raise SkinGanError(
+                f"model.features={m.features} trains the discriminator and is the network that measures, "
+                f"{e.name}: expected another one for one of the two, such as "
+                f"model.features={ModelSettings.features}"
+            )
+
+
+class _AlexFeatures(nn.Module):
+    """uint8 [n,3,h,w] -> pooled features [n,896], for inference only.
+
+    Images of 64 to 128 pixels are shown as they are: convolutions take any size, and enlarging would blur what
+    a generator draws at 64. Those of 224 are reduced to 128, which takes four times as long as 64.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        self.net = alexnet.AlexNet(weights)
+
+    def forward(self, images: Tensor) -> Tensor:
+        side = min(max(images.shape[2], alexnet.LEAST), alexnet.MOST)
+        x = images.float() / 127.5 - 1
+        return self.net.pooled(x if images.shape[2] == side else _resized(x, side))
+
+
 class _LiteFeatures(nn.Module):
     """uint8 [n,3,H,W] -> pooled features [n,1280], for inference only.
 
@@ -128,11 +177,17 @@ class _LiteFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = (images.float() - 127) / 128  # (255 x - 127) / 128 for x in 0..1
-        # Resizing is linear and separable: two matrix products are faster than the general kernel.
-        rows = _resize_matrix(images.shape[2], SIDE).to(x.device)
-        columns = _resize_matrix(images.shape[3], SIDE).to(x.device)
-        x = (rows @ x @ columns.T).contiguous(memory_format=torch.channels_last)
+        x = _resized(x, SIDE).contiguous(memory_format=torch.channels_last)
         return self.net.forward_head(self.net.forward_features(x), pre_logits=True)
+
+
+def _resized(x: Tensor, side: int) -> Tensor:
+    """Images [n,3,h,w] at `side` pixels, antialiased bicubic.
+
+    Resizing is linear and separable: two small matrix products are faster than the general kernel.
+    """
+    rows, columns = (_resize_matrix(before, side).to(x.device) for before in x.shape[2:])
+    return rows @ x @ columns.T
 
 
 @lru_cache

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -36,6 +37,7 @@ from skin_gan.training.interruption import Interruption
 from skin_gan.training.learner import Learner
 from skin_gan.training.meter import Clock, Meter
 from skin_gan.training.showcase import Showcase
+from skin_gan.training.watch import best_of, overfitting
 
 Row = dict[str, Any]
 Judge = Callable[[Tensor], Row]  # uint8 [N,3,S,S] -> metrics, finite or None; "kid" is one of them
@@ -131,8 +133,8 @@ class Session:
 
     @property
     def best(self) -> Row | None:
-        """The evaluation with the lowest KID, which best.pt belongs to."""
-        return min((r for r in self.rows if r["kid"] is not None), key=lambda r: r["kid"], default=None)
+        """The evaluation that best.pt holds, chosen by KID and coverage: see `best_of`."""
+        return best_of(self.rows)
 
     def advance(self, kimg: float, judge: Judge, target: float | None = None) -> Row:
         """Train to `kimg` and evaluate there, and before at every `every_kimg`; returns the last row.
@@ -228,7 +230,8 @@ class Session:
         """Evaluate and write all results, the row last: if it exists, so do the others."""
         images = self.learner.images
         row = {"kimg": self.kimg, "images": images, **self.meter.row(images)}
-        row |= judge(self.showcase.samples(self.learner))
+        samples = self.showcase.samples(self.learner)
+        row |= {**self._watched(samples), **judge(samples)}
         for name, page in self.showcase.sheets(self.learner).items():
             grids.save(self.folder.samples / f"{self.kimg:08.3f}-{name}.png", page)
             if self.board:
@@ -236,10 +239,15 @@ class Session:
         if self.board:
             self.board.row(row)
             self.board.flush()
-        if row["kid"] is not None and (self.best is None or row["kid"] < self.best["kid"]):
+        if best_of([*self.rows, row]) is row:
             checkpoint.save(self.folder.best, self.spec.id, {**self.state_dict(), "best": row})
         append_jsonl(self.folder.metrics, row)
         return row
+
+    def _watched(self, samples: Tensor) -> Row:
+        real = self.learner.sampler.images, torch.from_numpy(self.split.val.images)
+        discriminator = self.learner.plain.get("discriminator")
+        return overfitting(discriminator, *real, samples, self.spec.settings.train.batch)
 
     def report_progress(self, at_once: bool = False) -> None:
         """Write the trial's progress to state.json, at most every two seconds unless `at_once`."""

@@ -29,8 +29,13 @@ def score(c: Comparison) -> Row:
         "kid_low": low,
         "kid_high": high,
         "kid_all_pairs": kid(x, val.features),
-        **c.kept("kid", lambda: _floors(c)),
+        **floors(c),
     }
+
+
+def floors(c: Comparison) -> Row:
+    """What real images score: `kid_floor`, `kid_floor_sd` and `kid_train`, computed once."""
+    return c.kept("kid", lambda: _floors(c))
 
 
 def _floors(c: Comparison) -> Row:

@@ -4,7 +4,7 @@ import pytest
 
 from hpc.report.publish import HEAD, table
 from hpc.settings.compose import SelectSettings
-from hpc.stages.select import choose, judgement, word_of
+from hpc.stages.select import choose, dispute, judgement, noted, word_of
 
 S = SelectSettings(max_copies=0.05, min_coverage=0.2, poor_kid=100.0)
 
@@ -54,3 +54,13 @@ def test_published_tables_say_that_a_kid_was_selected_and_which_word_a_generator
     assert lines[2].endswith("| poor: KID: 219.0, 219 above what real images score; above 100 is poor |")
     assert len(lines[0].split("|")) == len(lines[1].split("|")) == len(lines[2].split("|"))
     assert "the lowest of all trials" in lines[-1]
+
+
+def test_the_note_names_those_whose_order_the_second_network_reverses():
+    kids = [(10.0, 3.0), (20.0, 1.0), (30.0, 2.0), (40.0, 4.0), (50.0, None)]
+    rows = [{"trial": f"000{i}-x", "kid": a, "kid2": b, "note": "small"} for i, (a, b) in enumerate(kids)]
+    noted(rows)
+    said = "the two networks disagree on the order of 0000 and 0001, 0002"
+    assert rows[0]["note"] == f"small; {said}" and dispute(rows[0]) == said
+    assert all(row["note"] == "small" and dispute(row) == "" for row in rows[1:])
+    assert noted([row(1.0, kid2=2.0, note=None), row(2.0, kid2=2.0, note=None)])[0]["note"] is None

@@ -252,6 +252,51 @@ def test_another_extractor_than_the_references_is_an_error(df: Reference) -> Non
         evaluate(df.train.images, df, other)
 
 
+# --- the second network
+
+
+class Spread:
+    """A second network whose features are each colour's spread, median and maximum in an image."""
+
+    name, fd_name, weights_sha, dimensions = "spread", "FD-spread", "def", 9
+
+    def __call__(self, images: Images) -> np.ndarray:
+        x = np.asarray(images) / 255
+        return np.concatenate([x.std((2, 3)), np.median(x, (2, 3)), x.max((2, 3))], axis=1).astype(np.float32)
+
+
+def test_the_second_network_says_what_it_would_say_as_the_only_one(store: Store, tmp_path: Path) -> None:
+    x = noised(class_images(store, "df"), 20)
+    both = reference(store, "df", 32, 0, tmp_path, Counting(), Spread())
+    row = evaluate(x, both, Counting(), second=Spread())
+    alone = evaluate(x, reference(store, "df", 32, 0, tmp_path / "alone", Spread()), Spread())
+    plain = evaluate(x, both, Counting())
+    second = [name for name in row if name.endswith("2") or "2_" in name]
+    assert {"kid2", "kid2_floor", "coverage2", "recall2", "extractor2"} <= set(second)
+    assert {name: row[name] for name in second} == {n: alone[n.replace("2", "")] for n in second}
+    rest = set(row) - {*second, "note"}
+    assert {name: row[name] for name in rest} == {name: plain[name] for name in rest}
+    assert "pretrained" not in row["note"]
+
+
+def class_images(store: Store, label: str) -> Images:
+    return store.pixels(32, np.flatnonzero((store.manifest["dx"] == label).to_numpy()))
+
+
+def test_without_a_second_network_its_numbers_are_none_and_a_note_says_how_to_get_it(
+    df: Reference, lite: Extractor
+) -> None:
+    row = evaluate(df.train.images[:5], df, lite)
+    assert [row[name] for name in ("kid2", "kid2_floor", "coverage2", "recall2")] == [None] * 4
+    assert row["note"].count("python -m skin_gan.pretrained") == 1 and row["extractor2"] == ""
+
+
+def test_another_second_network_than_the_references_is_an_error(store: Store, tmp_path: Path) -> None:
+    both = reference(store, "df", 32, 0, tmp_path, Counting(), Spread())
+    with pytest.raises(SkinGanError, match="use one for both"):
+        evaluate(both.train.images, both, Counting(), second=Counting())
+
+
 # --- the cache
 
 
@@ -316,6 +361,14 @@ def test_warming_reports_progress_and_leaves_nothing_to_do(store: Store, tmp_pat
     assert seen[-1] == (total, total) and seen == sorted(seen)
     reference(store, "df", 32, 0, tmp_path, counting)
     assert counting.seen == total
+
+
+def test_the_second_networks_features_are_warmed_for_the_class_alone(store: Store, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    warm(store, 32, tmp_path, Counting(), ["df"], lambda done, total: seen.append((done, total)), Spread())
+    both = sum(store.counts.values()) + store.counts["df"]
+    assert seen[-1] == (both, both)
+    assert [path.name for path in tmp_path.glob("*-def/*.npy")] == ["df.npy"]
 
 
 def test_command_line_warms_and_explains(

