@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hpc.settings.ablation import AblateSettings, check_ablate, check_arms, check_name
 from hpc.settings.profiles import ProfileSettings, check_profile
-from hpc.settings.space import RANDOM, SAMPLERS, check_space, leaves
+from hpc.settings.space import RANDOM, SAMPLERS, check_space, leaves, most_trials
 from hpc.settings.yaml_tree import first_line, read_text, read_words, typed
 from skin_gan.config import EvalSettings, Operations, TrialSettings
 from skin_gan.data.splits import N_FOLDS
@@ -279,12 +279,15 @@ def remove(tree: dict[str, Any], path: tuple[str, ...]) -> None:
 
 
 def checked(e: Experiment, skip: tuple[str, ...] = ()) -> Experiment:
-    """Validate `e` and make its `results` absolute. Raises SkinGanError for the first fault.
+    """Validate `e`; make its `results` absolute, and its trials no more than its sampler can draw.
+
+    Raises SkinGanError for the first fault.
 
     `skip`: settings whose range is not checked, see `check_ranges`.
     """
     check_ranges(e, skip)
     check_space(e.search.space, e.trial)
+    e.search.trials = int(min(e.search.trials, most_trials(e.search.space, e.search.sampler)))
     rungs = e.search.rungs
     if e.search.scheduler == "asha" and len(rungs) > 1:
         factor = rungs[1] / rungs[0]

@@ -26,6 +26,7 @@ UNSEARCHABLE = {
     ("model", "size"): "trials are compared at one size: launch a sweep for each, by trial.model.size=64",
 }
 DISTRIBUTIONS = ("loguniform", "uniform", "choice")
+OPTIONS = {bool: (True, False)}
 EVERY = 256  # how many whole numbers of a range are validated, from its lower end
 
 
@@ -71,8 +72,9 @@ def _check_leaf(name: str, leaf: Any, kind: Any) -> None:
         if not isinstance(values, list) or not values:
             raise SkinGanError(f"{name}: choice expects a list of values, got {values!r}")
     elif kind not in (int, float):
-        raise SkinGanError(f"{name}: {what} draws numbers, expected one of {', '.join(kind.__args__)} by "
-                           "choice, such as {choice: [" + ", ".join(kind.__args__[:2]) + "]}")  # fmt: skip
+        options = ["true", "false"] if kind is bool else kind.__args__
+        raise SkinGanError(f"{name}: {what} draws numbers, expected one of {', '.join(options)} by choice, "
+                           "such as {choice: [" + ", ".join(options[:2]) + "]}")  # fmt: skip
     elif not _is_range(values, positive=what == "loguniform"):
         least = "above 0 " if what == "loguniform" else ""
         raise SkinGanError(f"{name}: {what} expects [low, high] {least}with low < high, got {values!r}")
@@ -85,7 +87,7 @@ class Distribution(NamedTuple):
 
     how: str  # choice, uniform or loguniform
     values: list[Any]  # the options of a choice; of a range its low and high
-    kind: Any  # type of the setting: int, float, or a Literal of strings
+    kind: Any  # type of the setting: int, float, bool, or a Literal of strings
 
     def at(self, u: float) -> Any:
         """The value at the quantile `u`, 0 <= u < 1: equal shares of u are equally likely."""
@@ -150,6 +152,12 @@ def draw(
     return with_values(base, variant(SAMPLERS, sampler, "hpc").draw(ordered, seed, label, index))
 
 
+def most_trials(space: dict[str, Any], sampler: str) -> float:
+    """How many trials of a class the sampler can draw, the first one included: infinite unless it says so."""
+    module = variant(SAMPLERS, sampler, "hpc")
+    return module.most(distributions(space)) if hasattr(module, "most") else math.inf
+
+
 def _rounded(value: float, low: float, high: float) -> float:
     """The value at four significant digits, for readable tables, or as many more as keep it in the range."""
     value = min(max(value, low), high)  # rounding of a logarithm may leave the range
@@ -161,8 +169,8 @@ def with_values(base: TrialSettings, values: dict[str, Any]) -> TrialSettings:
     new = replace(base, **{group: copy.copy(settings) for group, settings in vars(base).items()})
     for name, value in values.items():
         kind = _type_of(name)
-        options = getattr(kind, "__args__", None)  # the strings of a Literal
-        if options and value not in options:
+        options = OPTIONS.get(kind) or getattr(kind, "__args__", None)  # the strings of a Literal
+        if options and (value not in options or type(value) is not type(options[0])):
             raise SkinGanError(f"{value!r} is not one of {', '.join(map(str, options))}")
         if not options and (not _is_number(value) or kind(value) != value):
             raise SkinGanError(f"{value!r} is not {'a whole number' if kind is int else 'a number'}")
@@ -179,7 +187,7 @@ def value_at(settings: TrialSettings, name: str) -> Any:
 
 @cache
 def _type_of(name: str, where: str = "") -> Any:
-    """The type of the setting with a dotted name: int, float, or a Literal of strings.
+    """The type of the setting with a dotted name: int, float, bool, or a Literal of strings.
 
     SkinGanError, with the valid choices, for an unknown name, which it shows with the prefix `where`.
     """

@@ -23,7 +23,7 @@ def test_a_sweep_plans_and_takes_a_step(name, tmp_path):
     e = replace(e, operations=replace(e.operations, device="cpu"))
     plan = make_plan(e, resolve("demo", [e.trial.model.size], tmp_path))
     trials = plan.trials("df")
-    assert len({spec.id for spec, _ in trials}) == 4
+    assert len({spec.id for spec, _ in trials}) == len(trials) == 4
     if e.pretrain.kimg:
         pretrain(plan, f"fold-{e.fold}", lambda **_: None)
     split = Inputs(plan).split("df")

@@ -8,9 +8,10 @@ from hpc.plan.sweep_plan import run_identity, trial_specs
 from hpc.settings.compose import compose
 from hpc.settings.space import SAMPLERS, Distribution, check_space, distributions, draw, value_at
 from skin_gan.config import SCHEMA, TrialSettings, check
+from skin_gan.errors import SkinGanError
 from skin_gan.variants import names
 
-NAMES = names(SAMPLERS, "hpc")
+NAMES = [name for name in names(SAMPLERS, "hpc") if name != "listed"]  # which takes no ranges
 BASE = TrialSettings()
 SPACE = {
     "optim": {"d_steps": {"uniform": [1, 7]}, "beta2": {"uniform": [0.9995, 0.99999]},
@@ -140,3 +141,30 @@ def test_a_sweeps_identity_names_the_sampler_unless_it_is_random(sweep):
     assert trial_specs(sobol, "abc", "df")[0] == trial_specs(e, "abc", "df")[0], "the baseline is not drawn"
     drawn = {spec.id for spec in trial_specs(sobol, "abc", "df")[1:]}
     assert drawn.isdisjoint(spec.id for spec in trial_specs(e, "abc", "df"))
+
+
+TABLE = {"model": {"colour_head": {"choice": [True, False, True]}},
+         "loss": {"name": {"choice": ["bce", "wgan", "hinge"]}, "gp": {"choice": [0, 10, 0]}}}  # fmt: skip
+
+
+def test_listed_trials_are_the_rows_of_the_space():
+    rows = [
+        trial(i, "listed", TABLE, seed, label)
+        for i, seed, label in ((1, 0, "df"), (1, 5, "nv"), (2, 0, "df"))
+    ]
+    assert rows[0] == rows[1]
+    assert [(row.loss.name, row.loss.gp, row.model.colour_head) for row in rows[1:]] == [
+        ("wgan", 10, False), ("hinge", 0, True),
+    ]  # fmt: skip
+
+
+def test_a_listed_sweep_has_as_many_trials_as_rows():
+    words = ["sweep=losses", "data=demo", "budget=short"]
+    assert compose(words).search.trials == 4
+    assert compose([*words, "search.trials=2"]).search.trials == 2
+
+
+@pytest.mark.parametrize("leaf", ["{choice: [0.1, 0.2]}", "{uniform: [0, 0.5]}"])
+def test_a_list_with_gaps_is_refused(leaf):
+    with pytest.raises(SkinGanError, match=r"loss.zero_outputs (has 2|is a range)"):
+        compose(["sweep=losses", "data=demo", f"search.space.loss.zero_outputs={leaf}"])

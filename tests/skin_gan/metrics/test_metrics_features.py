@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import distribution
 from pathlib import Path
@@ -23,7 +22,6 @@ from skin_gan import pretrained
 from skin_gan.config import ModelSettings
 from skin_gan.errors import SkinGanError
 from skin_gan.metrics.alexnet import AlexNet
-from skin_gan.metrics.cache import one_thread
 from skin_gan.metrics.features import Extractor, check_independent, extractor, second_extractor
 
 
