@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("hpc.state",),
     ("hpc.plan",),
     ("hpc.settings",),
-    ("skin_gan.generate", "skin_gan.ablation"),
+    ("skin_gan.generate", "skin_gan.measure", "skin_gan.ablation"),
     ("skin_gan.export",),
     ("skin_gan.training",),
     ("skin_gan.families", "skin_gan.metrics"),
