@@ -19,19 +19,21 @@ from skin_gan.training.session import Session
 SIZE = 16
 
 
+def ingested(folder: Path, seed: int) -> Path:
+    """A store of two classes of 40 drawn pictures each."""
+    members = {
+        f"{label}/{label}{i}.png": encode(picture(seed + 100 * k + i), "PNG")
+        for k, label in enumerate("ab")
+        for i in range(40)
+    }
+    source, out = pack(folder / "pictures.zip", members), folder / "store"
+    assert ingest(["ingest", str(source), "--size", str(SIZE), "--out", str(out)]) == 0
+    return out
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("measure")
-    members = {
-        f"{c}/{c}{i}.png": encode(picture(100 * k + i), "PNG") for k, c in enumerate("ab") for i in range(40)
-    }
-    assert (
-        ingest(
-            ["ingest", str(pack(folder / "x.zip", members)), "--size", str(SIZE), "--out", str(folder / "s")]
-        )
-        == 0
-    )
-    return folder / "s"
+    return ingested(tmp_path_factory.mktemp("measure"), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +45,9 @@ def generator(store, tmp_path_factory) -> Path:
     session = Session(spec, TrialFolder(folder / "trial"), class_split(data, "a", SIZE, 0), Operations())
     session.advance(0.128, lambda images: {**judge(images), "kid": 2.0})
     session.close()
-    export(
-        TrialFolder(folder / "trial"), folder / "best" / "a", {"accepted": True, "reasons": [], "trial": "0"}
-    )
-    return folder / "best" / "a"
+    best, card = folder / "best" / "a", {"accepted": True, "reasons": [], "trial": "0"}
+    export(TrialFolder(folder / "trial"), best, card)
+    return best
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -59,18 +60,7 @@ def test_held_out_images_measure_better_than_a_generator_of_two_steps(store, gen
     theirs.mkdir()
     for i, image in enumerate(class_split(open_store(store), "a", SIZE, 0).train.images):
         Image.fromarray(image.transpose(1, 2, 0)).save(theirs / f"{i:03d}.png")
-    words = [
-        str(generator),
-        str(theirs),
-        "--data",
-        str(store),
-        "--label",
-        "a",
-        "--size",
-        str(SIZE),
-        "--count",
-        "16",
-    ]
+    words = f"{generator} {theirs} --data {store} --label a --size {SIZE} --count 16".split()
     assert main([*words, "--csv", str(tmp_path / "scores.csv")]) == 0
     drawn, real = rows(tmp_path / "scores.csv")
     assert float(drawn["kid"]) > 10 * abs(float(real["kid"])) and float(drawn["kid2"]) > float(real["kid2"])
@@ -81,21 +71,8 @@ def test_held_out_images_measure_better_than_a_generator_of_two_steps(store, gen
 
 
 def test_a_generator_of_other_data_is_refused(generator, tmp_path, capsys):
-    members = {
-        f"{c}/{c}{i}.png": encode(picture(7 + 100 * k + i), "PNG")
-        for k, c in enumerate("ab")
-        for i in range(40)
-    }
-    words = [
-        "ingest",
-        str(pack(tmp_path / "x.zip", members)),
-        "--size",
-        str(SIZE),
-        "--out",
-        str(tmp_path / "s"),
-    ]
-    assert ingest(words) == 0
-    assert main([str(generator), "--data", str(tmp_path / "s")]) == 2
+    other = ingested(tmp_path, seed=7)
+    assert main([str(generator), "--data", str(other)]) == 2
     assert "was trained on other data" in capsys.readouterr().err
 
 
