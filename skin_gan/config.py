@@ -214,6 +214,8 @@ class TrialSpec:
 
     schema: int = SCHEMA  # of its identity: a trial keeps the schema with which it was started
     start: str = ""  # identity of the pretrained networks that it starts from; "": fresh ones
+    # Of a pretraining: the two marks, in kimg, between which the class is faded in; []: it has no influence.
+    class_fade: list[float] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -250,6 +252,7 @@ def spec_from(values: Mapping[str, Any]) -> TrialSpec:
         )
         own = {name: values[name] for name in ("label", "index", "seed", "fold", "data")}
         start, schema = values.get("start", ""), values.get("schema", 1)
+        fade = values.get("class_fade", [])
     except (KeyError, TypeError) as e:
         raise SkinGanError(f"trial.yaml was written by another version ({e}): search again") from e
     if schema not in (1, SCHEMA):
@@ -257,7 +260,7 @@ def spec_from(values: Mapping[str, Any]) -> TrialSpec:
             f"trial.yaml has settings of schema {schema}, which this version does not know: expected 1 or "
             f"{SCHEMA}; use the version that wrote it, or search again"
         )
-    return TrialSpec(**own, settings=check(settings), start=start, schema=schema)
+    return TrialSpec(**own, settings=check(settings), start=start, schema=schema, class_fade=fade)
 
 
 def check(s: TrialSettings) -> TrialSettings:

@@ -204,8 +204,9 @@ def pretraining_folds(e: Experiment) -> list[int]:
 
 def pretraining(e: Experiment, data: str, fold: int) -> Pretraining:
     """The pretraining of a fold, with the experiment's settings: searched settings are not drawn for it."""
-    spec = TrialSpec(ALL, 0, seed_of(e, ALL, 0), fold, data, e.trial)
-    return Pretraining(spec, e.pretrain.kimg)
+    p = e.pretrain
+    fade = [p.class_from, p.class_until] if p.conditional else []
+    return Pretraining(TrialSpec(ALL, 0, seed_of(e, ALL, 0), fold, data, e.trial, class_fade=fade), p.kimg)
 
 
 def search_jobs(e: Experiment) -> list[Job]:
@@ -296,7 +297,8 @@ def run_identity(e: Experiment, data: str, schema: int) -> str:
         "baseline": e.search.baseline, "seed": e.seed, "fold": e.fold,
     }  # fmt: skip
     if e.pretrain.kimg:
-        decisive["pretrain"] = e.pretrain.kimg
+        p = e.pretrain
+        decisive["pretrain"] = [p.kimg, p.class_from, p.class_until] if p.conditional else p.kimg
     if e.search.sampler != RANDOM:
         decisive["sampler"] = e.search.sampler
     return content_hash(decisive, length=8)

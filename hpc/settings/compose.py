@@ -99,6 +99,18 @@ class PretrainSettings:
     kimg: float = setting(
         0.0, "its length, part of the trials' identity; 0: no pretraining", unit="kimg", least=0
     )
+    conditional: bool = setting(
+        False,
+        "its networks learn the class, faded in while they train (Shahbazi 2022), and each class's trials "
+        "start from those of their class",
+    )
+    class_from: float = setting(
+        10.0, "conditional: training without the class, as one unconditional GAN", unit="kimg", least=0
+    )
+    class_until: float = setting(
+        20.0, "conditional: when the class has its whole influence, which grows from class_from on",
+        unit="kimg", above=0,
+    )  # fmt: skip
 
 
 @dataclass
@@ -323,6 +335,19 @@ def check_pretraining(e: Experiment) -> None:
         raise SkinGanError(
             f"search.space.model.{next(iter(searched))}: with pretrain.kimg every trial starts from the same "
             "networks, so their model cannot be searched; leave it out, or set pretrain.kimg=0"
+        )
+    p = e.pretrain
+    if not p.conditional:
+        return
+    if not p.class_from < p.class_until <= p.kimg:
+        raise SkinGanError(
+            f"pretrain.conditional: expected class_from < class_until <= kimg, got {p.class_from:g}, "
+            f"{p.class_until:g} and {p.kimg:g} kimg: change pretrain.class_from, class_until or kimg"
+        )
+    if e.trial.model.norm == "none":
+        raise SkinGanError(
+            "pretrain.conditional: a class acts on the generator by its normalisations, and "
+            "trial.model.norm=none has none: choose batch, layer or group"
         )
 
 

@@ -1,6 +1,7 @@
 """Trains on the training images of all classes of a fold; each trial in that fold starts from the networks.
 
 A class of a hundred images gains from thousands of others: they show the same hair, skin tones and light.
+With `pretrain.conditional` the networks learn the classes, and each trial starts from those of its own.
 RUN/pretrain has the layout of RUN: pretrain/trials/all/0000-ID/ is the training.
 """
 

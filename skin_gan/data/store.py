@@ -45,6 +45,7 @@ class Part:
     lesions: NDArray[np.str_]  # [N] group of each image
     image_ids: NDArray[np.str_]  # [N]
     weights: NDArray[np.float64] | None = None  # [N] relative frequency of drawing; None: uniform
+    labels: NDArray[np.str_] | None = None  # [N] class of each image; None: all of the split's
 
 
 @dataclass(frozen=True)
@@ -246,9 +247,10 @@ def all_split(store: Store, size: int, fold: int) -> ClassSplit:
     parts, labels = split_parts(store.folds, fold), store.column("dx")
 
     def part(name: str) -> Part:
-        counts = Counter(labels[parts == name])
-        weights = np.array([counts[label] ** -0.5 for label in labels[parts == name]])
-        return replace(_part(store, size, parts == name), weights=weights)
+        own = labels[parts == name]
+        counts = Counter(own)
+        weights = np.array([counts[label] ** -0.5 for label in own])
+        return replace(_part(store, size, parts == name), weights=weights, labels=own)
 
     return ClassSplit(ALL, size, fold, fold_fingerprint(store, fold), store.unit, part("train"), part("val"))
 

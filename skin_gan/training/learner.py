@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
@@ -24,6 +25,7 @@ from skin_gan.errors import SkinGanError
 from skin_gan.families import build, step_of
 from skin_gan.families.steps import Context, make_optimiser
 from skin_gan.rng import Rng
+from skin_gan.training import conditional
 from skin_gan.training.ema import Ema
 
 
@@ -38,13 +40,15 @@ class Sampler:
     def __init__(self, part: Part, batch: int, seed: int, accelerator: Accelerator) -> None:
         self.images = torch.from_numpy(part.images).to(accelerator.device)  # [N,3,S,S]
         self.weights = None if part.weights is None else torch.from_numpy(part.weights)
+        self.drawn = torch.zeros(0, dtype=torch.long)  # the rows of this process's last batch
         self.batch = batch  # over all processes
         self.share = slice(accelerator.process_index, None, accelerator.num_processes)
         self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(self) -> Tensor:
         """This process's part of the next batch, float [n,3,S,S] in [-1,1]."""
-        x = self.images[self.rows()[self.share].to(self.images.device)]
+        self.drawn = self.rows()[self.share].to(self.images.device)
+        x = self.images[self.drawn]
         return x.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1.0)
 
     def rows(self) -> Tensor:
@@ -78,7 +82,14 @@ class Learner:
             raise SkinGanError("model.growth: a trial that grows needs one process; give it one device")
         with torch.random.fork_rng():
             torch.manual_seed(stream_seed(spec.seed, "weights"))
-            nets = build(s.model).to(accelerator.device)
+            nets = build(s.model)
+        self.fade = spec.class_fade
+        if self.fade:
+            self.classes, labels = np.unique(part.labels, return_inverse=True)
+            self.labels = torch.from_numpy(labels).to(accelerator.device)  # [N] of the images
+            conditional.condition(nets, len(self.classes))
+        nets = nets.to(accelerator.device)
+        self.label = spec.label
         self.ema = Ema(nets["generator"], 1000 * s.train.ema_kimg)
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             nets = nn.SyncBatchNorm.convert_sync_batchnorm(nets)
@@ -94,7 +105,7 @@ class Learner:
             opt_g=accelerator.prepare(make_optimiser(generators, s.optim, s.optim.lr_g)),
             opt_d=accelerator.prepare(make_optimiser(discriminators, s.optim, s.optim.lr_d)),
             nets={name: accelerator.prepare(net) for name, net in nets.items()},
-            draw=self.sampler,
+            draw=self.draw,
             settings=s,
             rng=Rng(
                 stream_seed(spec.seed, "noise"),
@@ -114,6 +125,14 @@ class Learner:
     def images_per_step(self) -> int:
         return self.settings.train.batch * self.settings.optim.d_steps
 
+    def draw(self) -> Tensor:
+        """The next real images [n,3,S,S], of whose classes the networks are told if they are conditional."""
+        images = self.sampler()
+        if self.fade:
+            faded = conditional.influence(self.fade, self.images)
+            conditional.show(self.plain, self.labels[self.sampler.drawn], faded)
+        return images
+
     def step(self) -> dict[str, Tensor]:
         """Update discriminators and generator once; returns this process's scalars."""
         scalars = self.update(self.context)
@@ -128,9 +147,11 @@ class Learner:
     def start_from(self, networks: Mapping[str, Any]) -> None:
         """Load pretrained networks (see `networks`); optimisers and random streams stay fresh.
 
-        SkinGanError if their shapes differ.
+        Conditional ones become those of the trial's class. SkinGanError if their shapes differ.
         """
         try:
+            if "classes" in networks:
+                networks = conditional.of_class(self.settings.model, networks, self.label)
             for name, net in self.plain.items():
                 net.load_state_dict(networks[name])
             self.ema.net.load_state_dict(networks["generator"])
@@ -139,9 +160,13 @@ class Learner:
             raise SkinGanError(f"the pretrained networks do not fit {self.settings.model}: {why}") from e
 
     def networks(self) -> dict[str, Any]:
-        """The networks' weights for `start_from`, the generator's as their moving average."""
-        weights = {name: net.state_dict() for name, net in self.plain.items()}
-        return weights | {"generator": self.ema.net.state_dict()}
+        """The networks' weights for `start_from`, the generator's as their moving average.
+
+        With them the names of the classes in their order, if they are conditional.
+        """
+        weights: dict[str, Any] = {name: net.state_dict() for name, net in self.plain.items()}
+        weights |= {"generator": self.ema.net.state_dict()}
+        return weights | ({"classes": self.classes.tolist()} if self.fade else {})
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and primitives only."""

@@ -13,9 +13,12 @@ from hpc.plan.sweep_plan import PRETRAIN, run_identity
 from hpc.settings.compose import compose
 from hpc.stages.inputs import Inputs
 from hpc.stages.pretrain import pretrain
+from skin_gan.config import spec_from
 from skin_gan.data.splits import split_parts
 from skin_gan.data.store import ALL, all_split
 from skin_gan.errors import SkinGanError
+from skin_gan.export import read_yaml
+from skin_gan.families import build
 from skin_gan.training import checkpoint
 from skin_gan.training.session import Session
 
@@ -86,3 +89,42 @@ def test_all_classes_are_their_training_images_drawn_by_the_root_of_their_counts
 def test_what_would_change_the_networks_cannot_be_searched():
     with pytest.raises(SkinGanError, match=r"search\.space\.model\.base: with pretrain\.kimg"):
         compose(["sweep=aegan_lr", "pretrain.kimg=1", "search.space.model.base={choice: [4, 8]}"])
+
+
+CONDITIONAL = ("pretrain.conditional=true", "pretrain.class_from=0", "pretrain.class_until=0.008")
+
+
+def test_a_conditional_one_is_other_networks_and_each_trial_starts_from_those_of_its_class(tmp_path):
+    plain, plan = planned(tmp_path), planned(tmp_path, *CONDITIONAL)
+    later = planned(tmp_path, *CONDITIONAL, "pretrain.class_until=0.016")
+    assert len({p.trials("df")[0][0].id for p in (plain, plan, later)}) == 3
+    assert len({run_identity(p.experiment, p.data, 2) for p in (plain, plan, later)}) == 3
+    pretrain(plan, "fold-0", lambda **_: None)
+    assert spec_from(read_yaml(plan.pretraining(0).folder(plan.run).spec)) == plan.pretraining(0).spec
+    e, weights = plan.experiment, {}
+    for label in ("df", "nv"):
+        spec, folder = plan.trials(label)[0]
+        assert spec.class_fade == []
+        session = Session(
+            spec, folder, Inputs(plan).split(label), e.operations, e.evaluate, source=plan.source(spec)
+        )
+        weights[label] = session.learner.plain["generator"].state_dict()
+        session.close()
+    assert weights["df"].keys() == build(spec.settings.model)["generator"].state_dict().keys()
+    assert not all(torch.equal(value, weights["nv"][key]) for key, value in weights["df"].items())
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("pretrain.class_until=2", r"class_from < class_until <= kimg, got 1, 2 and 1\.5 kimg"),
+        ("pretrain.class_from=1.5", r"got 1\.5, 1\.4 and 1\.5 kimg"),
+        ("trial.model.norm=none", r"trial\.model\.norm=none has none: choose batch, layer or group"),
+    ],
+)
+def test_marks_in_the_wrong_order_and_a_generator_that_a_class_cannot_act_on_are_refused(word, said):
+    words = ["sweep=aegan_lr", "pretrain.kimg=1.5", "pretrain.conditional=true"]
+    words += ["pretrain.class_from=1", "pretrain.class_until=1.4"]
+    compose(words)
+    with pytest.raises(SkinGanError, match=said):
+        compose([*words, word])
