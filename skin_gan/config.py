@@ -83,9 +83,14 @@ class Losses:
     )
     lazy: int = setting(
         1,
-        "penalties on gradients at every n-th discriminator update only, n times as strong",
+        "penalties on gradients and consistency at every n-th discriminator update only, n times as strong",
         least=1,
         most=64,
+    )
+    scale_penalties: bool = setting(
+        False,
+        "r1 and r2 times 0.0002 * size^2 / batch (StyleGAN2-ADA, Karras 2020): a weight of 1 then suits any "
+        "resolution and batch",
     )
     image: float = setting(1.0, "aegan: weight of |x - G(E(x))|", least=0)
     perceptual: float = setting(

@@ -2,7 +2,7 @@
 
 families/NAME.py                    build(m), step(c)
 objectives/losses/NAME.py           PAIRED, d_loss(real, fakes, s), g_loss(fake, real, s)
-objectives/penalties/NAME.py        SECOND_ORDER, penalty(judged); its weight is a setting, loss.NAME
+objectives/penalties/NAME.py        NEEDS, penalty(judged); its weight is a setting, loss.NAME
 objectives/augmentations/NAME.py    ADAPTIVE, of_real(images, rng, state), of_both(images, rng, state)
 metrics/scores/NAME.py              SCORES, score(c)
 """

@@ -112,13 +112,13 @@ def show_again(fake: Tensor, before: Shown, c: Context) -> Shown:
 
 
 def shares_features(net: nn.Module, c: Context) -> bool:
-    """Whether the discriminator takes features instead of images; penalties of second order need images."""
-    return isinstance(net, Projected) and not second_order(c)
+    """Whether the discriminator takes features instead of images, which no penalty of this update needs."""
+    return isinstance(net, Projected) and not needed(c) & {"images", "gradients"}
 
 
-def second_order(c: Context) -> bool:
-    """Whether a penalty on gradients is due at this update of the discriminator."""
-    return any(penalty.SECOND_ORDER for penalty, _ in due_penalties(c))
+def needed(c: Context) -> set[str]:
+    """What the penalties of this update of the discriminator need."""
+    return {penalty.NEEDS for penalty, _ in due_penalties(c)}
 
 
 def forward_each(net: nn.Module, apart: bool, *batches: Shown) -> list[Tensor]:
@@ -134,10 +134,10 @@ def forward_each(net: nn.Module, apart: bool, *batches: Shown) -> list[Tensor]:
 
 def judge(net: nn.Module, real: Tensor, fakes: Sequence[Shown], c: Context) -> Judged:
     """The discriminator's logits of real images [N,3,S,S] and of each kind of generated ones (see `show`)."""
-    plain, second = c.accelerator.unwrap_model(net), second_order(c)
+    plain, needs = c.accelerator.unwrap_model(net), needed(c)
     detached_fakes = [x.detach() if isinstance(x, Tensor) else [part.detach() for part in x] for x in fakes]
     shown: list[Any] = [real, *detached_fakes]
-    if second:
+    if "gradients" in needs:
         shown = [images.detach().requires_grad_() for images in shown]
     elif shares_features(plain, c):
         with c.accelerator.autocast():
@@ -148,8 +148,15 @@ def judge(net: nn.Module, real: Tensor, fakes: Sequence[Shown], c: Context) -> J
     if augmentation.ADAPTIVE:
         augmentation.adapt(c.accelerator.gather(of_image(on_real.detach())), c.images, state)
     averages = update_averages(on_real, on_fakes, c) if weights(c) else torch.zeros(2)
-    uniform = c.rng.uniform(len(real)) if second else torch.zeros(0)
-    return Judged(plain, shown[0], shown[1:], on_real, on_fakes, averages, uniform)
+    uniform = c.rng.uniform(len(real)) if "gradients" in needs else torch.zeros(0)
+    moves = c.rng.uniform(len(real), 3) if "images" in needs else torch.zeros(0, 3)
+    return Judged(plain, shown[0], shown[1:], on_real, on_fakes, averages, uniform, moves, penalty_scale(c))
+
+
+def penalty_scale(c: Context) -> float:
+    """The factor of R1 and R2: 1, or as StyleGAN2-ADA sets them by resolution and batch."""
+    s = c.settings
+    return 0.0002 * s.model.size**2 / s.train.batch if s.loss.scale_penalties else 1.0
 
 
 def mixes(c: Context) -> bool:
@@ -201,13 +208,15 @@ def weights(c: Context) -> dict[str, float]:
 def due_penalties(c: Context) -> list[tuple[ModuleType, float]]:
     """The penalties of this update with their weights.
 
-    Those of second order are due at every `lazy`-th update, with `lazy` times the weight.
+    Those that need more than logits are due at every `lazy`-th update, with `lazy` times the weight.
     """
     lazy = c.settings.loss.lazy
     now = c.images // c.settings.train.batch % lazy == 0
     found = [(variant(PENALTIES, name), weight) for name, weight in weights(c).items()]
     return [
-        (p, weight * lazy if p.SECOND_ORDER else weight) for p, weight in found if now or not p.SECOND_ORDER
+        (p, weight if p.NEEDS == "logits" else weight * lazy)
+        for p, weight in found
+        if now or p.NEEDS == "logits"
     ]
 
 

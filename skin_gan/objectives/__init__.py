@@ -13,8 +13,8 @@ from torch import Tensor
 class Judged:
     """A discriminator's inputs and logits, from which penalties are computed.
 
-    If a penalty of second order is due, the images require gradients and the logits depend on them. Otherwise
-    the inputs of a discriminator on frozen features may be features instead of images.
+    If a penalty on gradients is due, the images require gradients and the logits depend on them. If none is
+    due that needs images, the inputs of a discriminator on frozen features may be features instead.
     """
 
     net: Callable[[Tensor], Tensor]  # the discriminator: images [N,3,H,W] -> logits
@@ -23,7 +23,9 @@ class Judged:
     on_real: Tensor  # logits [N], or [N,P] of P patches
     on_fakes: list[Tensor]  # such logits of each kind
     averages: Tensor  # [2]: moving averages of the logits of real and of generated images, before this batch
-    uniform: Tensor  # [N], uniform in [0,1)
+    uniform: Tensor  # [N], uniform in [0,1), for penalties on gradients
+    moves: Tensor  # [N,3], uniform in [0,1), for penalties that show images again
+    scale: float  # of R1 and R2, see `loss.scale_penalties`
 
 
 def mean(values: list[Tensor]) -> Tensor:

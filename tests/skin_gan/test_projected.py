@@ -88,7 +88,7 @@ def test_features_shared_by_both_updates_give_the_generator_the_gradient_of_fres
     assert torch.allclose(fresh, shared, atol=1e-6)
 
 
-@pytest.mark.parametrize("penalty", ["r1", "r2", "gp", "lecam"])
+@pytest.mark.parametrize("penalty", ["r1", "r2", "gp", "lecam", "consistency"])
 def test_penalties_work_on_it(penalty: str) -> None:
     scalars = step_of(settings().model)(context(settings(**{penalty: 0.1})))
     assert scalars["penalty"].isfinite() and scalars["penalty"] >= 0

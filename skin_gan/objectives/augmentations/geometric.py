@@ -26,7 +26,11 @@ def of_real(images: Tensor, rng: Rng, state: dict[str, Any]) -> Tensor:
 
 def of_both(images: Tensor, rng: Rng, state: dict[str, Any]) -> Tensor:
     """Images [N,3,H,W] each in one of its eight orientations and shifted, at random."""
-    uniform = rng.uniform(len(images), 3)
+    return moved(images, rng.uniform(len(images), 3))
+
+
+def moved(images: Tensor, uniform: Tensor) -> Tensor:
+    """Each image in an orientation and shifted, as `uniform` [N,3] in [0,1) chooses."""
     return reflected_shift(dihedral.oriented(images, uniform[:, 0]), uniform[:, 1:])
 
 

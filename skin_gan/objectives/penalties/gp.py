@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skin_gan.objectives import Judged, mean, squared_gradients
 
-SECOND_ORDER = True
+NEEDS = "gradients"
 
 
 def penalty(judged: Judged) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skin_gan.objectives import Judged, mean
 
-SECOND_ORDER = False
+NEEDS = "logits"
 
 
 def penalty(judged: Judged) -> Tensor:

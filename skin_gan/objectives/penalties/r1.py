@@ -6,8 +6,8 @@ from torch import Tensor
 
 from skin_gan.objectives import Judged, squared_gradients
 
-SECOND_ORDER = True
+NEEDS = "gradients"
 
 
 def penalty(judged: Judged) -> Tensor:
-    return 0.5 * squared_gradients(judged.on_real, judged.real).mean()
+    return 0.5 * judged.scale * squared_gradients(judged.on_real, judged.real).mean()

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from skin_gan.objectives import Judged, mean, squared_gradients
 
-SECOND_ORDER = True
+NEEDS = "gradients"
 
 
 def penalty(judged: Judged) -> Tensor:
     pairs = zip(judged.on_fakes, judged.fakes, strict=True)
-    return 0.5 * mean([squared_gradients(logits, images).mean() for logits, images in pairs])
+    return 0.5 * judged.scale * mean([squared_gradients(logits, images).mean() for logits, images in pairs])

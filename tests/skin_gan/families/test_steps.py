@@ -216,7 +216,7 @@ def test_the_generator_is_judged_beside_real_images_by_the_discriminator_as_it_i
     torch.testing.assert_close(loss_g, expected.detach())
 
 
-PENALISED = {"r1": 0.5, "r2": 0.25, "gp": 1.0, "lecam": 0.1}
+PENALISED = {"r1": 0.5, "r2": 0.25, "gp": 1.0, "lecam": 0.1, "consistency": 0.5}
 
 
 @pytest.mark.parametrize("name", [name for name, p in PRESETS.items() if p.model.family in GANS])
@@ -266,6 +266,16 @@ def test_lazy_penalties_are_rarer_and_as_much_stronger() -> None:
     )
     often, seldom = ([trial.step()["penalty"].item() for _ in range(6)] for trial in (each, lazy))
     assert seldom == pytest.approx([0, 0, 3 * often[2], 0, 0, 3 * often[5]], rel=1e-5)
+    rare = Trial(settings("dcgan", loss=LossSettings(consistency=1.0, lazy=3), optim=optim))
+    assert [rare.step()["penalty"].item() > 0 for _ in range(6)] == [False, False, True] * 2
+
+
+def test_scaled_penalties_are_stylegan2_adas_for_the_resolution_and_the_batch() -> None:
+    plain, scaled = (
+        Trial(settings("dcgan", loss=LossSettings(r1=1.0, scale_penalties=scale))) for scale in (False, True)
+    )
+    ratio = scaled.step()["penalty"] / plain.step()["penalty"]
+    assert ratio.item() == pytest.approx(0.0002 * 16**2 / BATCH, rel=1e-5)
 
 
 def test_lecam_keeps_moving_averages_of_the_logits() -> None:

@@ -68,7 +68,7 @@ def test_what_pairs_needs_real_logits_and_what_does_not_ignores_them() -> None:
         assert changed == loss.PAIRED, name
 
 
-def judged(direction: Tensor, uniform: float = 0.3) -> Judged:
+def judged(direction: Tensor, uniform: float = 0.3, scale: float = 1.0) -> Judged:
     """By D(x) = direction . x^2 / 2, whose gradient at x is direction * x."""
     generator = torch.Generator().manual_seed(0)
     real, *fakes = (torch.randn(5, 3, 4, 4, generator=generator).requires_grad_() for _ in range(3))
@@ -78,7 +78,9 @@ def judged(direction: Tensor, uniform: float = 0.3) -> Judged:
 
     averages = torch.tensor([2.0, -3.0])
     on_fakes = [net(x) for x in fakes]
-    return Judged(net, real, fakes, net(real), on_fakes, averages, torch.full((5,), uniform))
+    moves = torch.tensor([[0.2, 0.5, 0.5]]).expand(5, 3)  # flipped left to right, not shifted
+    uniforms = torch.full((5,), uniform), moves
+    return Judged(net, real, fakes, net(real), on_fakes, averages, *uniforms, scale)
 
 
 @pytest.fixture
@@ -102,12 +104,22 @@ def test_penalties_are_the_published_ones(direction: Tensor) -> None:
         "gp": (gp[0] + gp[1]) / 2,
         "lecam": (j.on_real + 3.0).clamp(min=0).square().mean() + (lecam[0] + lecam[1]) / 2,
     }
+    flips = [(j.net(x.flip(3)) - j.net(x)).square().mean() for x in (j.real, *j.fakes)]
+    expected["consistency"] = flips[0] + (flips[1] + flips[2]) / 2
     assert expected.keys() == set(names(PENALTIES))
     for name, value in expected.items():
         penalty = variant(PENALTIES, name).penalty(j)
         torch.testing.assert_close(penalty, value)
         gradients = (torch.autograd.grad(p, direction, retain_graph=True)[0] for p in (penalty, value))
         torch.testing.assert_close(*gradients)
+
+
+def test_only_r1_and_r2_are_scaled(direction: Tensor) -> None:
+    once, scaled = judged(direction), judged(direction, scale=0.25)
+    found = {name: variant(PENALTIES, name).penalty(scaled) / variant(PENALTIES, name).penalty(once)
+             for name in names(PENALTIES)}  # fmt: skip
+    assert {name for name, ratio in found.items() if ratio.item() == pytest.approx(0.25)} == {"r1", "r2"}
+    assert {name for name, ratio in found.items() if ratio.item() == 1} == {"gp", "lecam", "consistency"}
 
 
 def test_every_penalty_has_a_weight_that_is_off_by_default() -> None:
