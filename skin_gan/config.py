@@ -188,6 +188,20 @@ class EvalSettings:
         0.0, "evaluate also at multiples of this between rungs; 0: at rungs only", unit="kimg", least=0
     )
     grid: int = setting(64, "images in a sample grid", unit="images", least=1)
+    max_collapse: float = setting(
+        0.8, "alarm above this collapse, 0 (as many different images as real) to 1 (all one)", least=0, most=1
+    )
+    max_copies: float = setting(
+        0.05, "alarm above this share of generated images that are judged copies", least=0, most=1
+    )
+    alarm_after: int = setting(
+        3, "evaluations in a row above a limit that raise its alarm, a flag on the trial", least=1
+    )
+    stop_on_alarm: bool = setting(
+        False,
+        "the alarm ends a trial of the search, early and without failing; a GAN that has hardly begun looks "
+        "collapsed too, so evaluate rarely enough or let alarm_after be high",
+    )
 
 
 @dataclass

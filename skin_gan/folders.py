@@ -24,7 +24,8 @@ from skin_gan.io import read_json, write_json
 
 PENDING, RUNNING = "pending", "running"
 COMPLETED, PRUNED, DIVERGED, FAILED = "completed", "pruned", "diverged", "failed"
-STATES = (PENDING, RUNNING, COMPLETED, PRUNED, DIVERGED, FAILED)
+STOPPED = "stopped"  # by its evaluations' alarm; what it has learned is kept, and may be trained on
+STATES = (PENDING, RUNNING, COMPLETED, PRUNED, STOPPED, DIVERGED, FAILED)
 
 
 class _Inside:

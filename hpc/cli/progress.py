@@ -11,9 +11,10 @@ from rich.text import Text
 
 from hpc.plan.sweep_plan import PREPARE, SEARCH
 from hpc.state.snapshot import ENDED, ClassProgress, Record, Snapshot, State
-from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED, RUNNING
+from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED, RUNNING, STOPPED
 
-STYLES = {RUNNING: "cyan", COMPLETED: "green", PRUNED: "yellow", DIVERGED: "red", FAILED: "bold red"}
+STYLES = {RUNNING: "cyan", COMPLETED: "green", PRUNED: "yellow", STOPPED: "yellow", DIVERGED: "red",
+          FAILED: "bold red"}  # fmt: skip
 
 
 @dataclass
@@ -99,7 +100,7 @@ def table(s: Snapshot) -> Table:
             c.label,
             f"{c.count(*ENDED)}/{c.planned}",
             str(len(c.running)),
-            str(c.count(PRUNED)),
+            str(c.count(PRUNED, STOPPED)),
             str(c.count(DIVERGED, FAILED)),
             f"{c.kimg:.1f}",
             f"{speed:.0f}" if speed else "",
@@ -128,7 +129,7 @@ def trial_table(c: ClassProgress) -> Table:
             _number(x.get("kid")),
             _number(x.get("best_kid")),
             _number(x.get("best_kimg")),
-            x.get("reason", ""),
+            x.get("reason") or x.get("alarm", ""),
         )
     return t
 

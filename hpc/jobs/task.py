@@ -137,7 +137,7 @@ class Task:
 def run_trial(plan: Plan, label: str, index: int) -> None:
     """Run one trial in this process. Raises SkinGanError if it fails."""
     check_prepared(plan.run)
-    if not unfinished(plan.trials(label)[index][1].state(), plan.experiment.search.rungs[-1]):
+    if not unfinished(plan.trials(label)[index][1].state(), plan.experiment):
         return  # done since this job was submitted
     os.environ.update(stage_data(plan))
     runner = Runner(plan, label)

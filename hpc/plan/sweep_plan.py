@@ -20,7 +20,7 @@ from hpc.settings.space import RANDOM, distributions, draw
 from skin_gan.config import SCHEMA, TrialSpec, formerly
 from skin_gan.data.store import ALL, Store
 from skin_gan.errors import SkinGanError
-from skin_gan.folders import COMPLETED, DIVERGED, PRUNED, RunFolder, TrialFolder
+from skin_gan.folders import COMPLETED, DIVERGED, PRUNED, STOPPED, RunFolder, TrialFolder
 from skin_gan.identity import content_hash, differing
 from skin_gan.io import read_json
 
@@ -267,14 +267,15 @@ def reopen(run: RunFolder) -> Plan:
     )
 
 
-def unfinished(state: Mapping[str, Any], last: float) -> bool:
-    """Whether a trial in this state has work left before `last` kimg.
+def unfinished(state: Mapping[str, Any], e: Experiment) -> bool:
+    """Whether a trial of the search in this state has work left before the last rung.
 
     Failed trials are retried. Diverged ones are not, since they would diverge again, nor are pruned ones.
+    Those that an alarm stopped go on once it is no longer to end trials.
     """
     if state["state"] == COMPLETED:
-        return state.get("kimg", 0.0) < last
-    return state["state"] not in (PRUNED, DIVERGED)
+        return state.get("kimg", 0.0) < e.search.rungs[-1]
+    return state["state"] not in (PRUNED, DIVERGED, *([STOPPED] if e.evaluate.stop_on_alarm else []))
 
 
 def run_folder(e: Experiment, data: Store) -> RunFolder:

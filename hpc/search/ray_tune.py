@@ -35,7 +35,7 @@ from hpc.search.runner import WORST, Runner
 from hpc.search.supervisor import NO_RAY
 from hpc.settings.compose import SearchSettings
 from skin_gan.errors import SkinGanError, cause
-from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED, RunFolder, TrialFolder
+from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED, STOPPED, RunFolder, TrialFolder
 from skin_gan.io import append_jsonl, locked, read_jsonl
 
 NO_CONTROLLER: Any = None  # ASHA ignores the controller that Tune passes to its methods
@@ -49,7 +49,7 @@ def search(plan: Plan, label: str, slots: int, nodes: int, meeting: Meeting, tem
     """
     folders = {spec.index: folder for spec, folder in plan.trials(label)}
     rungs = Rungs(plan.experiment.search, plan.run.trials / label / "decisions.jsonl", folders)
-    todo = [index for index, folder in folders.items() if unfinished(folder.state(), rungs.last)]
+    todo = [index for index, folder in folders.items() if unfinished(folder.state(), plan.experiment)]
     if not todo:
         return
     space = {"index": tune.grid_search(todo), "run": str(plan.run.path), "label": label}
@@ -104,7 +104,7 @@ def report_failures(folders: dict[int, TrialFolder]) -> None:
     failed = []
     for folder in folders.values():
         state = folder.state()
-        if state["state"] not in (COMPLETED, PRUNED, DIVERGED, FAILED):
+        if state["state"] not in (COMPLETED, PRUNED, STOPPED, DIVERGED, FAILED):
             state = folder.update(state=FAILED, reason="its process died repeatedly; see the job's log")
         if state["state"] == FAILED:
             failed.append(f"{folder.path.name}: {state['reason']}")
@@ -158,8 +158,8 @@ class Rungs(ASHAScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Record a new result, and prune the trial if ASHA stops it."""
         index, kimg, kid = trial.config["index"], result["kimg"], result["kid"]
-        if result["failed"]:
-            return self.CONTINUE  # no measurement; a retry makes one
+        if result["failed"] or result["stopped"]:
+            return self.CONTINUE  # no measurement; a retry, or training on, makes one
         if (index, kimg) in self.recorded:
             return self.CONTINUE  # replayed from before a restart, and not pruned then
         append_jsonl(self.path, {"index": index, "kimg": kimg, "kid": kid if math.isfinite(kid) else None})

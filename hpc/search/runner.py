@@ -14,7 +14,7 @@ from typing import Any
 
 from hpc.plan.sweep_plan import Plan, reopen
 from skin_gan.errors import cause
-from skin_gan.folders import COMPLETED, DIVERGED, FAILED, RunFolder
+from skin_gan.folders import COMPLETED, DIVERGED, FAILED, STOPPED, RunFolder
 from skin_gan.io import waiting
 
 WORST = float("inf")  # in place of a KID that cannot be computed: it ranks last and stops its trial
@@ -73,7 +73,7 @@ class Runner:
 
     def step(self) -> dict[str, Any]:
         """Train to the next rung and evaluate. A failure is recorded in the trial's folder, not raised."""
-        from skin_gan.training.session import Diverged
+        from skin_gan.training.session import Diverged, Stopped
 
         rungs = self.plan.experiment.search.rungs
         kimg = rungs[self.rung]
@@ -84,6 +84,8 @@ class Runner:
             row = self.session.advance(kimg, judge, target=rungs[-1])
         except Diverged as e:
             return self.end(DIVERGED, str(e), kimg)
+        except Stopped as e:
+            return self.end(STOPPED, str(e), kimg)
         except Exception as e:  # the other trials go on
             traceback.print_exc()
             return self.end(FAILED, cause(e), kimg)
@@ -93,7 +95,7 @@ class Runner:
             return self.end(DIVERGED, row["note"], kimg)
         if kimg >= rungs[-1]:
             return self.end(COMPLETED, "", kimg, row["kid"])
-        return {"kimg": kimg, "kid": row["kid"], "ended": False, "failed": False}
+        return {"kimg": kimg, "kid": row["kid"], "ended": False, "failed": False, "stopped": False}
 
     def end(self, state: str, reason: str, kimg: float, kid: float = WORST) -> dict[str, Any]:
         """Record the trial's final state; returns its last result."""
@@ -101,7 +103,8 @@ class Runner:
             self.session.finish(state, reason)
         else:  # the session could not be opened
             self.folder.update(state=state, reason=reason)
-        return {"kimg": kimg, "kid": kid, "ended": True, "failed": state == FAILED}
+        kinds = {"failed": state == FAILED, "stopped": state == STOPPED}
+        return {"kimg": kimg, "kid": kid, "ended": True, **kinds}
 
     def close(self) -> None:
         """End the trial's other processes and close its session."""

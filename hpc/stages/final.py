@@ -6,6 +6,7 @@ processes find one another by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, set
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hpc.plan.sweep_plan import Plan
@@ -29,7 +30,8 @@ def train_final(plan: Plan, label: str) -> None:
     e, inputs = plan.experiment, Inputs(plan)
     spec, folder = selected(plan, label)
     source = plan.source(spec)
-    session = Session(spec, folder, inputs.split(label), e.operations, e.evaluate, source=source)
+    watched = replace(e.evaluate, stop_on_alarm=False)  # which is for trials of a search
+    session = Session(spec, folder, inputs.split(label), e.operations, watched, source=source)
     try:
         row = session.advance(e.final.kimg, inputs.judge(label) if session.main else lambda _: {})
         session.finish(COMPLETED)

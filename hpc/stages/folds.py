@@ -85,7 +85,8 @@ class Generators:
         rungs = searched.search.rungs
         if folder.state()["state"] != COMPLETED or folder.state()["kimg"] < rungs[-1]:
             split, judge = self.inputs.split(label, fold), self.inputs.judge(label, fold, spec)
-            session = Session(spec, folder, split, self.e.operations, searched.evaluate, source=pretrained)
+            watched = replace(searched.evaluate, stop_on_alarm=False)  # which is for trials of a search
+            session = Session(spec, folder, split, self.e.operations, watched, source=pretrained)
             try:
                 for kimg in rungs:
                     session.advance(kimg, judge, target=rungs[-1])

@@ -80,11 +80,17 @@ def leaderboard(plan: Plan) -> list[dict[str, Any]]:
             row["kimg"] = best["kimg"] if best else None
             row["trained_kimg"] = state.get("kimg")
             row.update({name: best.get(name) if best else None for name in columns})
+            row["note"] = "; ".join(filter(None, (row["note"], flagged(state))))
             row.update({name: value_at(spec.settings, name) for name in names})
             row["reason"] = state.get("reason", "")
             of_class.append(row)
         rows += noted(sorted(of_class, key=lambda r: (r["kid"] is None, r["kid"] or 0.0, r["trial"])))
     return rows
+
+
+def flagged(state: Mapping[str, Any]) -> str:
+    """What a leaderboard row's note says of a trial whose last evaluations raised an alarm; "" of others."""
+    return f"alarm: {state['alarm']}" if state.get("alarm") else ""
 
 
 def noted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -29,8 +29,8 @@ RESULT = ("state", "reason", "kimg", "kid", "best_kid", "best_kimg")  # fields o
 def complete(plan: Plan, job: Job, s: Snapshot) -> bool:
     """Whether the job has nothing left to do. SkinGanError if a trial that it depends on is damaged."""
     if job.stage == SEARCH:
-        last = plan.experiment.search.rungs[-1]
-        return not any(unfinished(s.state(job.label, folder), last) for _, folder in plan.trials_of(job))
+        e = plan.experiment
+        return not any(unfinished(s.state(job.label, folder), e) for _, folder in plan.trials_of(job))
     if job.stage in BY_OUTPUT:
         return job.name in s.outputs
     if not s.done(job) or job.name not in s.outputs:

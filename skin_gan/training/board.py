@@ -21,14 +21,15 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from torch.utils.tensorboard import SummaryWriter
 
 from skin_gan.config import TrialSpec
-from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED
+from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED, STOPPED
 from skin_gan.io import unwritable
 from skin_gan.training.grids import Sheet
 
-# HParams has no status "pruned"; such a trial ended as intended.
+# HParams has no status "pruned" or "stopped"; such a trial ended as intended.
 STATUS = {
     COMPLETED: api_pb2.STATUS_SUCCESS,
     PRUNED: api_pb2.STATUS_SUCCESS,
+    STOPPED: api_pb2.STATUS_SUCCESS,
     DIVERGED: api_pb2.STATUS_FAILURE,
     FAILED: api_pb2.STATUS_FAILURE,
 }
@@ -64,11 +65,14 @@ class Board:
         with self._disk_errors():
             self.writer.add_image(tag, page, images, dataformats="HWC")
 
+    def text(self, tag: str, words: str, images: int) -> None:
+        with self._disk_errors():
+            self.writer.add_text(tag, words, images)
+
     def end(self, state: str, reason: str, images: int) -> None:
         """Record a final state, one of `skin_gan.folders.STATES`."""
         self._write(session_end(STATUS[state]))
-        with self._disk_errors():
-            self.writer.add_text("end", f"{state}: {reason}" if reason else state, images)
+        self.text("end", f"{state}: {reason}" if reason else state, images)
         self.flush()
 
     def flush(self) -> None:

@@ -28,7 +28,7 @@ from torch import Tensor
 from skin_gan.config import EvalSettings, Operations, TrialSpec
 from skin_gan.data.store import ClassSplit
 from skin_gan.errors import SkinGanError
-from skin_gan.folders import DIVERGED, RUNNING, TrialFolder
+from skin_gan.folders import DIVERGED, RUNNING, STOPPED, TrialFolder
 from skin_gan.io import append_jsonl, lock, read_jsonl, write_atomic
 from skin_gan.training import checkpoint, grids
 from skin_gan.training.board import STATUS, Board
@@ -37,7 +37,7 @@ from skin_gan.training.interruption import Interruption
 from skin_gan.training.learner import Learner
 from skin_gan.training.meter import Clock, Meter
 from skin_gan.training.showcase import Showcase
-from skin_gan.training.watch import best_of, overfitting
+from skin_gan.training.watch import alarm, best_of, overfitting
 
 Row = dict[str, Any]
 Judge = Callable[[Tensor], Row]  # uint8 [N,3,S,S] -> metrics, finite or None; "kid" is one of them
@@ -46,6 +46,10 @@ PROGRESS_SECONDS = 2.0
 
 class Diverged(SkinGanError):
     """A loss or a weight is not finite: this trial has ended, others may continue."""
+
+
+class Stopped(SkinGanError):
+    """Evaluations raised the alarm, and `evaluate.stop_on_alarm` ends such a trial; others may continue."""
 
 
 class Session:
@@ -140,7 +144,8 @@ class Session:
         """Train to `kimg` and evaluate there, and before at every `every_kimg`; returns the last row.
 
         Training stops at the first step at or beyond `kimg`. If it is beyond already, the first evaluation
-        since then is returned. `target` is shown as the trial's goal. Raises Diverged.
+        since then is returned. `target` is shown as the trial's goal. Raises Diverged, and Stopped after an
+        evaluation that raises the alarm if that is to end the trial.
         """
         self.target = target or kimg
         end, every = images_at(kimg), images_at(self.evaluation.every_kimg)
@@ -148,7 +153,14 @@ class Session:
             self._train(stop)
             made = (r for r in self.rows if stop <= r["images"] <= self.learner.images)
             row = next(made, None) or self.evaluate(judge)
+            if self.evaluation.stop_on_alarm and (why := self.alarm_at(row["images"])):
+                self.finish(STOPPED, why)
+                raise Stopped(why)
         return row
+
+    def alarm_at(self, images: int) -> str:
+        """Why the evaluations up to `images` real images raise an alarm; "" if they do not."""
+        return alarm([row for row in self.rows if row["images"] <= images], self.evaluation)
 
     def train(self, until_kimg: float) -> None:
         """Train to the first step at or beyond `until_kimg` and save a checkpoint. Raises Diverged.
@@ -238,6 +250,8 @@ class Session:
                 self.board.grid(name, page, images)
         if self.board:
             self.board.row(row)
+            if why := alarm([*self.rows, row], self.evaluation):
+                self.board.text("alarm", why, images)
             self.board.flush()
         if best_of([*self.rows, row]) is row:
             checkpoint.save(self.folder.best, self.spec.id, {**self.state_dict(), "best": row})
@@ -259,7 +273,7 @@ class Session:
         last, best = self.rows[-1] if self.rows else {}, self.best or {}
         self.folder.update(
             state=state, reason=reason, kimg=self.kimg, target=self.target,
-            images_per_second=round(self.meter.speed, 2),
+            alarm=self.alarm_at(self.learner.images), images_per_second=round(self.meter.speed, 2),
             kid=last.get("kid"), best_kid=best.get("kid"), best_kimg=best.get("kimg"),
         )  # fmt: skip
 

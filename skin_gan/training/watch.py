@@ -1,9 +1,11 @@
-"""Watched while a trial trains: whether its discriminator overfits, and which evaluation is the best."""
+"""Watched while a trial trains: overfitting, collapse and copies, and which evaluation is the best."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from skin_gan.config import EvalSettings
 
 if TYPE_CHECKING:  # the leaderboard is made without torch
     from torch import Tensor, nn
@@ -36,6 +38,25 @@ def best_of(rows: Sequence[Row]) -> Row | None:
 
 def _coverage(row: Row) -> float:
     return row.get("coverage") or 0.0
+
+
+def alarm(rows: Sequence[Row], s: EvalSettings) -> str:
+    """Why the last of a trial's evaluations raise an alarm; "" if they do not.
+
+    The reason is collapse or copies above its limit in each of the last `alarm_after` evaluations. A value
+    that is not defined is not above it.
+    """
+    last = rows[-s.alarm_after :]
+    if len(last) < s.alarm_after:
+        return ""
+    found = []
+    for name, limit in (("collapse", s.max_collapse), ("copies", s.max_copies)):
+        if all((row.get(name) or 0.0) > limit for row in last):
+            found.append(
+                f"{name} of {last[-1][name]:.3g} at {last[-1]['kimg']:g} kimg, above {limit:g} in "
+                f"{len(last)} evaluations in a row"
+            )
+    return " and ".join(found)
 
 
 def overfitting(

@@ -5,10 +5,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from plans import complete, plan_of
 
-from hpc.search.ray_tune import Rungs, rung_at
+from hpc.plan.sweep_plan import SEARCH
+from hpc.search.ray_tune import Rungs, report_failures, rung_at
+from hpc.search.runner import Runner
 from hpc.settings.compose import SearchSettings
-from skin_gan.folders import PRUNED, TrialFolder
+from hpc.stages.select import leaderboard
+from skin_gan.folders import COMPLETED, PRUNED, STOPPED, TrialFolder
 from skin_gan.io import read_jsonl
 
 FIRST = (0.1, 0.3, 0.7, 1.0, 1.1, 2.3, 4.0, 12.0)
@@ -34,7 +38,7 @@ def trial(index: int) -> SimpleNamespace:
 
 
 def result(kimg: float, kid: float) -> dict[str, float | bool]:
-    return {"kimg": kimg, "kid": kid, "failed": False, "ended": False}
+    return {"kimg": kimg, "kid": kid, "failed": False, "stopped": False, "ended": False}
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -72,3 +76,32 @@ def test_a_restart_is_told_the_same_decisions(tmp_path):
 )
 def test_a_rung_is_reached_at_its_own_number_of_images(kimg, rung):
     assert rung_at([0.7, 2.1, 6.3, 18.9], kimg) == rung
+
+
+def test_a_trial_that_an_alarm_stopped_is_done_without_failing_and_weighs_on_no_decision(tmp_path):
+    words = ("operations.device=cpu", "evaluate.images=16", "evaluate.grid=4", "evaluate.alarm_after=1",
+             "trial.model.base=4", "trial.train.batch=8", "backend=array", "search.scheduler=none",
+             "search.rungs=[0.016,0.032]", "search.trials=1", "classes=[df]")  # fmt: skip
+    plan = plan_of(tmp_path, *words, "evaluate.stop_on_alarm=true")
+    _, folder = plan.trials("df")[0]
+    job = next(stage for stage in plan.stages if stage.name == SEARCH).jobs[0]
+    runner = Runner(plan, "df")
+    runner.judge = lambda _: {"kid": 1.0, "coverage": 0.5, "copies": 0.5, "note": ""}
+    ended = runner.run(0)
+    assert ended["stopped"] and ended["ended"] and not ended["failed"]
+    state = folder.state()
+    assert (state["state"], state["kimg"]) == (STOPPED, 0.016) and "copies of 0.5" in state["reason"]
+    assert complete(plan, job)
+    (row,) = leaderboard(plan)
+    assert row["kid"] == 1.0 and row["state"] == STOPPED and row["note"] == f"alarm: {state['alarm']}"
+    search = scheduler([1, 2, 4], tmp_path, 2)
+    search.on_trial_result(None, trial(0), result(1, 10.0))
+    assert search.on_trial_result(None, trial(1), {**ended, "kimg": 1}) == search.CONTINUE
+    assert len(read_jsonl(tmp_path / "decisions.jsonl")) == 1
+    report_failures({0: folder})
+    on = plan_of(tmp_path, *words)
+    assert on.trials("df")[0][1] == folder and not complete(on, job)
+    runner = Runner(on, "df")
+    runner.judge = lambda _: {"kid": 1.0, "coverage": 0.5, "copies": 0.5, "note": ""}
+    assert not runner.run(0)["stopped"]
+    assert folder.state()["state"] == COMPLETED and complete(on, job)
