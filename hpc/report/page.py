@@ -49,6 +49,7 @@ from skin_gan.export import CARD, NOTICE, read_card
 from skin_gan.folders import RunFolder
 from skin_gan.identity import content_hash
 from skin_gan.io import read_json, read_jsonl, write_atomic, write_json
+from skin_gan.metrics.scores.checkerboard import against_real
 
 TEMPLATES = Path(__file__).parent / "templates"
 SPLIT = "split.json"  # how much a split by image leaks, see `skin_gan.ablation.parts.Leak`
@@ -313,7 +314,7 @@ def chosen(run: RunFolder, e: Experiment) -> list[dict[str, Any]]:
     """A row per class about its selected generator."""
     return [
         {"class": label, "trial": c["trial"][:4], "kimg": c["kimg"], "selection": word_of(c),
-         "reasons": "; ".join(c["reasons"]), **c["metrics"]}
+         "reasons": "; ".join(c["reasons"]), "checkerboards": against_real(c["metrics"]), **c["metrics"]}
         for label, c in cards(run, e).items()
     ]  # fmt: skip
 

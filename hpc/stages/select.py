@@ -39,6 +39,8 @@ FIRST = (
     "copies",
     "collapse",
     "checkerboard",
+    "checkerboard_low",
+    "checkerboard_high",
     "kid2",
     "kid2_floor",
     "coverage2",

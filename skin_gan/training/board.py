@@ -23,6 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 from skin_gan.config import TrialSpec
 from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED, STOPPED
 from skin_gan.io import unwritable
+from skin_gan.metrics.scores.checkerboard import against_real
 from skin_gan.training.grids import Sheet
 
 # HParams has no status "pruned" or "stopped"; such a trial ended as intended.
@@ -60,6 +61,8 @@ class Board:
     def row(self, row: Mapping[str, Any]) -> None:
         """Record an evaluation, as in metrics.jsonl."""
         self.scalars({f"metrics/{name}": value for name, value in row.items()}, row["images"])
+        if words := against_real(row):
+            self.text("checkerboard", words, row["images"])
 
     def grid(self, tag: str, page: Sheet, images: int) -> None:
         with self._disk_errors():

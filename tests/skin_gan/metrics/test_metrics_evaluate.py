@@ -26,7 +26,7 @@ from skin_gan.metrics.__main__ import main
 from skin_gan.metrics.evaluate import evaluate
 from skin_gan.metrics.features import Extractor, extractor
 from skin_gan.metrics.reference import RealSet, Reference, reference, warm
-from skin_gan.metrics.scores.checkerboard import checkerboard
+from skin_gan.metrics.scores.checkerboard import against_real, checkerboard
 from skin_gan.metrics.scores.fd import fd
 from skin_gan.metrics.scores.kid import kid
 
@@ -135,6 +135,18 @@ def test_checkerboard_stands_out_and_blur_does_not(size: int, nv: Reference) -> 
     coarse = np.clip(x.astype(int) + 4 * (np.indices((size, size)) // 2 % 2 * 2 - 1).prod(0), 0, 255)
     assert checkerboard(coarse.astype(np.uint8)) > 3 * checkerboard(x)
     assert checkerboard(blurred(x, 1.0)) < 3 * checkerboard(x)
+
+
+def test_real_images_lie_inside_their_interval_and_a_checkerboard_above_it(
+    nv: Reference, lite: Extractor, tmp_path: Path
+) -> None:
+    ref = replace(nv, cache=tmp_path)
+    real, drawn = (evaluate(x, ref, lite) for x in (nv.val.images, chequered(nv.val.images, 24)))
+    ends = [(row["checkerboard_low"], row["checkerboard_high"]) for row in (real, drawn)]
+    assert ends[0] == ends[1] and ends[0][0] < real["checkerboard_floor"] < ends[0][1]
+    assert "inside" in against_real(real) and "above" in against_real(drawn)
+    few = evaluate(nv.val.images[:8], ref, lite)
+    assert few["checkerboard_high"] - few["checkerboard_low"] > 1.2 * (ends[0][1] - ends[0][0])
 
 
 # --- copies

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from skin_gan.metrics.scores import checkerboard
 from skin_gan.metrics.scores.c2st import c2st
 from skin_gan.metrics.scores.fd import fd
 from skin_gan.metrics.scores.kid import kid, kid_interval
@@ -176,3 +177,45 @@ def test_scores_are_deterministic(rng: np.random.Generator) -> None:
     fake, real = _sets(rng)
     assert kid_interval(fake, real) == kid_interval(fake, real)
     assert c2st(fake, real) == c2st(fake, real)
+
+
+def _class(rng: np.random.Generator, lesions: int, each: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Spectra [N,2,17] of images that differ by lesion more than within one, and the lesions [N]."""
+    of_lesion = rng.normal(size=(lesions, 1, 2, 17)).repeat(each, axis=1)
+    spectra = np.exp(of_lesion + 0.3 * rng.normal(size=(lesions, each, 2, 17))).reshape(-1, 2, 17)
+    return spectra, np.arange(lesions).repeat(each).astype(str)
+
+
+@pytest.mark.parametrize(("lesions", "n"), [(40, 256), (40, 40), (400, 64)])
+def test_the_interval_of_checkerboards_holds_other_images_of_the_class(
+    lesions: int, n: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of few real images and many generated ones too, where resampling images alone gives half the width."""
+    monkeypatch.setattr(checkerboard, "DRAWS", 200)
+    held, below = 0, 0
+    for _ in range(100):
+        low, high = checkerboard.interval(*_class(rng, lesions), n)
+        value = checkerboard._largest_ratio(_class(rng, n, 1)[0].sum(0))
+        held, below = held + (low <= value <= high), below + (value < low)
+    assert held >= 87 and below <= 12
+    spectra, _ = _class(rng, lesions)
+    narrow = checkerboard.interval(spectra, np.arange(len(spectra)).astype(str), 10 * n)
+    wide = checkerboard.interval(spectra, np.arange(len(spectra)).astype(str), n // 4)
+    assert wide[1] - wide[0] > 1.2 * (narrow[1] - narrow[0])
+
+
+def test_the_interval_of_checkerboards_is_not_defined_for_too_little(rng: np.random.Generator) -> None:
+    spectra, lesions = _class(rng, 10)
+    assert checkerboard.interval(spectra, lesions, 8) is not None
+    assert checkerboard.interval(spectra[:4], lesions[:4], 8) is None  # two lesions
+    assert checkerboard.interval(np.zeros_like(spectra), lesions, 8) is None
+    assert checkerboard.interval(spectra[:, :, :5], lesions, 8) is None  # images of 8 pixels
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0.5, "0.50, below"), (1.0, "1.00, inside"), (1.5, "1.50, above"), (None, "")]
+)
+def test_where_a_checkerboard_lies_is_said_in_words(value: float | None, said: str) -> None:
+    row = {"checkerboard": value, "checkerboard_low": 0.75, "checkerboard_high": 1.25}
+    assert checkerboard.against_real(row) == (said and f"{said} the interval of real images, 0.75 to 1.25")
+    assert checkerboard.against_real({"checkerboard": value}) == ""  # of an earlier version

@@ -41,7 +41,8 @@ def session(folder, stop: bool) -> Session:
 
 
 def collapsed(images):
-    return {**judge(images), "collapse": 0.9}
+    squares = {"checkerboard": 1.5, "checkerboard_low": 0.75, "checkerboard_high": 1.25}
+    return {**judge(images), "collapse": 0.9, **squares}
 
 
 def test_a_trial_is_flagged_and_trained_on(tmp_path):
@@ -57,6 +58,8 @@ def test_a_trial_is_flagged_and_trained_on(tmp_path):
     one.close()
     events = EventAccumulator(str(tmp_path)).Reload()
     assert [e.step for e in events.Tensors("alarm/text_summary")] == [32, 48, 64]
+    (_, *_, said) = events.Tensors("checkerboard/text_summary")
+    assert said.tensor_proto.string_val == [b"1.50, above the interval of real images, 0.75 to 1.25"]
 
 
 def test_an_alarm_ends_a_trial_that_can_be_trained_on_as_if_it_had_not(tmp_path):
