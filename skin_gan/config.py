@@ -92,6 +92,12 @@ class Losses:
         "r1 and r2 times 0.0002 * size^2 / batch (StyleGAN2-ADA, Karras 2020): a weight of 1 then suits any "
         "resolution and batch",
     )
+    mode_seeking: float = setting(
+        0.0,
+        "weight of the generator's term that images differ as their latents do (Mao 2019): against images of "
+        "few kinds",
+        least=0,
+    )
     image: float = setting(1.0, "aegan: weight of |x - G(E(x))|", least=0)
     perceptual: float = setting(
         0.0,

@@ -126,7 +126,7 @@ def step(c: Context) -> Scalars:
     if s.loss.perceptual:
         loss_g = loss_g + s.loss.perceptual * perceptual(cycles, c)
     loss_g = loss_g + s.loss.adversarial_image * adversarial_x + s.loss.adversarial_latent * adversarial_z
-    grad_g = steps.update(loss_g, c.opt_g, c)
+    grad_g = steps.update(steps.diverse(loss_g, cycles.z, cycles.generated, c), c.opt_g, c)
     made = steps.detached(
         loss_g=loss_g, grad_g=grad_g, reconstruction_image=cycle_x, reconstruction_latent=cycle_z
     )

@@ -71,8 +71,9 @@ def step(c: Context) -> Scalars:
     s, generator, discriminator = c.settings, c.nets["generator"], c.nets["discriminator"]
     for remaining in reversed(range(s.optim.d_steps)):
         real = steps.real_batch(c)
+        z = c.rng.normal(len(real), s.model.latent)
         with c.accelerator.autocast(), torch.set_grad_enabled(remaining == 0):
-            fake = generator(c.rng.normal(len(real), s.model.latent))
+            fake = generator(z)
         real_view, shown = steps.view(real, c), steps.show(fake, c)
         judged = steps.judge(discriminator, real_view, [shown], c)
         loss_d = steps.discriminator_loss(judged.on_real, judged.on_fakes, c)
@@ -82,7 +83,7 @@ def step(c: Context) -> Scalars:
     with steps.frozen(discriminator), c.accelerator.autocast():
         on_fake = plain(steps.show_again(fake, shown, c))
     loss_g = steps.fooling([on_fake], steps.real_again(plain, judged.real, judged.on_real, c), c)
-    grad_g = steps.update(loss_g, c.opt_g, c)
+    grad_g = steps.update(steps.diverse(loss_g, z, fake, c), c.opt_g, c)
     return steps.detached(
         loss_d=loss_d,
         loss_g=loss_g,

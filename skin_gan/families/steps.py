@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from skin_gan.config import OptimSettings, TrialSettings
 from skin_gan.families import growing
 from skin_gan.objectives import Judged, mean, of_image
+from skin_gan.objectives.mode_seeking import mode_seeking
 from skin_gan.projected import Projected
 from skin_gan.rng import Rng
 from skin_gan.variants import AUGMENTATIONS, LOSSES, PENALTIES, names, variant
@@ -238,6 +239,12 @@ def real_again(net: nn.Module, real: Shown, logits: Tensor, c: Context) -> Tenso
 def fooling(fakes: list[Tensor], real: Tensor, c: Context) -> Tensor:
     """The generator's loss on logits [N] of each kind of generated inputs, given logits of real ones."""
     return mean([loss_of(c).g_loss(fake.float(), real.float(), c.settings.loss) for fake in fakes])
+
+
+def diverse(loss: Tensor, z: Tensor, images: Tensor, c: Context) -> Tensor:
+    """The generator's loss, with its mode-seeking term if that is set, for the images of z [N,latent]."""
+    weight = c.settings.loss.mode_seeking
+    return loss + weight * mode_seeking(z, images) if weight else loss
 
 
 def update(loss: Tensor, optimiser: Optimizer, c: Context) -> Tensor:

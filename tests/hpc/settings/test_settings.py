@@ -387,6 +387,7 @@ DEFAULTS = {
                       head_channels=64, colour_head=True, batch_spread=True, growth="none", start_size=8),
         "loss": dict(name="bce", real_label=1.0, fake_label=0.0, zero_outputs=0.0,
                      r1=0.0, r2=0.0, gp=0.0, lecam=0.0, consistency=0.0, lazy=1, scale_penalties=False,
+                     mode_seeking=0.0,
                      image=1.0, perceptual=0.0, latent=0.5, adversarial_image=0.005, adversarial_latent=0.1,
                      input_noise=0.0),
         "optim": dict(name="adam", lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, d_steps=1, clip=0.0),

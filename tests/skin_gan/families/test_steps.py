@@ -278,6 +278,21 @@ def test_scaled_penalties_are_stylegan2_adas_for_the_resolution_and_the_batch() 
     assert ratio.item() == pytest.approx(0.0002 * 16**2 / BATCH, rel=1e-5)
 
 
+@pytest.mark.parametrize("family", GANS)
+def test_mode_seeking_spreads_the_images_of_different_latents(family: str) -> None:
+    """By the same steps but for the term, the images of a few latents end further apart."""
+    z = torch.randn(16, LATENT, generator=torch.Generator().manual_seed(0))
+    spread = {}
+    for weight in (0.0, 1.0):
+        trial = Trial(settings(family, loss=LossSettings(mode_seeking=weight)))
+        first = trial.step()
+        for _ in range(10):
+            trial.step()
+        spread[weight] = trial.nets["generator"](z).detach().std(0).mean(), first["loss_g"], first["grad_g"]
+    assert spread[1.0][0] > 1.05 * spread[0.0][0]
+    assert spread[1.0][1] == spread[0.0][1] and spread[1.0][2] != spread[0.0][2]
+
+
 def test_lecam_keeps_moving_averages_of_the_logits() -> None:
     trial = Trial(settings("dcgan", loss=LossSettings(lecam=0.1)))
     logits: list[Tensor] = []

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from skin_gan.config import LossSettings
 from skin_gan.objectives import Judged
+from skin_gan.objectives.mode_seeking import mode_seeking
 from skin_gan.variants import LOSSES, PENALTIES, names, variant
 
 S = LossSettings()
@@ -120,6 +121,17 @@ def test_only_r1_and_r2_are_scaled(direction: Tensor) -> None:
              for name in names(PENALTIES)}  # fmt: skip
     assert {name for name, ratio in found.items() if ratio.item() == pytest.approx(0.25)} == {"r1", "r2"}
     assert {name for name, ratio in found.items() if ratio.item() == 1} == {"gp", "lecam", "consistency"}
+
+
+def test_mode_seeking_is_the_latents_distance_over_the_images() -> None:
+    z, images = torch.tensor([[0.0], [1.0], [3.0]]), torch.zeros(3, 3, 2, 2).requires_grad_()
+    with torch.no_grad():
+        images += torch.tensor([0.0, 0.1, 0.4]).view(3, 1, 1, 1)
+    expected = ((3 + 1 + 2) / 3) / ((0.4 + 0.1 + 0.3) / 3)
+    assert mode_seeking(z, images).item() == pytest.approx(expected, rel=1e-3)
+    equal = mode_seeking(z, torch.zeros(3, 3, 2, 2))
+    alone = mode_seeking(z[:1], images[:1])
+    assert equal.item() == alone.item() == pytest.approx(1e5)
 
 
 def test_every_penalty_has_a_weight_that_is_off_by_default() -> None:
