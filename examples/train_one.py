@@ -23,6 +23,7 @@ from skin_gan.folders import COMPLETED, TrialFolder
 from skin_gan.metrics.evaluate import evaluate, reference
 from skin_gan.metrics.features import extractor, second_extractor
 from skin_gan.presets import PRESETS, preset
+from skin_gan.pretrained import settled
 from skin_gan.training.session import Session
 
 FOLD = 0  # of five: its test images are never opened here, so that they can still judge
@@ -48,7 +49,7 @@ def train(o: Namespace) -> None:
     if not 0 < o.kimg < 1e9:
         raise SkinGanError(f"--kimg {o.kimg:g}: expected more than 0")
     published = preset(o.preset)
-    settings = check(replace(published, model=replace(published.model, size=o.size)))
+    settings = check(replace(published, model=replace(settled(published.model), size=o.size)))
     store = resolve(o.data, [o.size], o.out)
     split = class_split(store, o.label, o.size, FOLD)  # training and validation images
     spec = TrialSpec(o.label, index=0, seed=o.seed, fold=FOLD, data=store.fingerprint, settings=settings)

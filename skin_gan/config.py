@@ -44,10 +44,11 @@ class ModelSettings:
     )
     norm: Literal["batch", "layer", "group", "none"] = setting("batch", "of generator and encoder")
     d_norm: Literal["batch", "layer", "group", "spectral", "none"] = setting("batch", "of discriminators")
-    discriminator: Literal["own", "projected", "both"] = setting(
+    discriminator: Literal["own", "projected", "both", "auto"] = setting(
         "own",
         "of images. own: the family's; projected: small heads on a pretrained network's frozen features "
-        "(Sauer 2021); both: with the family's as a head more",
+        "(Sauer 2021); both: with the family's as a head more; auto: projected where the launching machine "
+        "has the weights of model.features, else own, as sweep.yaml then records",
     )
     features: Literal["mobilenetv2", "mobilenetv2_torchvision", "random"] = setting(
         "mobilenetv2", "projected: the network; random: an untrained one, as a control"
@@ -67,6 +68,11 @@ class ModelSettings:
         8, "growth: height and width of its first images", unit="pixels", among=(4, 8, 16, 32, 64, 128)
     )
     batch_spread: bool = setting(True, "projected: heads see how much the features of a batch vary")
+
+    @property
+    def weights(self) -> str:
+        """The name of the pretrained weights that the image discriminator needs; "" if it needs none."""
+        return "" if self.discriminator == "own" or self.features == "random" else self.features
 
 
 @dataclass
@@ -207,6 +213,11 @@ class EvalSettings:
         False,
         "the alarm ends a trial of the search, early and without failing; a GAN that has hardly begun looks "
         "collapsed too, so evaluate rarely enough or let alarm_after be high",
+    )
+    second: Literal["auto", "alexnet", "none"] = setting(
+        "auto",
+        "the second network that measures; auto: alexnet where the launching machine has its weights, else "
+        "none, as sweep.yaml then records, so that all rows have the same columns",
     )
 
 

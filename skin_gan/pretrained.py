@@ -5,7 +5,7 @@
 
 Weights are known by name and content, wherever the file lies: in the folder of weights ($SKIN_GAN_WEIGHTS, by
 default ~/.cache/skin-gan/weights), or in an installed package, which is read and never imported. On a cluster
-whose nodes have no network, `fetch` runs on the login node.
+whose nodes have no network, `fetch` runs on the login node, with a folder that the nodes share.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import hashlib
 import os
 import sys
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from skin_gan.config import ModelSettings
 from skin_gan.errors import SkinGanError
 from skin_gan.io import write_atomic
 
@@ -81,13 +82,24 @@ def folder() -> Path:
 def find(name: str) -> Path | None:
     """The file of the weights `name` on this machine, unchecked; None if there is none."""
     w = known(name)
-    if (path := folder() / name).is_file():
-        return path
+    return path if (path := folder() / name).is_file() else packaged(w)
+
+
+def packaged(w: Weights) -> Path | None:
+    """The file of the weights in an installed package; None if there is none."""
     try:
         held = Path(str(distribution(w.package).locate_file(w.member))) if w.package else None
     except PackageNotFoundError:
         return None
     return held if held and held.is_file() else None
+
+
+def settled(m: ModelSettings) -> ModelSettings:
+    """The model with `auto` replaced: a projected discriminator where its weights are, else the family's."""
+    if m.discriminator != "auto":
+        return m
+    here = not m.weights or find(m.weights)
+    return replace(m, discriminator="projected" if here else "own")
 
 
 @cache
@@ -118,11 +130,7 @@ def how_to_get(w: Weights) -> str:
 
 def check(w: Weights, path: Path) -> None:
     """SkinGanError if the file's content is not that of the weights."""
-    try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as e:
-        raise SkinGanError(f"cannot read the weights {w.name} at {path}: {e.strerror}") from e
-    if not found.startswith(w.sha256):
+    if not (found := sha256(path)).startswith(w.sha256):
         raise SkinGanError(
             f"{path} does not hold the weights {w.name}: expected a file whose sha256 begins with "
             f"{w.sha256[:12]}, got {found[:12]} ({path.stat().st_size} bytes: cut, or another network); "
@@ -130,27 +138,38 @@ def check(w: Weights, path: Path) -> None:
         )
 
 
+def sha256(path: Path) -> str:
+    """Of the file's content, in hex. SkinGanError if it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as e:
+        raise SkinGanError(f"cannot read the weights at {path}: {e.strerror}") from e
+
+
 def fetch(name: str, file: Path | None = None) -> Path:
-    """Bring the weights into the folder of weights, from `file` or from the network, and check them."""
-    w = known(name)
-    if file is None and (path := find(name)):
-        check(w, path)
+    """Bring the weights into the folder of weights and check them.
+
+    They come from `file`, else from an installed package or the network, unless they are there.
+    """
+    w, path = known(name), folder() / name
+    if file is None and path.is_file() and sha256(path).startswith(w.sha256):
         return path
-    if file is None and not w.url:
+    source = file or packaged(w)
+    if source is None and not w.url:
         raise SkinGanError(f"the weights {name} cannot be downloaded by themselves: {how_to_get(w)}")
     try:
-        content = file.read_bytes() if file else urllib.request.urlopen(w.url, timeout=60).read()
-    except OSError as e:  # urllib's errors are
-        raise SkinGanError(f"cannot read {file or w.url}: {e}; {how_to_get(w)}") from e
-    folder().mkdir(parents=True, exist_ok=True)
+        content = source.read_bytes() if source else urllib.request.urlopen(w.url, timeout=60).read()
+        folder().mkdir(parents=True, exist_ok=True)
+    except OSError as e:  # urllib's are, too
+        raise SkinGanError(f"cannot bring {source or w.url} to {folder()}: {e}; {how_to_get(w)}") from e
     arrived = folder() / f".{name}.unchecked"
     write_atomic(arrived, content)
     try:
         check(w, arrived)
-        os.replace(arrived, folder() / name)
+        os.replace(arrived, path)
     finally:
         arrived.unlink(missing_ok=True)
-    return folder() / name
+    return path
 
 
 def main(words: list[str] | None = None) -> int:

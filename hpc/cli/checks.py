@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hpc.plan.ablation import sizes
+from hpc.plan.settle import check_weights
 from hpc.plan.sweep_plan import Plan
 from hpc.settings.compose import Experiment, check_results
 from hpc.slurm import client
@@ -21,7 +22,8 @@ NO_FILES = ("proc", "sysfs", "cgroup", "cgroup2", "devpts")  # file systems that
 
 
 def check_launch(plan: Plan, store: Store) -> None:
-    """SkinGanError for faults that would stop the sweep later: in its folder, images, classes or devices."""
+    """SkinGanError for faults that would stop the sweep later: in its folder, images, classes, weights or
+    devices."""
     check_results(str(plan.run.path))
     if odd := [label for label in plan.experiment.classes if set("/%\\") & set(label)]:
         raise SkinGanError(
@@ -34,6 +36,7 @@ def check_launch(plan: Plan, store: Store) -> None:
             store.images(size)
     if store.path.exists():  # else it is the built-in data, whose classes are large enough
         check_classes(plan, store)
+    check_weights(plan.experiment)
     check_devices(plan.experiment)
 
 

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import IO
 
 from hpc.jobs.registry import WORK
-from hpc.plan.sweep_plan import FINAL, PREPARE, SEARCH, Job, Plan, reopen, unfinished
+from hpc.plan.sweep_plan import FINAL, FOLDS, PREPARE, PRETRAIN, SEARCH, Job, Plan, reopen, unfinished
 from hpc.search.rendezvous import Meeting
 from hpc.search.runner import Runner
 from hpc.search.supervisor import STOPPED, Driver
 from hpc.stages.final import train_final
+from hpc.stages.prepare import check_node_weights
 from hpc.stages.scratch import stage_data
 from hpc.state import submissions
 from hpc.state.completion import inputs, reads_others, target
@@ -48,7 +49,9 @@ class Task:
         run, name = RunFolder(Path(self.run)), Job(self.stage, self.label, index=self.index).name
         if rank := int(os.environ.get("RANK", "0")):
             with record_rank_error(run, name, rank):  # rank 0 keeps the job record
-                return self.run_as_other_rank(reopen(run), name)
+                plan = reopen(run)
+                self.check_weights(plan)
+                return self.run_as_other_rank(plan, name)
         # A killed launch can leave its job running: wait for that job, then do what it has left undone.
         file = run.jobs / f"{name}.lock"
         with lock(file, wait=float("inf"), what=name) as held, record(run, name) as tell:
@@ -59,12 +62,18 @@ class Task:
             tell(
                 target=target(plan, self.stage), classes=plan.experiment.classes, inputs=inputs(plan, job, s)
             )
+            self.check_weights(plan)
             if self.stage == SEARCH and self.index is not None:
                 run_trial(plan, self.label, self.index)
             elif self.stage == SEARCH:
                 self.search(plan, name, held)
             else:
                 WORK[self.stage](plan, self.label, tell)
+
+    def check_weights(self, plan: Plan) -> None:
+        """SkinGanError if the job trains and its node, which may be another than prepare's, lacks weights."""
+        if self.stage in (PRETRAIN, SEARCH, FINAL, FOLDS):
+            check_node_weights(plan)
 
     def run_as_other_rank(self, plan: Plan, name: str) -> None:
         """Run a process other than the job's first: train together with that one, or lend it this node."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.plan.ablation import arm_tasks, combined_tasks, sample_tasks, without_whole
+from hpc.plan.settle import settle
 from hpc.settings import compose
 from hpc.settings.ablation import check_balance
 from hpc.settings.compose import Experiment, SearchSettings
@@ -153,8 +154,9 @@ def make_plan(e: Experiment, data: Store) -> Plan:
         a, left_out = without_whole(e.ablate)
         notes += [f"left out: the arm {arm}, which needs generators of all classes" for arm in left_out]
     e = dataclasses.replace(e, classes=labels, ablate=a)
+    e, run, settled = settle(e, lambda e: run_folder(e, data))
     check_processes(e)
-    return Plan(e, data.fingerprint, run_folder(e, data), stages_of(e), tuple(notes))
+    return Plan(e, data.fingerprint, run, stages_of(e), (*settled, *notes))
 
 
 def stages_of(e: Experiment) -> tuple[Stage, ...]:

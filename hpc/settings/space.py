@@ -22,6 +22,9 @@ Path = tuple[str, str]
 SAMPLERS = "settings/samplers"  # a folder in this package with a file for each
 RANDOM = "random"  # the first sampler, which is not part of a sweep's identity
 # Settings that all trials of a sweep share, and why.
+UNDRAWN = {
+    (("model", "discriminator"), "auto"): "auto is settled once for a sweep: list own, projected or both",
+}
 UNSEARCHABLE = {
     ("model", "size"): "trials are compared at one size: launch a sweep for each, by trial.model.size=64",
 }
@@ -54,6 +57,8 @@ def check_space(space: dict[str, Any], base: TrialSettings) -> None:
             raise SkinGanError(f"{name}: {UNSEARCHABLE[path]}")
         _check_leaf(name, leaf, kind)
         for value in _distribution(leaf, setting).typical():
+            if (path, value) in UNDRAWN:
+                raise SkinGanError(f"{name}: {UNDRAWN[path, value]}")
             try:
                 check(with_values(base, {setting: value}))
             except SkinGanError as e:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.plan.ablation import needs_all_features
+from hpc.plan.settle import NONE, SECOND
 from hpc.plan.sweep_plan import Plan
 from hpc.stages.scratch import STORE
 from skin_gan.config import TrialSpec
@@ -17,6 +18,7 @@ from skin_gan.errors import SkinGanError
 from skin_gan.metrics.evaluate import evaluate
 from skin_gan.metrics.features import Extractor, check_independent, extractor, second_extractor
 from skin_gan.metrics.reference import Progress, Reference, reference, warm
+from skin_gan.pretrained import weights_file
 from skin_gan.training.devices import choose_device
 
 
@@ -47,7 +49,11 @@ class Inputs:
 
     @cached_property
     def second(self) -> Extractor | None:
-        """The second network that measures, where its weights are."""
+        """The second network that measures, if the sweep has one."""
+        if (name := self.plan.experiment.evaluate.second) == NONE:
+            return None
+        if name == SECOND:
+            weights_file(name)  # SkinGanError if they are missing here: rows would lack columns
         operations = self.plan.experiment.operations
         return second_extractor(choose_device(operations.device), operations.threads)
 

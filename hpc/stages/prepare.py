@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.plan.ablation import needs_all_features
+from hpc.plan.settle import check_weights, needed
 from hpc.plan.sweep_plan import Plan
 from hpc.settings.compose import ROOT, Experiment
 from hpc.settings.space import distributions
@@ -21,6 +22,7 @@ from hpc.state.provenance import CODE
 from hpc.state.records import Tell
 from skin_gan.errors import SkinGanError
 from skin_gan.metrics.scores import declared
+from skin_gan.pretrained import FOLDER, find, folder
 
 # The first columns of TensorBoard's table of trials and classifier runs; it shows five by default.
 METRICS = (
@@ -63,8 +65,21 @@ def columns(e: Experiment) -> tuple[dict[str, list[Any] | tuple[float, float]], 
     return settings | {name: [] for name in ("classifier", "arm", "split", "seed")}, metrics
 
 
+def check_node_weights(plan: Plan) -> None:
+    """SkinGanError, with the command that brings them, if this node lacks weights that the sweep needs."""
+    missing = [name for name in needed(plan.experiment) if find(name) is None]
+    if missing:
+        fetch = " && ".join(f"python -m skin_gan.pretrained fetch {name}" for name in missing)
+        raise SkinGanError(
+            f"{socket.gethostname()} lacks the weights {', '.join(missing)}: on the login node run "
+            f"`export {FOLDER}={folder()} && {fetch}` and launch again from that shell; the nodes must share "
+            "that folder, so name another if they do not"
+        )
+    check_weights(plan.experiment)
+
+
 def preflight(plan: Plan) -> None:
-    """SkinGanError for faults that only the compute node can show: packages, Slurm, scratch, GPUs."""
+    """SkinGanError for faults that only the compute node shows: packages, Slurm, weights, scratch, GPUs."""
     import torch
 
     e, code = plan.experiment, os.environ.get(CODE, str(ROOT))
@@ -82,6 +97,7 @@ def preflight(plan: Plan) -> None:
             )
         with suppress(client.Unreachable):  # Slurm is busy; the launch has checked this too
             client.check_limits(e.profile)
+    check_node_weights(plan)
     check_scratch(plan)
     wanted, found = e.profile.gpus_per_node, torch.cuda.device_count()
     if e.operations.device != "cpu" and found < wanted:

@@ -23,6 +23,8 @@ from skin_gan.cores import cores
 from skin_gan.data.store import Store
 from skin_gan.folders import RunFolder
 from skin_gan.io import append_jsonl, unwritable, write_atomic, write_json
+from skin_gan.pretrained import FOLDER as WEIGHTS
+from skin_gan.pretrained import folder as weights_folder
 
 PACKAGES = ("hpc", "skin_gan")
 TIMEOUT = 10.0  # seconds for git: checkouts on busy shared disks are slow
@@ -101,10 +103,13 @@ def job_environment(code: Path, now: Mapping[str, str]) -> dict[str, str]:
 
 
 def exports(code: Path) -> list[str]:
-    """The variables of `job_environment` as lines of a shell script."""
+    """The variables of `job_environment`, and the folder of weights if one is named, as lines of a script."""
     here = shlex.quote(str(code))
     path = here + "${PYTHONPATH:+:$PYTHONPATH}"
-    return [f"export PYTHONPATH={path}", "export PYTHONSAFEPATH=1", f"export {CODE}={here}"]
+    lines = [f"export PYTHONPATH={path}", "export PYTHONSAFEPATH=1", f"export {CODE}={here}"]
+    if os.environ.get(WEIGHTS):  # where a site or a user exports nothing to jobs
+        lines.append(f"export {WEIGHTS}={shlex.quote(str(weights_folder().absolute()))}")
+    return lines
 
 
 def provenance(plan: Plan, store: Store) -> dict[str, Any]:

@@ -28,6 +28,10 @@ def check_model(m: ModelSettings) -> None:
     ):
         if value not in known:
             raise SkinGanError(f"model.{key}={value!r}: choose one of {', '.join(known)}")
+    if m.discriminator == "auto":
+        raise SkinGanError(
+            "model.discriminator=auto: a launch settles it (in Python: skin_gan.pretrained.settled)"
+        )
     if m.growth != "none" and m.start_size > m.size:
         raise SkinGanError(f"model.start_size={m.start_size}: expected at most model.size={m.size}")
     if m.size < 2 * SMALLEST or m.size & (m.size - 1):

@@ -133,7 +133,7 @@ def check_independent(m: ModelSettings, *extractors: Extractor | None) -> None:
     What is trained to please a network pleases it, whatever the images look like. A network is known by its
     name or by its weights.
     """
-    trains = WEIGHTS.get(m.features) if m.discriminator != "own" else None
+    trains = WEIGHTS.get(m.weights)
     for e in extractors:
         if trains is None or e is None:
             continue

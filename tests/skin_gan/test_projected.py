@@ -174,6 +174,27 @@ def test_a_file_of_the_user_s_is_brought_into_the_folder_and_found_there(
     assert pretrained.weights_file("mobilenetv2") == weights / "mobilenetv2"
 
 
+def test_weights_in_a_package_are_brought_into_a_folder_that_others_share(weights: Path) -> None:
+    """And what is cut there is replaced."""
+    held = pretrained.find("mobilenetv2")
+    assert held is not None and held.parent != weights
+    for damage in (None, b"cut"):
+        if damage:
+            (weights / "mobilenetv2").write_bytes(damage)
+        assert pretrained.fetch("mobilenetv2") == weights / "mobilenetv2"
+        assert (weights / "mobilenetv2").read_bytes() == held.read_bytes()
+
+
+def test_auto_is_settled_by_the_weights_on_this_machine(weights: Path) -> None:
+    auto = replace(settings().model, discriminator="auto")
+    assert pretrained.settled(auto) == settings().model
+    assert pretrained.settled(replace(auto, features="random")).discriminator == "projected"
+    elsewhere = replace(auto, features="mobilenetv2_torchvision")
+    assert pretrained.settled(elsewhere) == replace(elsewhere, discriminator="own")
+    with pytest.raises(SkinGanError, match="discriminator=auto: a launch settles it"):
+        build(auto)
+
+
 def test_weights_of_a_known_hash_that_do_not_fit_the_network_are_refused(weights: Path) -> None:
     with pytest.raises(SkinGanError, match="are not MobileNetV2's"):
         projected.load(mobilenet_v2(weights=None).features, "alexnet")

@@ -14,6 +14,7 @@ from skin_gan.errors import SkinGanError
 from skin_gan.families import build
 from skin_gan.families.blocks import D_NORMS, NORMS, UPSAMPLING, NearestConv2d, widths
 from skin_gan.presets import PRESETS, preset
+from skin_gan.pretrained import settled
 from skin_gan.variants import FAMILIES as FOLDER
 from skin_gan.variants import names, variant
 
@@ -71,7 +72,7 @@ def test_the_wide_dcgan_has_the_paper_s_channels() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_builds(name: str) -> None:
-    m = preset(name).model
+    m = settled(preset(name).model)
     nets = build(replace(m, base=8))
     assert nets["generator"](torch.randn(2, m.latent)).shape == (2, 3, m.size, m.size)
     assert "discriminator" in nets or m.family == "flow"
