@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -17,6 +18,12 @@ def content_hash(value: Any, length: int = 10) -> str:
     """Hex digest of a JSON-able value, the same on any machine."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def file_hash(path: Path, length: int = 10) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:length]
 
 
 def identity(schema: int, chosen: Any, length: int = 10) -> str:

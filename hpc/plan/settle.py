@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
+from hpc.plan import transfer
 from hpc.settings import compose
 from hpc.settings.compose import Experiment
 from hpc.settings.space import check_space, distributions
@@ -23,9 +24,16 @@ SECOND = "alexnet"  # the weights of the second network that measures
 FolderOf = Callable[[Experiment], RunFolder]
 
 
-def settle(e: Experiment, folder_of: FolderOf) -> tuple[Experiment, RunFolder, list[str]]:
-    """The experiment with everything settled, its folder, and a sentence on each thing that was settled."""
+def settle(e: Experiment, data: str, folder_of: FolderOf) -> tuple[Experiment, RunFolder, list[str]]:
+    """The experiment with everything settled, its folder, and a sentence on each thing that was settled.
+
+    `data`: the fingerprint of its data. SkinGanError if trials cannot start from pretrain.source.
+    """
+    e, source = transfer.with_source(e)
     e, run, notes = settle_discriminator(e, folder_of)
+    if source:
+        transfer.check_fit(source, e, data)
+        notes.append(f"trials start from the networks {source.content} of {source.networks.parent}")
     second, more = settle_second(e, run)
     return replace(e, evaluate=replace(e.evaluate, second=second)), run, notes + more
 

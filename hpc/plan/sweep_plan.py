@@ -117,7 +117,10 @@ class Plan:
 
     def source(self, spec: TrialSpec) -> Path | None:
         """The file of the networks from which a trial starts; None: it starts from fresh ones."""
-        return self.pretraining(spec.fold).networks(self.run) if spec.start else None
+        if not spec.start:
+            return None
+        named = self.experiment.pretrain.source
+        return Path(named) if named else self.pretraining(spec.fold).networks(self.run)
 
     def trials_of(self, job: Job) -> list[tuple[TrialSpec, TrialFolder]]:
         """The trials of a search job."""
@@ -154,7 +157,7 @@ def make_plan(e: Experiment, data: Store) -> Plan:
         a, left_out = without_whole(e.ablate)
         notes += [f"left out: the arm {arm}, which needs generators of all classes" for arm in left_out]
     e = dataclasses.replace(e, classes=labels, ablate=a)
-    e, run, settled = settle(e, lambda e: run_folder(e, data))
+    e, run, settled = settle(e, data.fingerprint, lambda e: run_folder(e, data))
     check_processes(e)
     return Plan(e, data.fingerprint, run, stages_of(e), (*settled, *notes))
 
@@ -299,9 +302,6 @@ def run_identity(e: Experiment, data: str, schema: int) -> str:
         "schema": schema, "data": data, "trial": trial, "space": e.search.space,
         "baseline": e.search.baseline, "seed": e.seed, "fold": e.fold,
     }  # fmt: skip
-    if e.pretrain.kimg:
-        p = e.pretrain
-        decisive["pretrain"] = [p.kimg, p.class_from, p.class_until] if p.conditional else p.kimg
     if e.search.sampler != RANDOM:
         decisive["sampler"] = e.search.sampler
     return content_hash(decisive, length=8)
@@ -310,7 +310,7 @@ def run_identity(e: Experiment, data: str, schema: int) -> str:
 def trial_specs(e: Experiment, data: str, label: str, schema: int = SCHEMA) -> list[TrialSpec]:
     """Trials 0 to n-1 of a class. Trial i depends on (seed, class, i) only, so a larger n adds trials."""
     specs, s = [], e.search
-    start = pretraining(e, data, e.fold).id if e.pretrain.kimg else ""
+    start = pretraining(e, data, e.fold).id if e.pretrain.kimg else e.pretrain.content
     for index in range(s.trials):
         published = s.baseline and index == 0
         settings = e.trial if published else draw(s.space, e.trial, e.seed, label, index, s.sampler)

@@ -45,7 +45,11 @@ def publish(plan: Plan, out: Path, generators: bool = False) -> None:
     e = plan.experiment
     sources = {name: Path(path).name for name, path in e.ablate.sources.items()}
     settings = dataclasses.replace(
-        e, data=made["data"]["name"], results="results", ablate=dataclasses.replace(e.ablate, sources=sources)
+        e,
+        data=made["data"]["name"],
+        results="results",
+        ablate=dataclasses.replace(e.ablate, sources=sources),
+        pretrain=dataclasses.replace(e.pretrain, source=Path(e.pretrain.source).name),
     )
     compose.save(settings, out / "sweep.yaml")
     cards = []

@@ -111,6 +111,14 @@ class PretrainSettings:
         20.0, "conditional: when the class has its whole influence, which grows from class_from on",
         unit="kimg", above=0,
     )  # fmt: skip
+    source: str = setting(
+        "",
+        "trials start from the finished pretraining of another sweep instead, on the same data and fold and "
+        "with the same model: that sweep's folder, or its folder pretrain; pretrain.kimg is then not used",
+    )
+    content: str = setting(
+        "", "identity of the source's networks, part of the trials' identity; a launch writes it here"
+    )
 
 
 @dataclass
@@ -209,6 +217,8 @@ def compose(words: list[str]) -> Experiment:
     # These checks are not in `load`: sweeps of earlier versions must stay readable.
     check_profile(e.profile)
     check_results(e.results)
+    if e.pretrain.source:
+        e.pretrain.source = absolute(e.pretrain.source, "pretrain.source")  # jobs run in another folder
     for source in e.ablate.sources:
         check_name(source, e.trial.model.family)
     # Absolute, since jobs run in another folder.
@@ -331,13 +341,14 @@ def check_results(results: str) -> None:
 
 def check_pretraining(e: Experiment) -> None:
     """SkinGanError if trials could not start from the pretrained networks."""
-    if e.pretrain.kimg and (searched := e.search.space.get("model")):
-        raise SkinGanError(
-            f"search.space.model.{next(iter(searched))}: with pretrain.kimg every trial starts from the same "
-            "networks, so their model cannot be searched; leave it out, or set pretrain.kimg=0"
-        )
     p = e.pretrain
-    if not p.conditional:
+    if (p.kimg or p.source) and (searched := e.search.space.get("model")):
+        raise SkinGanError(
+            f"search.space.model.{next(iter(searched))}: with pretrain.{'source' if p.source else 'kimg'} "
+            "every trial starts from the same networks, so their model cannot be searched; leave it out, or "
+            "set pretrain.kimg=0 and no source"
+        )
+    if not p.conditional or p.source:
         return
     if not p.class_from < p.class_until <= p.kimg:
         raise SkinGanError(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from skin_gan.errors import SkinGanError
+from skin_gan.identity import file_hash
 from skin_gan.io import write_atomic
 
 FORMAT = 1
@@ -46,13 +47,18 @@ def load(path: Path, identity: str) -> dict[str, Any]:
 
 
 def load_networks(path: Path | None, identity: str) -> dict[str, Any]:
-    """The pretrained networks `identity`. SkinGanError if the file is missing, damaged or of others."""
+    """The pretrained networks `identity`, after whose "-", if there is one, is a hash of the file.
+
+    SkinGanError if the file is missing, damaged or of others.
+    """
     if path is None or not path.exists():
         raise SkinGanError(
-            f"the pretrained networks {identity} are not in {path}: the job of the stage pretrain makes them"
+            f"the pretrained networks {identity} are not in {path}: the job of the stage pretrain makes them "
+            "in their sweep"
         )
     content = _read(path)
-    if content["id"] != identity:
+    own, _, digest = identity.partition("-")
+    if content["id"] != own or digest not in ("", file_hash(path)):
         raise SkinGanError(
             f"{path} holds the networks {content['id']} and not {identity}: pretrained on other data, in "
             "another fold or size, with other settings or for another time; pretrain again"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from plans import complete, plan_of
 
-from hpc.plan.sweep_plan import PRETRAIN, run_identity
-from hpc.settings.compose import compose
+from hpc.plan.sweep_plan import PRETRAIN, reopen, run_identity
+from hpc.settings.compose import compose, save
 from hpc.stages.inputs import Inputs
 from hpc.stages.pretrain import pretrain
 from skin_gan.config import spec_from
@@ -19,6 +22,9 @@ from skin_gan.data.store import ALL, all_split
 from skin_gan.errors import SkinGanError
 from skin_gan.export import read_yaml
 from skin_gan.families import build
+from skin_gan.folders import TrialFolder
+from skin_gan.identity import content_hash
+from skin_gan.io import write_json
 from skin_gan.training import checkpoint
 from skin_gan.training.session import Session
 
@@ -128,3 +134,116 @@ def test_marks_in_the_wrong_order_and_a_generator_that_a_class_cannot_act_on_are
     compose(words)
     with pytest.raises(SkinGanError, match=said):
         compose([*words, word])
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory):
+    """A sweep whose pretraining is finished."""
+    plan = planned(tmp_path_factory.mktemp("earlier"))
+    pretrain(plan, "fold-0", lambda **_: None)
+    return plan
+
+
+def with_source(results, place, *words):
+    return plan_of(results, *SMALL, "classes=[df]", f"pretrain.source={place}", *words)
+
+
+def test_trials_start_from_an_earlier_sweep_s_pretraining_instead_of_one_of_their_own(earlier, tmp_path):
+    """Its content, and not its place, is part of what they and their sweep are; rates may differ."""
+    networks = earlier.pretraining(0).networks(earlier.run)
+    places = (earlier.run.path, earlier.run.path / "pretrain", networks.parent, networks)
+    plans = [with_source(tmp_path, place, "pretrain.kimg=9", "trial.optim.lr_g=1e-4") for place in places]
+    plan, ids = plans[0], [[spec.id for spec, _ in plan.trials("df")] for plan in plans]
+    assert all(p.run == plan.run for p in plans) and ids == [ids[0]] * 4
+    assert PRETRAIN not in {stage.name for stage in plan.stages}
+    assert plan.notes[0].startswith("trials start from the networks")
+    plain = plan_of(tmp_path, *SMALL, "classes=[df]", "trial.optim.lr_g=1e-4")
+    assert plain.run != plan.run and plain.trials("df")[0][0].id not in ids[0]
+
+    spec, folder = plan.trials("df")[0]
+    e, split = plan.experiment, Inputs(plan).split("df")
+    session = Session(spec, folder, split, e.operations, e.evaluate, source=plan.source(spec))
+    held = checkpoint.load_networks(networks, earlier.pretraining(0).id)
+    for name, net in session.learner.plain.items():
+        assert all(torch.equal(value, held[name][key]) for key, value in net.state_dict().items())
+    session.close()
+
+    plan.run.path.mkdir(parents=True, exist_ok=True)
+    save(e, plan.run.settings)
+    write_json(plan.run.provenance, {"data": {"fingerprint": plan.data}})
+    again = reopen(plan.run)  # as jobs do, when the source may be gone
+    assert [s.id for s, _ in again.trials("df")] == ids[0] and again.source(spec) == networks
+
+
+def test_networks_that_were_replaced_since_are_another_source(earlier, tmp_path):
+    shutil.copytree(earlier.run.path, tmp_path / "copy")
+    plan = with_source(tmp_path, tmp_path / "copy")
+    spec, folder = plan.trials("df")[0]
+    file, identity = plan.source(spec), earlier.pretraining(0).id
+    networks = checkpoint.load_networks(file, identity)
+    next(iter(networks["generator"].values())).add_(1)
+    checkpoint.save(file, identity, networks)
+    e, split = plan.experiment, Inputs(plan).split("df")
+    with pytest.raises(SkinGanError, match=f"and not {spec.start}"):
+        Session(spec, folder, split, e.operations, e.evaluate, source=file)
+    assert with_source(tmp_path, tmp_path / "copy").run != plan.run
+    with pytest.raises(SkinGanError, match=f"expected those of pretrain.content={spec.start}"):
+        with_source(tmp_path, tmp_path / "copy", f"pretrain.content={spec.start}")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["fold=1"], r"has no pretrainings of fold 1 \(there: fold 0\)"),
+        (
+            ["trial.model.size=64", "trial.model.base=8"],
+            r"model.size=32 \(here 64\), model.base=4 \(here 8",
+        ),
+        (["trial.model.family=dcgan"], r"of model.family=aegan \(here dcgan\)"),
+        (["trial.model.discriminator=both"], r"of model.discriminator=own \(here both\)"),
+        (["search.space.model.norm={choice: [batch, none]}"], "with pretrain.source every trial starts from"),
+        (
+            ["ablate.folds=[0,2]", "ablate.classifiers.head={arms: [real, best]}"],
+            "generators are trained for fold 2 too",
+        ),
+    ],
+)
+def test_a_source_of_another_fold_size_or_model_is_refused(earlier, tmp_path, words, says):
+    with pytest.raises(SkinGanError, match=says):
+        with_source(tmp_path, earlier.run.path, *words)
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        ("data", r"of data 00000000 \(here "),
+        ("unfinished", r"is not finished \(running, 0.016 kimg\)"),
+        ("longer", "is not finished"),
+        ("cut", "is cut or damaged"),
+        ("empty", "has no pretraining: expected the folder of a sweep"),
+        ("unreadable", "cannot read"),
+    ],
+)
+def test_a_source_of_other_data_or_unfinished_or_damaged_is_refused(earlier, tmp_path, harm, says):
+    copy = tmp_path / "copy"
+    shutil.copytree(earlier.run.path, copy)
+    folder = TrialFolder(next(copy.glob("pretrain/trials/all/*")))
+    networks = next(folder.path.glob("networks-*"))
+    if harm == "data":
+        spec = yaml.safe_load(folder.spec.read_text())
+        of_others = replace(spec_from(spec), data="0" * 16)
+        folder.spec.write_text(yaml.safe_dump({**spec, "data": of_others.data}))
+        networks.rename(folder.path / f"networks-{content_hash([of_others.id, 0.016])}.pt")
+    elif harm == "unfinished":
+        folder.update(state="running")
+    elif harm == "longer":
+        folder.update(target=1.0)
+    elif harm == "cut":
+        networks.write_bytes(networks.read_bytes()[:-100])
+    elif harm == "empty":
+        shutil.rmtree(copy / "pretrain")
+    else:
+        folder.spec.write_text("{")
+    with pytest.raises(SkinGanError, match=says):
+        with_source(tmp_path, copy)
+    assert not (tmp_path / "aegan_lr").exists()
