@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # the leaderboard is made without torch
 
 Row = dict[str, Any]
 IMAGES = 256  # of each kind, at most, that the discriminator is shown
+ROUNDING = 1e-5  # mean logits that differ by less than this part are equal: a quotient would be of rounding
 
 
 def best_of(rows: Sequence[Row]) -> Row | None:
@@ -78,10 +79,11 @@ def overfitting(
     n = min(batch, len(train), len(val), len(generated))
     on_train, on_val, on_generated = (_logit(discriminator, x, n) for x in (train, val, generated))
     told = on_train - on_generated
+    rounding = ROUNDING * (abs(on_train) + abs(on_generated))
     return {
         "d_train": on_train,
         "d_val": on_val,
-        "overfit": (on_train - on_val) / told if told > 0 else None,
+        "overfit": (on_train - on_val) / told if told > rounding else None,
     }
 
 

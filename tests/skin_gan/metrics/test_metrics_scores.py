@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from skin_gan.metrics.arrays import distances
 from skin_gan.metrics.scores import checkerboard
 from skin_gan.metrics.scores.c2st import c2st
 from skin_gan.metrics.scores.fd import fd
@@ -146,6 +147,15 @@ def test_identical_sets_do_not_break_scores() -> None:
     assert fd(x, x) == pytest.approx(0, abs=1e-9)
     assert vendi(x, 1.0) == pytest.approx(1)
     assert set(prdc(x, x, 5).values()) == {0.0}
+
+
+def test_rounding_is_no_distance(rng: np.random.Generator) -> None:
+    """Features of equal images differ in their last digit: a set of such has no diversity to be measured."""
+    x = np.float32(rng.normal(size=(1, 1280)) * (1 + 3e-7 * rng.normal(size=(12, 1280))))
+    assert len(np.unique(x, axis=0)) == 12 and not distances(x, x).any()
+    assert set(prdc(x[:6], x[6:], 2).values()) == {0.0}
+    near = x * np.float32([1, *[1.0001] * 11])[:, None]
+    assert distances(near[:1], near[1:]) / np.linalg.norm(x[0]) == pytest.approx(1e-4, rel=0.05)
 
 
 def test_c2st_tells_apart_what_differs_and_only_that(rng: np.random.Generator) -> None:
