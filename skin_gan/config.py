@@ -238,6 +238,9 @@ class Operations:
 
 
 @dataclass
+    png: bool = setting(
+        False, "sets of generated images are PNG files, one per image, in place of one array per class"
+    )
 class TrialSpec:
     """One GAN training on one class: settings, data, fold and seed."""
 

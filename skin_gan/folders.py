@@ -7,7 +7,7 @@ results/aegan_lr/demo-1a2b3c4d/        RunFolder: one sweep on one data set
         state.json                     state, kimg, best metric: what status reads
         metrics.jsonl                  one row per evaluation
         last.pt best.pt                complete checkpoints
-        samples/                       image grids
+        samples/                       image grids, of at most 5 evaluations
         events.out.tfevents...         TensorBoard
     best/df/                           the chosen generator
     leaderboard.csv
@@ -25,6 +25,7 @@ from skin_gan.io import read_json, write_json
 PENDING, RUNNING = "pending", "running"
 COMPLETED, PRUNED, DIVERGED, FAILED = "completed", "pruned", "diverged", "failed"
 STOPPED = "stopped"  # by its evaluations' alarm; what it has learned is kept, and may be trained on
+ARRAY = "images.npy"  # a class's set of generated images in one file: uint8 [N,3,S,S]
 STATES = (PENDING, RUNNING, COMPLETED, PRUNED, STOPPED, DIVERGED, FAILED)
 
 

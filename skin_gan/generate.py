@@ -2,7 +2,8 @@
 
     python -m skin_gan.generate RESULTS/best/df --count 1000 --seed 0 --out synthetic
 
-writes synthetic/df/00000.png ..., manifest.csv (a hash per image) and manifest.yaml (their origin).
+writes synthetic/df/00000.png ..., manifest.csv (a hash per file) and manifest.yaml (their origin). In a sweep
+one array images.npy takes the place of the PNG files, since shared disks bound the number of files.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import yaml
 
 from skin_gan.errors import SkinGanError
 from skin_gan.export import BATCH, NOTICE, export, latents, load_generator, read_yaml
+from skin_gan.folders import ARRAY
 from skin_gan.io import unwritable
 
 if TYPE_CHECKING:
@@ -34,12 +36,19 @@ __all__ = ["export", "generate", "load_generator", "main"]
 
 
 def generate(
-    source: Path, out: Path, count: int, seed: int = 0, allow_rejected: bool = False, progress: bool = False
+    source: Path,
+    out: Path,
+    count: int,
+    seed: int = 0,
+    allow_rejected: bool = False,
+    progress: bool = False,
+    png: bool = True,
 ) -> Path:
     """Write `count` images of the generator in `source` to the folder `out`/LABEL, which is returned.
 
     Image i depends on generator, seed and i only, so a smaller set is the beginning of a larger one. The set
-    appears whole or not at all; an existing equal set is left as it is. Raises SkinGanError for a generator
+    appears whole or not at all; an existing equal set is left as it is. `png`: an image file each, in place
+    of one array uint8 [N,3,S,S] in images.npy. Raises SkinGanError for a generator
     that was not accepted, unless `allow_rejected`, and if the folder holds anything else.
     """
     if count < 1 or seed < 0:
@@ -49,23 +58,22 @@ def generate(
         why = "; ".join(card.get("reasons", [])) or "nobody has judged it"
         raise SkinGanError(f"the generator in {source} was not accepted ({why}): see --allow-rejected")
     images = _images(net, card["model"], count, seed, progress)
-    return write_set(out / card["label"], manifest(card, count, seed), images)
+    return write_set(out / card["label"], manifest(card, count, seed), images, png)
 
 
-def write_set(target: Path, record: dict[str, Any], images: Iterable[NDArray[np.uint8]]) -> Path:
+def write_set(
+    target: Path, record: dict[str, Any], images: Iterable[NDArray[np.uint8]], png: bool = False
+) -> Path:
     """Write images uint8 [H,W,3] and their manifest `record`, which has their count, to `target`.
 
     The set appears whole or not at all; an existing equal set is left as it is. SkinGanError if `target`
-    holds anything else.
+    holds anything else, or the set as an array where PNG files are asked for.
     """
-    if _exists(target, record):
+    if _exists(target, record, png):
         return target
     with _building(target) as folder:
-        rows = []
-        for i, image in enumerate(images):
-            name, png = f"{i:05d}.png", _png(image)
-            (folder / name).write_bytes(png)
-            rows.append([name, i, hashlib.sha256(png).hexdigest()])
+        written = (_write_files if png else _write_array)(folder, images, record["count"])
+        rows = [[path.name, i, _sha256(path)] for i, path in enumerate(written)]
         with open(folder / "manifest.csv", "w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([["file", "index", "sha256"], *rows])
         (folder / "manifest.yaml").write_text(yaml.safe_dump(record, sort_keys=False))
@@ -96,16 +104,39 @@ def _images(
         yield from pixels[: count - b * BATCH]
 
 
-def _png(image: NDArray[np.uint8]) -> bytes:
-    """The bytes of an image uint8 [H,W,3] as a PNG file."""
+def _write_files(folder: Path, images: Iterable[NDArray[np.uint8]], count: int) -> list[Path]:
+    """Write a PNG file of each image uint8 [H,W,3]; returns their paths."""
     from PIL import Image
 
-    png = io.BytesIO()
-    Image.fromarray(image).save(png, "PNG")
-    return png.getvalue()
+    paths = [folder / f"{i:05d}.png" for i in range(count)]
+    for path, image in zip(paths, images, strict=True):
+        png = io.BytesIO()
+        Image.fromarray(image).save(png, "PNG")
+        path.write_bytes(png.getvalue())
+    return paths
 
 
-def _exists(target: Path, record: dict[str, Any]) -> bool:
+def _write_array(folder: Path, images: Iterable[NDArray[np.uint8]], count: int) -> list[Path]:
+    """Write the images uint8 [H,W,3] as one array [N,3,H,W], holding one at a time; returns its path."""
+    from numpy.lib import format as npy
+
+    path = folder / ARRAY
+    with open(path, "wb") as file:
+        for i, image in enumerate(images):
+            chw = image.transpose(2, 0, 1)
+            if i == 0:
+                shape = (count, *chw.shape)
+                npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            file.write(chw.tobytes())
+    return [path]
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _exists(target: Path, record: dict[str, Any], png: bool) -> bool:
     """Whether the set exists already; SkinGanError if `target` holds another set or anything else."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
@@ -116,6 +147,10 @@ def _exists(target: Path, record: dict[str, Any]) -> bool:
     other = [f"{k} {there.get(k)} and not {v}" for k, v in record.items() if there.get(k) != v]
     if other:
         raise SkinGanError(f"{target} holds another set of images ({'; '.join(other)}): {remedy}")
+    if (target / ARRAY).is_file():
+        if png:
+            raise SkinGanError(f"{target} holds these images in {ARRAY}, not as PNG files: {remedy}")
+        return True
     missing = [n for n in (f"{i:05d}.png" for i in range(record["count"])) if not (target / n).is_file()]
     if missing:
         raise SkinGanError(f"{target} lacks {len(missing)} of its images, such as {missing[0]}: {remedy}")

@@ -1,7 +1,7 @@
 """The sample sets and classifier runs that the ablation's settings ask for, and their folders. No torch.
 
 RUN/folds/1/aegan/best/df/                          a generator retrained for fold 1
-RUN/samples/fold-0/best/df/00000.png ...            generated images of a source
+RUN/samples/fold-0/best/df/images.npy               generated images of a source
 RUN/filters/fold-0/df.json                          which of them each filter keeps
 RUN/ablation/cnn/best/fold-0/seed-2/test.npz        predictions of one classifier run
 RUN/ablation/cnn/choices.json                       each fold's choices, made on its validation images

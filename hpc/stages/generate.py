@@ -28,6 +28,7 @@ from skin_gan.ablation.parts import Split, image_split, lesion_split
 from skin_gan.ablation.samples import SampleSet, subset
 from skin_gan.errors import SkinGanError
 from skin_gan.export import CARD, read_card, read_yaml
+from skin_gan.folders import ARRAY
 from skin_gan.generate import generate, manifest, write_set
 from skin_gan.io import write_json
 
@@ -95,8 +96,9 @@ class SampleSets:
         if source in MADE:
             return self.write_made(source, label, fold, n, out / label)
         folder = self.generators.of(source, fold)[label]
-        clear(out / label, manifest(read_card(folder / CARD), n, SEED))
-        generate(folder, out, n, SEED, self.e.allow_rejected)
+        png = self.e.operations.png
+        clear(out / label, manifest(read_card(folder / CARD), n, SEED), png)
+        generate(folder, out, n, SEED, self.e.allow_rejected, png=png)
 
     def write_made(self, source: str, label: str, fold: int, n: int, target: Path) -> None:
         """Write the images that an arm's own file makes, as a set like a generator's."""
@@ -106,8 +108,8 @@ class SampleSets:
             "label": label, "fold": fold, "fold_fingerprint": sample.fold_fingerprint, **sample.origin,
             "seed": SEED, "count": n,
         }  # fmt: skip
-        clear(target, record)
-        write_set(target, record, sample.images.transpose(0, 2, 3, 1))
+        clear(target, record, self.e.operations.png)
+        write_set(target, record, sample.images.transpose(0, 2, 3, 1), self.e.operations.png)
 
     def training_counts(self, split: Split) -> dict[str, int]:
         """The number of training images of each class."""
@@ -177,8 +179,11 @@ class SampleSets:
         return {label: subset(sample, rows[label]) for label, sample in made.items()}
 
 
-def clear(target: Path, record: Mapping[str, Any]) -> None:
-    """Remove the set in `target` unless `record` is its manifest."""
+def clear(target: Path, record: Mapping[str, Any], png: bool) -> None:
+    """Remove the set in `target` unless `record` is its manifest, and PNG files are there if `png` asks.
+
+    PNG files of an earlier version stay in place of an array.
+    """
     path = target / "manifest.yaml"
-    if path.exists() and read_yaml(path) != record:
+    if path.exists() and (read_yaml(path) != record or (png and (target / ARRAY).exists())):
         shutil.rmtree(target)

@@ -71,7 +71,9 @@ class Frozen:
 
     def _kept(self, kind: str, images: NDArray[np.uint8]) -> Features:
         file = self._file(kind, images)
-        with lock(file.with_suffix(".lock"), wait=WAIT, what=f"features of {len(images)} images"):
+        # Chunks whose hashes begin alike share a lock: its file stays, and there are thousands of chunks.
+        shared = file.with_name(f"{file.name.split('-')[1][:2]}.lock")
+        with lock(shared, wait=WAIT, what=f"features of {len(images)} images"):
             if not file.exists():
                 wanted = [images] if kind == "images" else augmented(images)
                 found = np.concatenate([self.extractor(some) for some in wanted])

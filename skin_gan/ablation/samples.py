@@ -1,11 +1,12 @@
 """Sample sets: generated images of a class, read from disk and validated.
 
-    SET/df/00000.png ...       the images; or a zip of such folders, or a store
+    SET/df/images.npy          the images, uint8 [N,3,S,S]; or files: 00000.png ...
     SET/df/manifest.csv        file, sha256 of each
     SET/df/manifest.yaml       label, fold_fingerprint, count and origin
 
-`python -m skin_gan.generate` writes these files. A class folder without manifest.yaml can be used too, but it
-is marked as unverified, since the training photographs of its generator are unknown.
+Or a zip of such folders, or a store. Sweeps write arrays, `python -m skin_gan.generate` PNG files. An array
+on disk is memory-mapped. A class folder without manifest.yaml can be used too, but it is marked as
+unverified, since the training photographs of its generator are unknown.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from skin_gan.data.decode import Damage, decode
 from skin_gan.data.files import READ_ERRORS, File, scan
 from skin_gan.data.store import open_store
 from skin_gan.errors import SkinGanError
+from skin_gan.folders import ARRAY
 from skin_gan.pixels import digest
 
 MANIFEST, TABLE = "manifest.yaml", "manifest.csv"
@@ -38,7 +40,7 @@ class SampleSet:
 
     label: str
     images: NDArray[np.uint8]  # [N,3,H,W] in 0..255
-    names: NDArray[np.str_]  # [N] file of each, or its id
+    names: NDArray[np.str_]  # [N] file of each, its id, or its place in an array
     fold_fingerprint: str | None  # of the data and fold of its generator's training; None: unknown
     origin: Mapping[str, Any] = field(default_factory=dict)  # its manifest
     whole: SampleSet | None = None  # the set of which this is a subset; its features are cached
@@ -55,8 +57,8 @@ def read_samples(
 ) -> dict[str, SampleSet]:
     """The sets of `labels` (None: of every class folder) in a folder, zip or store, at `size` pixels.
 
-    Other resolutions are an error; with `resize`, images without a manifest are cropped and scaled as in an
-    ingest. SkinGanError for a missing class, an image that is unreadable, transparent or less than half of
+    Other resolutions are an error; with `resize`, image files without a manifest are cropped and scaled as in
+    an ingest. SkinGanError for a missing class, an image that is unreadable, transparent or less than half of
     `size`, or a manifest that does not match its images.
     """
     path = Path(path)
@@ -94,11 +96,11 @@ def survey(path: Path, size: int) -> dict[str, Survey]:
         return {label: one for label, n in store.counts.items() if n}
     found = {}
     for label, files in sorted(_folders(path).items()):
-        if first := next((f for f in files if f.is_image), None):
+        if first := next((f for f in files if _holds_images(f)), None):
             listed = next((f for f in files if f.path == PurePosixPath(label, MANIFEST)), None)
             origin = _yaml(path / label / MANIFEST, _bytes(path / label / MANIFEST, listed)) if listed else {}
             print_ = origin.get("fold_fingerprint")
-            pixels = _size(path / first.path, _bytes(path / first.path, first))
+            pixels = _size(path / first.path, first)
             found[label] = Survey(pixels, None if print_ is None else str(print_), listed is not None)
     return found
 
@@ -111,7 +113,16 @@ def _folders(path: Path) -> dict[str, list[File]]:
     return found
 
 
-def _size(path: Path, data: bytes) -> tuple[int, int]:
+def _holds_images(file: File) -> bool:
+    return file.is_image or file.path.name == ARRAY
+
+
+def _size(path: Path, file: File) -> tuple[int, int]:
+    """Width and height in pixels of an image file, or of the images of an array."""
+    if file.path.name == ARRAY:
+        _, _, height, width = _array(path, file).shape
+        return width, height
+    data = _bytes(path, file)
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.size
@@ -165,48 +176,85 @@ def subset(sample: SampleSet, rows: NDArray[np.integer] | NDArray[np.bool_]) -> 
 
 def _read(place: Path, label: str, files: list[File], size: int, resize: bool) -> SampleSet:
     inside = {str(PurePosixPath(*f.path.parts[1:])): f for f in files}
-    images = {name: f for name, f in inside.items() if f.is_image}
-    if not images:
-        raise SkinGanError(f"{place} has no images: expected PNG or JPEG files of class {label}")
-    content = {name: _bytes(place / name, file) for name, file in images.items()}
+    found = {name: f for name, f in inside.items() if _holds_images(f)}
+    if not found:
+        raise SkinGanError(f"{place} has no images: expected {ARRAY}, or PNG or JPEG files, of class {label}")
+    if ARRAY in found and len(found) > 1:
+        raise SkinGanError(f"{place} has {ARRAY} and {len(found) - 1} other images: remove one or the other")
     origin: dict[str, Any] = {}
     if MANIFEST in inside:
         origin = _yaml(place / MANIFEST, _bytes(place / MANIFEST, inside[MANIFEST]))
-        if TABLE not in inside:
-            raise _mismatch(place, f"it has {MANIFEST} and no {TABLE}")
-        _check_manifest(place, label, origin, _bytes(place / TABLE, inside[TABLE]), content)
-    pixels = np.empty((len(content), 3, size, size), np.uint8)
-    for i, (name, data) in enumerate(content.items()):
-        pixels[i] = _decode(place / name, data, size, resize and not origin).transpose(2, 0, 1)
+        _check_manifest(place, label, origin, inside, found)
+    if ARRAY in found:
+        pixels = _array(place / ARRAY, found[ARRAY], size)
+        names = [f"{i:05d}" for i in range(len(pixels))]
+    else:
+        pixels, names = np.empty((len(found), 3, size, size), np.uint8), list(found)
+        for i, (name, file) in enumerate(found.items()):
+            image = _decode(place / name, _bytes(place / name, file), size, resize and not origin)
+            pixels[i] = image.transpose(2, 0, 1)
+    if origin.get("count", len(pixels)) != len(pixels):
+        raise _mismatch(place, f"{MANIFEST} counts {origin['count']} images, and {len(pixels)} are there")
     print_ = origin.get("fold_fingerprint")
     return SampleSet(
         label=label,
         images=pixels,
-        names=np.array(list(content), dtype=np.str_),
+        names=np.array(names, dtype=np.str_),
         fold_fingerprint=None if print_ is None else str(print_),
         origin=origin,
     )
 
 
 def _check_manifest(
-    place: Path, label: str, origin: Mapping[str, Any], table: bytes, content: Mapping[str, bytes]
+    place: Path, label: str, origin: Mapping[str, Any], inside: Mapping[str, File], found: Mapping[str, File]
 ) -> None:
+    """SkinGanError unless the files `found` are those that the table lists."""
     if origin.get("label") != label:
         raise _mismatch(place, f"{MANIFEST} says class {origin.get('label')}, the folder {label}")
+    if TABLE not in inside:
+        raise _mismatch(place, f"it has {MANIFEST} and no {TABLE}")
     try:
-        rows = {r["file"]: r["sha256"] for r in csv.DictReader(io.StringIO(table.decode()))}
+        text = _bytes(place / TABLE, inside[TABLE]).decode()
+        rows = {r["file"]: r["sha256"] for r in csv.DictReader(io.StringIO(text))}
     except (KeyError, UnicodeDecodeError, csv.Error) as e:
         raise _mismatch(place, f"{TABLE} is damaged: expected the columns file and sha256") from e
-    if origin.get("count", len(rows)) != len(rows):
-        raise _mismatch(place, f"{MANIFEST} counts {origin['count']} images, {TABLE} {len(rows)}")
     for what, names in (
-        ("lacks", rows.keys() - content.keys()),
-        ("does not list", content.keys() - rows.keys()),
-        ("has other images than listed under", {n for n in rows.keys() & content.keys()
-                                               if hashlib.sha256(content[n]).hexdigest() != rows[n]}),
+        ("lacks", rows.keys() - found.keys()),
+        ("does not list", found.keys() - rows.keys()),
+        ("has other images than listed under", {n for n in rows.keys() & found.keys()
+                                               if _sha256(place / n, found[n]) != rows[n]}),
     ):  # fmt: skip
         if names:
             raise _mismatch(place, f"it {what} {len(names)} of its images, such as {min(names)}")
+
+
+def _sha256(path: Path, file: File) -> str:
+    if file.disk is None:
+        return hashlib.sha256(_bytes(path, file)).hexdigest()
+    try:
+        with open(file.disk, "rb") as opened:  # an array may be larger than memory
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as e:
+        raise _unreadable(path, e) from e
+
+
+def _array(path: Path, file: File, size: int | None = None) -> NDArray[np.uint8]:
+    """The images uint8 [N,3,H,W] of an array, memory-mapped unless it is in a zip.
+
+    Pages that are written to become the process's own: torch warns of arrays that cannot be written.
+    SkinGanError for another kind of array, and unless height and width are `size`, if that is given.
+    """
+    try:
+        images = np.load(file.disk or io.BytesIO(file.read()), "c" if file.disk else None)
+    except (*READ_ERRORS, ValueError) as e:
+        raise _unreadable(path, e) from e
+    kind = getattr(images, "dtype", None), *getattr(images, "shape", ())
+    if len(kind) != 5 or kind[0] != np.uint8 or kind[2] != 3:
+        raise SkinGanError(f"{path} holds {kind[0]} {list(kind[1:])}: expected images uint8 [N,3,S,S]")
+    if size and kind[3:] != (size, size):
+        raise SkinGanError(f"{path} has images of {kind[4]}x{kind[3]} pixels, expected {size}x{size}: "
+                           "generate at that size")  # fmt: skip
+    return images  # type: ignore[no-any-return]
 
 
 def _decode(path: Path, data: bytes, size: int, resize: bool) -> NDArray[np.uint8]:
@@ -252,7 +300,11 @@ def _bytes(path: Path, file: File) -> bytes:
     try:
         return file.read()
     except READ_ERRORS as e:
-        raise SkinGanError(f"{path} cannot be read ({e}): write the sample set again") from e
+        raise _unreadable(path, e) from e
+
+
+def _unreadable(path: Path, why: Exception) -> SkinGanError:
+    return SkinGanError(f"{path} cannot be read ({why}): write the sample set again")
 
 
 def _yaml(path: Path, data: bytes) -> dict[str, Any]:

@@ -7,6 +7,7 @@ metrics of its last evaluation. `name_columns` sets the order of the columns onc
 from __future__ import annotations
 
 import math
+import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,13 +17,14 @@ from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summary_v2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from torch.utils.tensorboard import SummaryWriter
 
 from skin_gan.config import TrialSpec
 from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED, STOPPED
-from skin_gan.io import unwritable
+from skin_gan.io import unwritable, write_atomic
 from skin_gan.metrics.scores.checkerboard import against_real
 from skin_gan.training.grids import Sheet
 
@@ -46,6 +48,7 @@ class Board:
         """Continue after `images` real images: TensorBoard drops earlier records beyond them."""
         self.folder = folder
         with self._disk_errors():
+            join_logs(folder)
             self.writer = SummaryWriter(str(folder), purge_step=images + 1, flush_secs=30)
         # The group is the trial: TensorBoard merges rows of one group, and of equal settings without a group.
         self._write(summary_v2.hparams_pb(hparams(spec), trial_id=f"{spec.label}/{folder.name}"))
@@ -98,6 +101,33 @@ class Board:
             yield
         except OSError as e:
             raise unwritable(self.folder, e) from e
+
+
+def join_logs(folder: Path) -> None:
+    """Join the event files of earlier sessions into the first of them: each interruption leaves one.
+
+    A running TensorBoard only goes on to later files, so it does not read these again.
+    """
+    first, *others = sorted(folder.glob("events.out.tfevents.*")) or [None]
+    if first and others:
+        write_atomic(first, b"".join(whole_records(path.read_bytes()) for path in (first, *others)))
+        for path in others:
+            path.unlink()
+
+
+def whole_records(content: bytes) -> bytes:
+    """The bytes of an event file up to the first record that is incomplete or damaged, as a kill leaves it.
+
+    A record (TFRecord) is a length, its masked CRC-32C, that many bytes, and their CRC-32C.
+    """
+    end = 0
+    while end + 12 <= len(content):
+        length, crc = struct.unpack_from("<QI", content, end)
+        after = end + 16 + length
+        if masked_crc32c(content[end : end + 8]) != crc or after > len(content):
+            break
+        end = after
+    return content[:end]
 
 
 def write_run(

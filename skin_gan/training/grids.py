@@ -48,6 +48,22 @@ def save(path: Path, page: Sheet) -> None:
     write_atomic(path, png.getvalue())
 
 
+def thin(folder: Path, most: int) -> None:
+    """Remove sheets, called KIMG-NAME.png, until those of `most` lengths of training are left, at least 2.
+
+    The first and the last stay. Of the others the one between the nearest two goes first, so that what is
+    left is spread evenly, however long the training becomes.
+    """
+    pages: dict[float, list[Path]] = {}
+    for path in folder.glob("*.png"):
+        pages.setdefault(float(path.name.partition("-")[0]), []).append(path)
+    while len(pages) > most:
+        at = sorted(pages)
+        crowded = min(range(1, len(at) - 1), key=lambda i: at[i + 1] - at[i - 1])
+        for path in pages.pop(at[crowded]):
+            path.unlink()
+
+
 def interpolate(a: torch.Tensor, b: torch.Tensor, steps: int) -> torch.Tensor:
     """Latents on the great circles from a to b, both [N,latent]: [N * steps, latent], one path after another.
 

@@ -42,6 +42,7 @@ from skin_gan.training.watch import alarm, best_of, overfitting
 Row = dict[str, Any]
 Judge = Callable[[Tensor], Row]  # uint8 [N,3,S,S] -> metrics, finite or None; "kid" is one of them
 PROGRESS_SECONDS = 2.0
+SHEETS = 5  # evaluations whose sheets stay as files; TensorBoard has all
 
 
 class Diverged(SkinGanError):
@@ -248,6 +249,7 @@ class Session:
             grids.save(self.folder.samples / f"{self.kimg:08.3f}-{name}.png", page)
             if self.board:
                 self.board.grid(name, page, images)
+        grids.thin(self.folder.samples, SHEETS)
         if self.board:
             self.board.row(row)
             if why := alarm([*self.rows, row], self.evaluation):

@@ -128,6 +128,35 @@ def test_the_same_set_again_is_left_alone_and_another_is_an_error(best, tmp_path
     assert "lacks 1 of its images, such as 00003.png" in capsys.readouterr().err
 
 
+def test_an_array_holds_the_same_images_in_one_file(best, tmp_path, capsys):
+    generate.generate(best, tmp_path, 70, 5, png=False)
+    assert {p.name for p in (tmp_path / "df").iterdir()} == {"images.npy", "manifest.csv", "manifest.yaml"}
+    array = np.load(tmp_path / "df" / "images.npy")
+    run(best, tmp_path / "files", "--count", "70", "--seed", "5")
+    files = [np.asarray(Image.open(p)) for p in sorted((tmp_path / "files" / "df").glob("*.png"))]
+    assert array.dtype == np.uint8 and np.array_equal(array.transpose(0, 2, 3, 1), np.stack(files))
+    [row] = csv.DictReader((tmp_path / "df" / "manifest.csv").read_text().splitlines())
+    content = (tmp_path / "df" / "images.npy").read_bytes()
+    assert row == {"file": "images.npy", "index": "0", "sha256": hashlib.sha256(content).hexdigest()}
+    texts = [(p / "df" / "manifest.yaml").read_text() for p in (tmp_path, tmp_path / "files")]
+    assert texts[0] == texts[1]
+
+
+def test_image_files_stand_for_an_array_but_not_the_other_way_round(best, tmp_path, capsys):
+    """So sets that earlier versions wrote stay, and who asks for files never gets none."""
+    run(best, tmp_path / "files", "--count", "8")
+    generate.generate(best, tmp_path / "files", 8, png=False)
+    assert len(images(tmp_path / "files" / "df")) == 8 and not (tmp_path / "files/df/images.npy").exists()
+    generate.generate(best, tmp_path / "array", 8, png=False)
+    before = (tmp_path / "array/df/images.npy").stat().st_mtime_ns
+    generate.generate(best, tmp_path / "array", 8, png=False)
+    assert (tmp_path / "array/df/images.npy").stat().st_mtime_ns == before
+    assert run(best, tmp_path / "array", "--count", "8") == 2
+    assert (
+        "holds these images in images.npy, not as PNG files: choose another --out" in capsys.readouterr().err
+    )
+
+
 def test_a_folder_of_something_else_is_never_written_into(best, tmp_path):
     (tmp_path / "df").mkdir()
     (tmp_path / "df" / "photograph.png").write_bytes(b"mine")

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from file_counts import CODE, PER_JOB, files
 from launches import MICRO, command, drivers, hpc, launch, ours_alive, rows_of, run_of, trainers, wait_until
 from rich.console import Console
 
@@ -42,6 +43,14 @@ def test_it_ends_with_a_leaderboard_generators_and_where_to_look(finished):
         assert (run / "best" / label / "samples.png").exists()
     assert f"tensorboard --logdir {run}" in done.stdout
     assert "nothing about skin" in done.stdout
+
+
+def test_jobs_and_code_are_few_files(finished):
+    """The bound on the files of a whole sweep counts on it: see test_ablation.py."""
+    _, run, _ = finished
+    assert files(run / "jobs") <= PER_JOB * len(list(run.glob("jobs/*.json")))
+    [code] = (run / "code").iterdir()
+    assert 100 < files(code) <= CODE
 
 
 def test_every_launch_says_what_is_going_on(finished):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from bench_samples import MeanColour, make_store, new_images, write_set
 from data_samples import pack
+from file_counts import CODE, PER_JOB, files
 from plans import complete
 from sklearn.metrics import balanced_accuracy_score
 
@@ -19,7 +21,19 @@ from hpc.cli.launch import launch
 from hpc.jobs.task import Task
 from hpc.plan import ablation
 from hpc.plan.ablation import ArmTask
-from hpc.plan.sweep_plan import ABLATE, COMBINE, GENERATE, PREPARE, REPORT, SEARCH, SELECT, Plan, make_plan
+from hpc.plan.sample_sources import read_source
+from hpc.plan.sweep_plan import (
+    ABLATE,
+    COMBINE,
+    GENERATE,
+    PREPARE,
+    REPORT,
+    SEARCH,
+    SELECT,
+    Plan,
+    make_plan,
+    stages_of,
+)
 from hpc.report.page import write_report
 from hpc.report.publish import arm_table, publish, published
 from hpc.report.statement import controls
@@ -32,6 +46,7 @@ from hpc.stages.inputs import Inputs
 from hpc.state.provenance import record_launch
 from skin_gan.ablation.arm import on_top
 from skin_gan.ablation.arms import ARMS, CONTROLS
+from skin_gan.ablation.frozen import CHUNK
 from skin_gan.ablation.parts import image_split, leak, lesion_split
 from skin_gan.ablation.predictions import load
 from skin_gan.ablation.samples import read_samples
@@ -39,10 +54,11 @@ from skin_gan.ablation.trainingset import training_set
 from skin_gan.data.resolve import resolve
 from skin_gan.data.store import fold_fingerprint
 from skin_gan.errors import SkinGanError
-from skin_gan.export import read_card
+from skin_gan.export import read_card, read_yaml
 from skin_gan.folders import COMPLETED
+from skin_gan.generate import write_set as write_images
 from skin_gan.io import write_json
-from skin_gan.training.session import Session
+from skin_gan.training.session import SHEETS, Session
 
 CLASSES = ["df", "vasc"]
 WORDS = [
@@ -117,6 +133,58 @@ def test_generated_and_repeated_images_are_as_many(plan):
                                                      - record["real"]["vasc"])  # fmt: skip
     assert counts["best"] == counts["duplicate"]
     assert counts["best"]["df"] == counts["best"]["vasc"] == max(counts["best"].values())
+
+
+# Training photographs in a fold of HAM10000, three fifths of each class.
+TRAINING = {"nv": 4023, "mel": 668, "bkl": 659, "bcc": 308, "akiec": 196, "vasc": 85, "df": 69}
+
+
+def test_a_full_sweep_stays_under_twenty_thousand_files(plan):
+    """32 trials of each of seven classes, and all that follows: the files of a part, times the parts there.
+
+    The most that is possible: no trial is stopped early, and each was interrupted.
+    """
+    run, full = plan.run, compose(["sweep=aegan_lr", "budget=full", "data=demo", f"classes={[*TRAINING]}"])
+    a, labels = full.ablate, [*TRAINING]
+    trial = max(files(f.path) - files(f.samples) for label in CLASSES for _, f in plan.trials(label))
+    trial += 1 + 3 * SHEETS  # an event file more, and all sheets
+    sets = {path.parent for path in run.path.glob("samples/*/*/*/manifest.yaml")}
+    one_set = max(map(files, sets)) + 1  # its filters' file
+    one_run = max(files(path.parent) for path in run.path.glob("ablation/*/*/*/*/test.npz")) + 1  # its lock
+    cache = Inputs(plan).cache
+    one_class = (files(cache) - files(cache / "samples")) / (len(CLASSES) * len(plan.experiment.ablate.folds))
+    in_folds, sources = len(labels) * len(a.folds), ablation.sources(a)
+    runs = sum(a.classifiers[t.classifier].seeds for t in ablation.arm_tasks(a) + ablation.combined_tasks(a))
+    images = [
+        ablation.images_needed(a, s, TRAINING, label) for s in sources for label in labels for _ in a.folds
+    ]
+    # Of each set an arm reads the first n, so that the last chunk of features is one of its own.
+    arms_of_head = sum(bool(arm.source) for arm in ablation.arms(a, a.classifiers["head"]).values())
+    chunks = sum(-(-n // CHUNK) + arms_of_head for n in images) + 256
+    folders = (full.search.trials + len(a.folds) - 1) * len(labels)
+    counted = {
+        "trials": folders * trial, "generators": in_folds * files(run.best("df")),
+        "sample sets": in_folds * len(sources) * one_set, "features of samples": chunks,
+        "features of photographs": in_folds * one_class, "classifier runs": runs * one_run,
+        "jobs": PER_JOB * sum(len(stage.jobs) for stage in stages_of(full)), "code": CODE, "report": 50,
+    }  # fmt: skip
+    assert sum(images) > 500_000, "the number of PNG files that there were"
+    assert sum(counted.values()) < 20_000, counted
+
+
+def test_sets_of_image_files_by_an_earlier_version_stay_and_no_classifier_is_trained_again(plan):
+    place = ablation.sample_folder(plan.run, 0, "best") / "df"
+    record, made = read_yaml(place / "manifest.yaml"), read_samples(place.parent, 32, ["df"])["df"]
+    assert isinstance(made.images, np.memmap) and files(place) == 3
+    shutil.rmtree(place)
+    write_images(place, record, made.images.transpose(0, 2, 3, 1), png=True)
+    runs = {path: path.stat().st_mtime_ns for path in plan.run.path.glob("ablation/head/best/fold-0/*/*.npz")}
+    before = {path: path.stat().st_mtime_ns for path in place.iterdir()}
+    for stage, label in ((GENERATE, "df-fold-0"), (ABLATE, "head-best-fold-0")):
+        Task(str(plan.run.path), stage, label, 1)()
+    assert {path: path.stat().st_mtime_ns for path in place.iterdir()} == before and len(before) > 3
+    assert {path: path.stat().st_mtime_ns for path in runs} == runs and len(runs) == 4
+    assert read_source(plan.run, plan.experiment, "best", 0)["df"].fingerprint() == made.fingerprint()
 
 
 def test_a_filter_and_its_control_keep_as_many_images(plan):

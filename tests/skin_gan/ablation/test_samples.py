@@ -18,6 +18,7 @@ from skin_gan.ablation.samples import SampleSet, Survey, check_fold, read_sample
 from skin_gan.ablation.trainingset import training_set
 from skin_gan.data.store import Store, class_split, fold_fingerprint
 from skin_gan.errors import SkinGanError
+from skin_gan.generate import write_set as write_array
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,17 @@ def folder(tmp_path: Path, store: Store) -> Path:
     for label in ("bcc", "mel"):
         write_set(tmp_path / "set", label, new_images(label, 6), fold_fingerprint(store, 0))
     return tmp_path / "set"
+
+
+def as_arrays(folder: Path, tmp_path: Path) -> Path:
+    """The set of a folder, with an array per class."""
+    for label, sample in read_samples(folder, SIZE).items():
+        write_array(tmp_path / "array" / label, dict(sample.origin), sample.images.transpose(0, 2, 3, 1))
+    return tmp_path / "array"
+
+
+def change(manifest: Path, **changes: object) -> None:
+    manifest.write_text(yaml.safe_dump({**yaml.safe_load(manifest.read_text()), **changes}))
 
 
 class TestReading:
@@ -69,10 +81,59 @@ class TestReading:
             read_samples(folder, SIZE)
 
     def test_a_wrong_count_is_an_error(self, folder: Path) -> None:
-        file = folder / "mel" / "manifest.yaml"
-        file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "count": 9}))
-        with pytest.raises(SkinGanError, match=r"counts 9 images, manifest\.csv 6"):
+        change(folder / "mel" / "manifest.yaml", count=9)
+        with pytest.raises(SkinGanError, match="counts 9 images, and 6 are there"):
             read_samples(folder, SIZE)
+
+    def test_an_array_is_the_same_set_as_image_files(self, folder: Path, tmp_path: Path, recwarn) -> None:
+        files, array = read_samples(folder, SIZE)["mel"], as_arrays(folder, tmp_path)
+        found = read_samples(array, SIZE)["mel"]
+        np.testing.assert_array_equal(found.images, files.images)
+        assert found.fingerprint() == files.fingerprint() and found.fold_fingerprint == files.fold_fingerprint
+        assert isinstance(found.images, np.memmap) and list(found.names[:2]) == ["00000", "00001"]
+        assert survey(array, SIZE)["mel"] == survey(folder, SIZE)["mel"]
+        torch.from_numpy(found.images)  # torch warns of an array that cannot be written
+        assert not recwarn.list
+        packed = pack(
+            tmp_path / "a.zip", {str(p.relative_to(array)): p.read_bytes() for p in array.glob("*/*")}
+        )
+        assert read_samples(packed, SIZE)["mel"].fingerprint() == files.fingerprint()
+
+    @pytest.mark.parametrize(
+        ("fault", "said"),
+        [
+            (lambda p: np.save(p / "images.npy", new_images("mel", 6)[::-1].copy()), "other images than"),
+            (lambda p: change(p / "manifest.yaml", count=9), "counts 9 images, and 6 are there"),
+            (lambda p: (p / "00001.png").write_bytes(b"x"), r"images\.npy and 1 other images: remove one"),
+            (lambda p: (p / "images.npy").write_bytes(b"x" * 500), "other images than"),
+        ],
+    )  # fmt: skip
+    def test_a_manifest_that_does_not_match_its_array_is_an_error(
+        self, folder: Path, tmp_path: Path, fault, said: str
+    ) -> None:
+        array = as_arrays(folder, tmp_path)
+        fault(array / "mel")
+        with pytest.raises(SkinGanError, match=said):
+            read_samples(array, SIZE)
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            (np.zeros((2, 3, SIZE, SIZE)), r"float64 \[2, 3, 32, 32\]: expected images uint8 \[N,3,S,S\]"),
+            (np.zeros((2, SIZE, SIZE, 3), np.uint8), r"uint8 \[2, 32, 32, 3\]: expected images"),
+            (np.zeros((2, 3, 48, 48), np.uint8), "48x48 pixels, expected 32x32"),
+            (np.array([{}], dtype=object), "cannot be read"),
+            (None, "cannot be read .*write the sample set again"),
+        ],
+    )
+    def test_another_array_is_an_error(self, tmp_path: Path, content, said: str) -> None:
+        (tmp_path / "df").mkdir()
+        if content is None:
+            (tmp_path / "df" / "images.npy").write_bytes(b"\x93NUMPY")
+        else:
+            np.save(tmp_path / "df" / "images.npy", content)
+        with pytest.raises(SkinGanError, match=said):
+            read_samples(tmp_path, SIZE, resize=True)
 
     def test_missing_classes_and_empty_folders_are_named(self, folder: Path, tmp_path: Path) -> None:
         with pytest.raises(SkinGanError, match=r"no folder for nv.*there: bcc, mel"):

@@ -28,8 +28,8 @@ def sweep(tmp_path_factory) -> RunFolder:
     for end, (trial, folder) in trial_folders(run).items():
         session = open_session(folder.path, trial)
         session.advance(0.032, judge)
-        if end == COMPLETED:  # killed after its last checkpoint, then resumed
-            early = folder.last.read_bytes()
+        early = folder.last.read_bytes()
+        for _ in range(2 if end == COMPLETED else 0):  # killed after its last checkpoint, then resumed
             session.advance(0.064, judge)
             session.opened.close()
             folder.last.write_bytes(early)
@@ -55,6 +55,23 @@ def server(sweep, request):
     finally:
         server.process.terminate()
         server.process.wait()
+
+
+def test_interruptions_leave_two_event_files_at_most_and_lose_no_record(tmp_path):
+    for kimg in (0.016, 0.032, 0.048, 0.064):
+        session = open_session(tmp_path, spec())
+        session.advance(kimg, judge)
+        session.close()
+        files = sorted(tmp_path.glob("events.out.tfevents.*"))
+        with open(files[-1], "ab") as file:  # a record that a kill has cut
+            file.write(files[-1].read_bytes()[:30])
+    assert len(files) == 2
+    log = EventAccumulator(str(tmp_path), {"scalars": 0, "images": 0}).Reload()
+    evaluated = [16, 32, 48, 64]
+    assert (
+        [x.step for x in log.Scalars("metrics/kid")] == [x.step for x in log.Images("samples")] == evaluated
+    )
+    assert [x.step for x in log.Scalars("train/loss_d")] == list(range(BATCH, 65, BATCH))
 
 
 def name_of(sweep: RunFolder, end: str) -> str:

@@ -19,8 +19,8 @@ from places import SUPPORT
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import COMPLETED, DIVERGED, RUNNING, TrialFolder
 from skin_gan.io import read_jsonl
-from skin_gan.training import checkpoint, meter
-from skin_gan.training.session import Diverged, Session
+from skin_gan.training import checkpoint, grids, meter
+from skin_gan.training.session import SHEETS, Diverged, Session
 from skin_gan.training.watch import best_of, overfitting
 
 FAMILIES = ["dcgan", "aegan"]
@@ -130,6 +130,27 @@ def test_a_process_killed_for_good_loses_at_most_what_it_did_since_its_last_chec
     run(tmp_path / "cut", trial, goal)
     run(tmp_path / "whole", trial, goal)
     assert same(weights(tmp_path / "cut", trial), weights(tmp_path / "whole", trial))
+
+
+def test_a_trials_folder_has_as_many_files_however_long_it_trains(tmp_path):
+    """Its sheets are thinned evenly; the first and the last stay."""
+    session = open_session(tmp_path / "trial", spec())
+    for kimg in (0.008, 0.016, 0.024, 0.032, 0.04, 0.048, 0.056):
+        session.advance(kimg, judge)
+    session.close()
+    names = [path.name for path in (tmp_path / "trial" / "samples").iterdir()]
+    assert len(names) == 2 * SHEETS and {"0000.008-samples.png", "0000.056-samples.png"} <= set(names)
+    assert len(rows(tmp_path / "trial")) == 7
+
+    lengths = range(12, 325, 12)
+    for kimg in lengths:
+        for name in ("samples", "interpolation"):
+            (tmp_path / f"{kimg:08.3f}-{name}.png").touch()
+        grids.thin(tmp_path, SHEETS)
+    kept = sorted({float(path.name.split("-")[0]) for path in tmp_path.glob("*.png")})
+    assert len(list(tmp_path.glob("*.png"))) == 2 * len(kept) == 2 * SHEETS
+    assert (kept[0], kept[-1]) == (12, 324)
+    assert max(b - a for a, b in itertools.pairwise(kept)) <= 2 * 324 / (SHEETS - 1)
 
 
 def interrupt(session: Session, number: int, step: int) -> None:
