@@ -11,6 +11,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -23,6 +24,7 @@ from hpc.cli.progress import Clock, display, line
 from hpc.cli.settings_help import help_on
 from hpc.plan.ablation import sizes
 from hpc.plan.sweep_plan import Plan, make_plan, reopen
+from hpc.settings.combinations import combinations, varied
 from hpc.settings.compose import CHOICES, CLUSTER, ROOT, Experiment, changes, compose, load, overridden
 from hpc.slurm import client
 from hpc.slurm.job_states import Queue, job_states
@@ -30,6 +32,7 @@ from hpc.state.completion import complete, of_earlier_version
 from hpc.state.provenance import code_of, commit, record_launch
 from hpc.state.snapshot import Snapshot, snapshot
 from hpc.state.submissions import Submission
+from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
 from skin_gan.io import lock, locked
@@ -42,6 +45,8 @@ examples
   python hpc/launch.py sweep=aegan_lr data=demo budget=demo     built-in data, minutes
   python hpc/launch.py sweep=aegan_lr data=results/stores/ham10000 budget=short
   python hpc/launch.py sweep=dcgan_lr 'classes=[df,vasc]' trial.optim.d_steps=2 search.trials=16
+
+  python hpc/launch.py sweep=dcgan_lr 'seed=[0,1,2]' 'preset=[dcgan,flow]'   six sweeps, and a table
 
 The same command again resumes the sweep; with more trials or longer rungs it extends it.
 Any setting of sweeps/NAME.yaml can be given as a dotted key; dry_run=true shows the settings that result."""
@@ -88,28 +93,90 @@ def launch(words: list[str]) -> int:
     if {"-V", "--version"} & set(words):
         print(version())
         return 0
-    e = compose(words)
-    from hpc.cli.checks import check_launch, data_line
-    from hpc.cluster import reconcile
-    from skin_gan.data.resolve import describe, resolve
-
     console = make_console()
-    if e.profile.kind == "slurm":
-        client.adopt(e.profile)
     for note in overridden(words):
         console.print(note)
+    if not (places := varied(words)):
+        return begin(console, planned(console, words))
+    return begin_all(console, words, places)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A sweep that was found to be without fault; nothing of it has been written."""
+
+    words: list[str]  # of its command line
+    plan: Plan
+    store: Store  # maybe yet to be drawn or ingested
+    data: str  # the value of data=
+    reachable: bool  # whether Slurm was reached
+
+
+def planned(console: Console, words: list[str]) -> Planned:
+    """Compose, plan and validate the sweep of a command line. SkinGanError for any fault."""
+    from hpc.cli.checks import check_launch
+    from skin_gan.data.resolve import describe
+
+    e = compose(words)
+    if e.profile.kind == "slurm":
+        client.adopt(e.profile)
     reachable = e.profile.kind != "slurm" or check_cluster(console, e)
     store = describe(e.data, Path(e.results), sizes(e.ablate, e.trial.model.size))
-    word, e.data = e.data, "demo" if store.kind == "demo" else str(store.path)
+    data, e.data = e.data, "demo" if store.kind == "demo" else str(store.path)
     plan = make_plan(e, store)
     check_launch(plan, store)
+    return Planned(words, plan, store, data, reachable)
+
+
+def begin_all(console: Console, words: list[str], places: list[int]) -> int:
+    """Run several sweeps, here one after another; returns the worst exit code.
+
+    SkinGanError before anything is written if one has a fault. `places`: of the words that differ.
+    """
+    from hpc.cli.compare import as_table, compared
+
+    sweeps = []
+    for each in combinations(words):
+        name = " ".join(each[i] for i in places)
+        try:
+            sweeps.append((name, planned(console, each)))
+        except SkinGanError as e:
+            raise SkinGanError(f"{name}: {e}; no sweep was begun") from e
+    runs = {sweep.plan.run.path: sweep.plan.run for _, sweep in sweeps}
+    if len(runs) < len(sweeps):
+        raise SkinGanError(f"{' '.join(words)}: some of these {len(sweeps)} sweeps are one and the same")
+    codes = []
+    for number, (name, sweep) in enumerate(sweeps, 1):
+        console.print(f"\nsweep {number} of {len(sweeps)}: {name}", style="bold", highlight=False)
+        try:
+            codes.append(begin(console, sweep))
+        except SkinGanError as e:  # the others go on
+            print(f"error: {e}", file=sys.stderr)
+            codes.append(2)
+    begun = [run for run in runs.values() if run.settings.exists()]
+    if begun and not sweeps[0][1].plan.experiment.dry_run:
+        console.print("\nall sweeps", style="bold")
+        console.print(as_table([compared(run) for run in begun]))
+        for run in begun:
+            print(f"results: {run.path}")
+    return max(codes)
+
+
+def begin(console: Console, sweep: Planned) -> int:
+    """Run or resume a sweep, or show its plan; returns the exit code."""
+    from hpc.cli.checks import data_line
+    from hpc.cluster import reconcile
+    from skin_gan.data.resolve import resolve
+
+    words, plan, store = sweep.words, sweep.plan, sweep.store
+    e = plan.experiment
     if e.dry_run:
         before = load(plan.run.settings) if plan.run.settings.exists() else None
-        if reachable:
+        if sweep.reachable:
             reconcile.check_place(plan, before)
-        print_plan(console, plan, data_line(store, word), before)
+        print_plan(console, plan, data_line(store, sweep.data), before)
         return 0
-    console.print(data_line(store, word))
+    console.print(data_line(store, sweep.data))
     store = resolve(e.data, sizes(e.ablate, e.trial.model.size), Path(e.results))
     for note in plan.notes:
         console.print(note)

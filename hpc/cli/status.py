@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections import Counter
 from contextlib import nullcontext
@@ -13,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hpc.cli.compare import Compared, as_csv, as_table, compared
 from hpc.cli.launch import make_console
 from hpc.cli.progress import stage_line, table, trial_table
 from hpc.plan.sweep_plan import SEARCH, class_of
@@ -32,15 +34,25 @@ STYLES = {"running": "cyan", "done": "green", "failed": "bold red", "lost": "bol
 def status(arguments: list[str]) -> int:
     """`hpc/status.py`: show the state of sweeps."""
     parser = argparse.ArgumentParser(prog="python hpc/status.py", description=status.__doc__)
-    parser.add_argument("run", nargs="?", type=Path, help="a sweep's folder (default: all under results/)")
+    parser.add_argument(
+        "run", nargs="*", type=Path,
+        help="a sweep's folder (default: all under results/); several, or a folder of them, are compared",
+    )  # fmt: skip
+    parser.add_argument("--csv", action="store_true", help="compare as CSV, a row per sweep")
     parser.add_argument("--class", dest="label", help="show each trial of this class")
     parser.add_argument("--trials", action="store_true", help="show each trial of every class")
     parser.add_argument("--watch", action="store_true", help="keep showing until it has ended")
     options = parser.parse_args(arguments)
-    runs = [RunFolder(options.run.absolute())] if options.run else find_runs(ROOT / "results")
+    if options.csv and options.watch:
+        parser.error("--csv is written once: leave --watch out")
+    runs = named_runs(options.run) if options.run else find_runs(ROOT / "results")
     if not runs:
         raise SkinGanError(f"no sweep under {ROOT / 'results'}: name a sweep's folder, or launch one")
     console = make_console()
+    if options.csv:
+        return print_csv(runs)
+    detailed = options.trials or options.label or not options.run
+    page = sweep_pages if detailed or len(runs) == 1 else comparison
     if not options.watch:
         shown, code, _ = page(runs, options)
         console.print(shown)
@@ -58,13 +70,52 @@ def status(arguments: list[str]) -> int:
 
 
 def find_runs(results: Path) -> list[RunFolder]:
-    """Every sweep's folder under `results`, the latest last."""
-    found = sorted(results.glob("*/*/sweep.yaml"), key=lambda p: p.stat().st_mtime)
+    """Every sweep's folder in `results`, or in a folder there, the latest last."""
+    paths = [*results.glob("*/sweep.yaml"), *results.glob("*/*/sweep.yaml")]
+    found = sorted(paths, key=lambda p: p.stat().st_mtime)
     runs = (RunFolder(p.parent) for p in found)
     return [run for run in runs if run.provenance.exists()]  # leaves out results/published/
 
 
-def page(runs: list[RunFolder], options: argparse.Namespace) -> tuple[Group, int, bool]:
+def named_runs(paths: list[Path]) -> list[RunFolder]:
+    """The sweeps of a command line: folders of sweeps, and folders that hold such folders."""
+    runs: dict[Path, RunFolder] = {}
+    for path in (path.absolute() for path in paths):
+        inside = [] if RunFolder(path).settings.exists() else find_runs(path)
+        runs |= {run.path: run for run in inside or [RunFolder(path)]}
+    return list(runs.values())
+
+
+def read_all(runs: list[RunFolder]) -> tuple[list[Compared], list[str]]:
+    """The sweeps for a comparison, and the errors of those that cannot be read."""
+    found, errors = [], []
+    for run in runs:
+        try:
+            found.append(compared(run))
+        except SkinGanError as e:
+            errors.append(f"{run.path}: error: {e}")
+    return found, errors
+
+
+def print_csv(runs: list[RunFolder]) -> int:
+    """Print the comparison as CSV, and errors to standard error; returns the exit code."""
+    found, errors = read_all(runs)
+    if found:
+        print(as_csv(found), end="")
+    for error in errors:
+        print(error, file=sys.stderr)
+    return 2 if errors else 0
+
+
+def comparison(runs: list[RunFolder], options: argparse.Namespace) -> tuple[Group, int, bool]:
+    """The table of sweeps side by side, the exit code, and whether all have ended."""
+    found, errors = read_all(runs)
+    over = not options.watch or all(describe(sweep.run, options)[1] for sweep in found)
+    parts: list[RenderableType] = [as_table(found)] if found else []
+    return Group(*parts, *(Text(error, style="bold red") for error in errors)), 2 if errors else 0, over
+
+
+def sweep_pages(runs: list[RunFolder], options: argparse.Namespace) -> tuple[Group, int, bool]:
     """The text, the exit code, and whether all sweeps have ended. A damaged sweep hides no other."""
     parts: list[RenderableType] = []
     code, over = 0, True

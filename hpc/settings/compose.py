@@ -262,7 +262,7 @@ def suggestion(word: str) -> str:
     key, _, value = word.lstrip("-+").partition("=")
     key = key.replace("-", "_")
     if key in ("m", "multirun"):
-        return "there is no multirun: launch once for each value, such as seed=0 and seed=1"
+        return "there is no multirun: give a list, such as seed=[0,1], for a sweep of each value"
     if key in CHOICES["sweep"].names():
         return f"did you mean sweep={key}?"
     fields = {f.name: f.type for f in dataclasses.fields(Experiment)}
