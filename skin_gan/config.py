@@ -18,6 +18,7 @@ from skin_gan.variants import AUGMENTATIONS, FAMILIES, LOSSES, PENALTIES, about,
 # Part of every trial's identity. Raise it when the same settings no longer give the same result, or when a
 # default changes. Schema 1 hashed every field, so that a new setting changed all identities: see `formerly`.
 SCHEMA = 2
+AUTO = "auto"  # train.precision of a sweep that measures; a trial is trained in what that came to
 
 
 if TYPE_CHECKING:
@@ -156,8 +157,10 @@ class TrainSettings:
     batch: int = setting(
         64, "images over all processes, per discriminator update", unit="images", least=2, most=4096
     )
-    precision: Literal["fp32", "bf16"] = setting(
-        "fp32", "arithmetic; bf16 is faster on GPUs, and on CPUs that have instructions for it"
+    precision: Literal["fp32", "bf16", "auto"] = setting(
+        "fp32",
+        "arithmetic; bf16 is faster on GPUs, and on CPUs that have instructions for it; auto: what is faster "
+        "where the sweep is prepared, measured once",
     )
     ema_kimg: float = setting(
         20.0, "half-life of the generator's moving average; 0 turns it off", unit="kimg", least=0
@@ -235,12 +238,12 @@ class Operations:
     log_kimg: float = setting(
         0.5, "scalars to TensorBoard this often, and with each checkpoint", unit="kimg", above=0
     )
-
-
-@dataclass
     png: bool = setting(
         False, "sets of generated images are PNG files, one per image, in place of one array per class"
     )
+
+
+@dataclass
 class TrialSpec:
     """One GAN training on one class: settings, data, fold and seed."""
 

@@ -17,6 +17,7 @@ from rich.text import Text
 from hpc.cli.compare import Compared, as_csv, as_table, compared
 from hpc.cli.launch import make_console
 from hpc.cli.progress import stage_line, table, trial_table
+from hpc.plan.precision import described
 from hpc.plan.sweep_plan import SEARCH, class_of
 from hpc.settings.compose import ROOT, load
 from hpc.slurm import client
@@ -48,11 +49,11 @@ def status(arguments: list[str]) -> int:
     runs = named_runs(options.run) if options.run else find_runs(ROOT / "results")
     if not runs:
         raise SkinGanError(f"no sweep under {ROOT / 'results'}: name a sweep's folder, or launch one")
-    console = make_console()
     if options.csv:
         return print_csv(runs)
     detailed = options.trials or options.label or not options.run
     page = sweep_pages if detailed or len(runs) == 1 else comparison
+    console = make_console()
     if not options.watch:
         shown, code, _ = page(runs, options)
         console.print(shown)
@@ -159,6 +160,7 @@ def describe(run: RunFolder, options: argparse.Namespace) -> tuple[list[Renderab
             active or any(locked(path) for path in run.jobs.glob(f"{SEARCH}-{c.label}*.lock")))}  # fmt: skip
     s = s.marked(STOPPED, set(e.classes) - at_work)  # killed trials are still recorded as running
     which = f"seed {e.seed}, fold {e.fold}, {e.trial.model.size} pixels"  # the folder's name only has a hash
+    which += f", {measured}" if (measured := described(run)) else ""
     head = Text(f"{e.sweep}: {run.path} (stage {s.stage}; {where}; {which})", style="bold")
     if active and s.stage not in (SEARCH, "done"):
         parts.insert(0, Text(" ".join(stage_line(s))))

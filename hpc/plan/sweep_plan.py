@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from hpc.plan.ablation import arm_tasks, combined_tasks, sample_tasks, without_whole
+from hpc.plan.precision import settled
 from hpc.plan.settle import settle
 from hpc.settings import compose
 from hpc.settings.ablation import check_balance
 from hpc.settings.compose import Experiment, SearchSettings
 from hpc.settings.space import RANDOM, distributions, draw
-from skin_gan.config import SCHEMA, TrialSpec, formerly
+from skin_gan.config import AUTO, SCHEMA, TrialSpec, formerly
 from skin_gan.data.store import ALL, Store
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import COMPLETED, DIVERGED, PRUNED, STOPPED, RunFolder, TrialFolder
@@ -103,17 +104,21 @@ class Plan:
 
     def trials(self, label: str) -> list[tuple[TrialSpec, TrialFolder]]:
         """The class's trials in order, each with its folder."""
+        e = settled(self.run, self.experiment)
         if label not in self._trial_cache:
             # Trials keep the ids of the schema under which the folder was begun.
             begun = self.run.path.name.rpartition("-")[2]
             schema = 1 if begun == run_identity(self.experiment, self.data, 1) else SCHEMA
-            specs = trial_specs(self.experiment, self.data, label, schema)
-            self._trial_cache[label] = [(spec, self.run.trial(label, spec.index, spec.id)) for spec in specs]
+            specs = trial_specs(e, self.data, label, schema)
+            found = [(spec, self.run.trial(label, spec.index, spec.id)) for spec in specs]
+            if e.trial.train.precision == AUTO:  # not yet what will be trained
+                return found
+            self._trial_cache[label] = found
         return self._trial_cache[label]
 
     def pretraining(self, fold: int) -> Pretraining:
         """The pretraining from which trials of this fold start."""
-        return pretraining(self.experiment, self.data, fold)
+        return pretraining(settled(self.run, self.experiment), self.data, fold)
 
     def source(self, spec: TrialSpec) -> Path | None:
         """The file of the networks from which a trial starts; None: it starts from fresh ones."""

@@ -20,9 +20,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hpc.settings.ablation import AblateSettings, check_ablate, check_arms, check_name
 from hpc.settings.profiles import ProfileSettings, check_profile
-from hpc.settings.space import RANDOM, SAMPLERS, check_space, leaves, most_trials
+from hpc.settings.space import RANDOM, SAMPLERS, check_space, distributions, leaves, most_trials
 from hpc.settings.yaml_tree import first_line, read_text, read_words, typed
-from skin_gan.config import EvalSettings, Operations, TrialSettings
+from skin_gan.config import AUTO, EvalSettings, Operations, TrialSettings
 from skin_gan.data.splits import N_FOLDS
 from skin_gan.errors import SkinGanError
 from skin_gan.io import write_atomic
@@ -320,6 +320,7 @@ def checked(e: Experiment, skip: tuple[str, ...] = ()) -> Experiment:
             )
     check_ablate(e.ablate, e.trial.model.family)
     check_pretraining(e)
+    check_precision(e)
     check_backend(e)
     e.results = absolute(e.results, "results")
     return e
@@ -359,6 +360,16 @@ def check_pretraining(e: Experiment) -> None:
         raise SkinGanError(
             "pretrain.conditional: a class acts on the generator by its normalisations, and "
             "trial.model.norm=none has none: choose batch, layer or group"
+        )
+
+
+def check_precision(e: Experiment) -> None:
+    """SkinGanError if trials would be drawn with a precision that is yet to be measured."""
+    searched = distributions(e.search.space).get("train.precision")
+    if searched and AUTO in searched.values:
+        raise SkinGanError(
+            f"search.space.train.precision: {AUTO} is measured once for the whole sweep: set "
+            f"trial.train.precision={AUTO}, or choose from fp32 and bf16"
         )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.plan.ablation import needs_all_features
+from hpc.plan.precision import described, is_settled, precision_file
 from hpc.plan.settle import check_weights, needed
 from hpc.plan.sweep_plan import Plan
 from hpc.settings.compose import ROOT, Experiment
@@ -21,6 +22,7 @@ from hpc.stages.scratch import check_scratch
 from hpc.state.provenance import CODE
 from hpc.state.records import Tell
 from skin_gan.errors import SkinGanError
+from skin_gan.io import write_json
 from skin_gan.metrics.scores import declared
 from skin_gan.pretrained import FOLDER, find, folder
 
@@ -33,9 +35,10 @@ METRICS = (
 
 
 def prepare(plan: Plan, label: str, tell: Tell) -> None:
-    """Validate the node, write TensorBoard's columns, and compute the features of the real images once.
+    """Validate the node, write TensorBoard's columns, settle the precision, and compute the features of the
+    real images once.
 
-    It uses one thread: on shared cores more threads mostly wait for one another.
+    Features are computed with one thread: on shared cores more threads mostly wait for one another.
     """
     preflight(plan)
     import torch
@@ -43,10 +46,26 @@ def prepare(plan: Plan, label: str, tell: Tell) -> None:
     from hpc.stages.inputs import Inputs
     from skin_gan.training.board import name_columns
 
+    settle_precision(plan)
     torch.set_num_threads(1)
     name_columns(plan.run.path, *columns(plan.experiment))
     Inputs(plan).warm(lambda done, total: tell(done=done, total=total))
     tell(features=["all"] if needs_all_features(plan.experiment.ablate) else plan.experiment.classes)
+
+
+def settle_precision(plan: Plan) -> None:
+    """Measure the steps of the first trial and record the faster precision, unless that is known already."""
+    if is_settled(plan.run, plan.experiment):
+        return
+    from hpc.stages.inputs import Inputs
+    from skin_gan.training.speed import device_name, faster, speeds
+
+    label, ops = plan.experiment.classes[0], plan.experiment.operations
+    found = speeds(plan.trials(label)[0][0], Inputs(plan).split(label).train, ops)
+    record = {"precision": faster(found), "images_per_second": found, "device": device_name(ops),
+              "host": socket.gethostname()}  # fmt: skip
+    write_json(precision_file(plan.run), record)
+    print(f"train.precision: {described(plan.run)}", flush=True)
 
 
 def columns(e: Experiment) -> tuple[dict[str, list[Any] | tuple[float, float]], dict[str, str]]:

@@ -9,7 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from hpc.plan import ablation
-from hpc.plan.sweep_plan import ABLATE, COMBINE, FINAL, GENERATE, PRETRAIN, REPORT, SELECT, Job, Plan, fold_of
+from hpc.plan.precision import is_settled
+from hpc.plan.sweep_plan import (
+    ABLATE,
+    COMBINE,
+    FINAL,
+    GENERATE,
+    PREPARE,
+    PRETRAIN,
+    REPORT,
+    SELECT,
+    Job,
+    Plan,
+    fold_of,
+)
 from hpc.state.generators import finished
 from skin_gan.errors import SkinGanError
 
@@ -19,6 +32,8 @@ BY_OUTPUT = (PRETRAIN, FINAL)  # stages whose jobs are complete if their outputs
 def outputs_exist(plan: Plan, job: Job, record: Mapping[str, Any]) -> bool:
     """Whether the job's output files exist and are complete."""
     run, a = plan.run, plan.experiment.ablate
+    if job.stage == PREPARE:
+        return is_settled(run, plan.experiment)
     if job.stage == PRETRAIN:
         return plan.pretraining(fold_of(job)).networks(run).exists()
     if job.stage == SELECT:

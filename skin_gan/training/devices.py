@@ -31,6 +31,11 @@ def make_accelerator(precision: str, ops: Operations) -> Accelerator:
     All Accelerators of a process share a fixed precision and device. If these differ from the last trial's,
     which must have ended, the shared state is reset.
     """
+    if precision not in PRECISIONS:
+        raise SkinGanError(
+            f"train.precision={precision} is settled by the stage prepare of a sweep: choose one of "
+            f"{', '.join(PRECISIONS)} to train without one"
+        )
     device = choose_device(ops.device)
     if is_initialized():
         state = AcceleratorState()
