@@ -26,6 +26,7 @@ from skin_gan.ablation.runs import ArmRun
 from skin_gan.ablation.trainingset import Rows
 from skin_gan.ablation.weights import generated_share, image_weights
 from skin_gan.training import checkpoint
+from skin_gan.training.interruption import Interruption
 
 SAVE_SECONDS = 60.0  # at most this much work is lost to a kill
 POINTS = 40  # of a loss curve
@@ -46,7 +47,7 @@ def fit(
 
     inputs: uint8 images [N,3,S,S], or features [N,d] for network="head"; labels [N] in 0..classes-1;
     generated [N]: whether each is a generated image. `state`: file of the state during training, from which
-    training resumes if it exists.
+    training resumes if it exists; it is saved every minute, and when the process is told to stop.
     """
     c, arm = run.classifier, run.arm
     draw = Batches(labels.numpy(), generated, c.batch, arm.balanced_sampling, run.seed)
@@ -55,7 +56,7 @@ def fit(
         weigh = own(arm, "weights") or image_weights
         weight = torch.from_numpy(weigh(labels.numpy(), generated, classes)).float().to(device)
     inputs, labels = inputs.to(device), labels.to(device)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), Interruption() as interruption:
         torch.manual_seed(_stream(run.seed, 0))
         net = network(c, inputs, classes).to(device).train()
         optimiser = make_optimiser(c, net)
@@ -76,9 +77,11 @@ def fit(
             losses[step] = loss.detach()
             if progress:
                 progress(step + 1)
-            if state and time.monotonic() - saved > SAVE_SECONDS:
+            if state and (interruption.noted or time.monotonic() - saved > SAVE_SECONDS):
                 _save(state, run.id, step + 1, net, optimiser, losses)
                 saved = time.monotonic()
+            if interruption.noted:
+                interruption.act()
     return net.eval(), losses.cpu()
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from hpc.cli.launch import attach
 from hpc.settings.compose import compose, save
 from skin_gan.folders import RunFolder
-from skin_gan.io import lock, locked, read_jsonl
+from skin_gan.io import lock, locked, read_json, read_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -127,13 +127,22 @@ def kill(victim: str, process: subprocess.Popen[bytes], results: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_stops_everything_and_says_how_to_go_on(tmp_path):
-    words = ("classes=[df]",)
+    words = ("classes=[df]", "search.trials=1", "search.rungs=[100]", "operations.checkpoint_seconds=1000")
+
+    def trained() -> float:
+        states = map(read_json, tmp_path.glob("aegan_lr/*/trials/df/*/state.json"))
+        return max((state["kimg"] for state in states), default=0.0)
+
     with subprocess.Popen(
         command(tmp_path, *words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
-        wait_until(lambda: any(tmp_path.glob("aegan_lr/*/trials/df/*/state.json")))
+        wait_until(lambda: trained() > 0)
+        reached = trained()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
+    [last] = tmp_path.glob("aegan_lr/*/trials/df/*/last.pt")
+    saved = torch.load(last, weights_only=True)["state"]["learner"]["images"]
+    assert saved >= 1000 * reached > 0, "a checkpoint at the stop"
     assert process.returncode == 130
     assert "the same command resumes from here" in errors and "Traceback" not in errors
     wait_until(lambda: ours_alive(tmp_path) == [], 30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections import Counter
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from plans import complete, plan_of
 
 from hpc.plan.sweep_plan import PRETRAIN, reopen, run_identity
 from hpc.settings.compose import compose, save
+from hpc.stages import pretrain as pretraining
 from hpc.stages.inputs import Inputs
 from hpc.stages.pretrain import pretrain
 from skin_gan.config import spec_from
@@ -26,6 +28,7 @@ from skin_gan.folders import TrialFolder
 from skin_gan.identity import content_hash
 from skin_gan.io import write_json
 from skin_gan.training import checkpoint
+from skin_gan.training.learner import Learner
 from skin_gan.training.session import Session
 
 SMALL = ("cluster=local", "operations.device=cpu", "evaluate.images=16", "evaluate.grid=4",
@@ -52,6 +55,31 @@ def test_its_length_is_part_of_what_trials_and_sweeps_are(tmp_path):
     assert len({plan.trials("df")[0][0].id for plan in plans}) == 3
     assert len({run_identity(plan.experiment, plan.data, 2) for plan in plans}) == 3
     assert len({spec.start for label in ("df", "nv") for spec, _ in plans[1].trials(label)}) == 1
+
+
+def test_told_to_stop_it_saves_first_and_goes_on_from_there(tmp_path, monkeypatch):
+    plan = planned(tmp_path, "operations.checkpoint_seconds=1000")
+    job = next(stage for stage in plan.stages if stage.name == PRETRAIN).jobs[0]
+    training, step, steps = plan.pretraining(0), Learner.step, []
+
+    def counting(learner):
+        steps.append(learner.images)
+        if len(steps) == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return step(learner)
+
+    monkeypatch.setattr(Learner, "step", counting)
+    monkeypatch.setattr(pretraining, "SHEETS", 1)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(plan, job.label, lambda **_: None)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert steps == [0] and not complete(plan, job)
+    assert checkpoint.load(training.folder(plan.run).last, training.spec.id)["learner"]["images"] == 8
+    pretrain(plan, job.label, lambda **_: None)
+    assert steps == [0, 8] and complete(plan, job)
 
 
 def test_trials_start_from_its_networks_and_other_networks_are_refused(tmp_path):

@@ -1,5 +1,6 @@
 """One run of one arm: equal work in every arm, the same result from the same seed, and the bench can tell."""
 
+import signal
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -156,6 +157,20 @@ class TestOnDisk:
         assert done[0] == 12  # the update whose state was not yet saved
         np.testing.assert_array_equal(whole.probabilities, resumed.probabilities)
         assert whole.record["loss"] == resumed.record["loss"]
+
+    def test_told_to_stop_a_run_saves_its_state_first(self, task: Task, tmp_path: Path, monkeypatch) -> None:
+        whole = run_arm(task, ARMS["strong"], 1)["val"]
+
+        def stop(step: int) -> None:
+            if step == 12:
+                signal.raise_signal(signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            run_arm(task, ARMS["strong"], 1, folder=tmp_path, progress=stop)
+        done: list[int] = []
+        resumed = run_arm(task, ARMS["strong"], 1, folder=tmp_path, progress=done.append)["val"]
+        assert done[0] == 13
+        np.testing.assert_array_equal(whole.probabilities, resumed.probabilities)
 
     def test_a_loss_curve_has_few_points_each_the_mean_of_its_updates(self) -> None:
         losses = torch.tensor([1.0, 3.0, 2.0, 4.0, float("inf")])
