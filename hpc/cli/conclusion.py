@@ -7,6 +7,7 @@ import csv
 from rich.console import Console
 from rich.table import Table
 
+from hpc.plan.precision import described
 from hpc.plan.sweep_plan import Plan
 from hpc.stages.select import word_of
 from hpc.state.generators import read_card
@@ -27,6 +28,8 @@ def conclude(console: Console, plan: Plan) -> None:
                   f"{m['kid_floor']:.1f}", f"{m['coverage']:.2f}", f"{m['copies']:.2f}",
                   selection)  # fmt: skip
     console.print(t)
+    if measured := described(plan.run):
+        console.print(f"train.precision=auto: {measured}", highlight=False)
     data = read_json(plan.run.provenance) or {}
     if data.get("data", {}).get("kind") == "demo":
         console.print("The data is the built-in drawing of lesions: this shows that the software works, and "

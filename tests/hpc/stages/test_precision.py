@@ -3,7 +3,9 @@
 import pytest
 from gan_samples import OPS, open_session, part, spec
 from plans import complete, launched, plan_of
+from rich.console import Console
 
+from hpc.cli.conclusion import conclude
 from hpc.cli.status import status
 from hpc.plan.precision import precision_file
 from hpc.plan.sweep_plan import PREPARE, Job, reopen
@@ -50,6 +52,8 @@ def test_trials_have_the_identity_of_what_was_measured_and_it_is_measured_once(t
     settle_precision(plan)  # there is no measurement left to take
     assert status([str(plan.run.path)]) == 0
     assert "bf16 by measurement: fp32 50 images/s" in capsys.readouterr().out
+    conclude(Console(width=240), plan)
+    assert "train.precision=auto: bf16 by measurement: fp32 50 images/s" in capsys.readouterr().out
 
 
 def test_a_sweep_with_a_given_precision_measures_nothing(tmp_path, measured):
