@@ -37,7 +37,7 @@ def test_a_fault_of_one_sweep_refuses_all_before_anything_is_written(tmp_path):
     for word, said in (
         ("preset=[dcgan,nope]", "preset=nope seed=0: unknown preset"),
         ("preset=[dcgan,aegan_page]", None),
-        ("fold=[0,9]", "fold=9 seed=0: fold=9"),
+        ("fold=[0,9]", "fold=9 seed=0: settings out of range"),
     ):
         words = [*WORDS, "cluster=local", f"results={tmp_path}", word, "seed=[0,1]", "dry_run=true"]
         if said:
