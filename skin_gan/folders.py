@@ -24,9 +24,9 @@ from skin_gan.io import read_json, write_json
 
 PENDING, RUNNING = "pending", "running"
 COMPLETED, PRUNED, DIVERGED, FAILED = "completed", "pruned", "diverged", "failed"
-STOPPED = "stopped"  # by its evaluations' alarm; what it has learned is kept, and may be trained on
+ALARMED = "alarmed"  # by its evaluations' alarm; what it has learned is kept, and may be trained on
 ARRAY = "images.npy"  # a class's set of generated images in one file: uint8 [N,3,S,S]
-STATES = (PENDING, RUNNING, COMPLETED, PRUNED, STOPPED, DIVERGED, FAILED)
+STATES = (PENDING, RUNNING, COMPLETED, PRUNED, ALARMED, DIVERGED, FAILED)
 
 
 class _Inside:

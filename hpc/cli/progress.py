@@ -11,9 +11,9 @@ from rich.text import Text
 
 from hpc.plan.sweep_plan import PREPARE, SEARCH
 from hpc.state.snapshot import ENDED, ClassProgress, Record, Snapshot, State
-from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED, RUNNING, STOPPED
+from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, FAILED, PRUNED, RUNNING
 
-STYLES = {RUNNING: "cyan", COMPLETED: "green", PRUNED: "yellow", STOPPED: "yellow", DIVERGED: "red",
+STYLES = {RUNNING: "cyan", COMPLETED: "green", PRUNED: "yellow", ALARMED: "yellow", DIVERGED: "red",
           FAILED: "bold red"}  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def table(s: Snapshot) -> Table:
             c.label,
             f"{c.count(*ENDED)}/{c.planned}",
             str(len(c.running)),
-            str(c.count(PRUNED, STOPPED)),
+            str(c.count(PRUNED, ALARMED)),
             str(c.count(DIVERGED, FAILED)),
             f"{c.kimg:.1f}",
             f"{speed:.0f}" if speed else "",

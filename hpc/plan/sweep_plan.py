@@ -22,7 +22,7 @@ from hpc.settings.space import RANDOM, distributions, draw
 from skin_gan.config import AUTO, SCHEMA, TrialSpec, formerly
 from skin_gan.data.store import ALL, Store
 from skin_gan.errors import SkinGanError
-from skin_gan.folders import COMPLETED, DIVERGED, PRUNED, STOPPED, RunFolder, TrialFolder
+from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, PRUNED, RunFolder, TrialFolder
 from skin_gan.identity import content_hash, differing
 from skin_gan.io import read_json
 
@@ -285,7 +285,7 @@ def unfinished(state: Mapping[str, Any], e: Experiment) -> bool:
     """
     if state["state"] == COMPLETED:
         return state.get("kimg", 0.0) < e.search.rungs[-1]
-    return state["state"] not in (PRUNED, DIVERGED, *([STOPPED] if e.evaluate.stop_on_alarm else []))
+    return state["state"] not in (PRUNED, DIVERGED, *([ALARMED] if e.evaluate.stop_on_alarm else []))
 
 
 def run_folder(e: Experiment, data: Store) -> RunFolder:

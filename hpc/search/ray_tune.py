@@ -35,7 +35,7 @@ from hpc.search.runner import WORST, Runner
 from hpc.search.supervisor import NO_RAY
 from hpc.settings.compose import SearchSettings
 from skin_gan.errors import SkinGanError, cause
-from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED, STOPPED, RunFolder, TrialFolder
+from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, FAILED, PRUNED, RunFolder, TrialFolder
 from skin_gan.io import append_jsonl, locked, read_jsonl
 
 NO_CONTROLLER: Any = None  # ASHA ignores the controller that Tune passes to its methods
@@ -104,7 +104,7 @@ def report_failures(folders: dict[int, TrialFolder]) -> None:
     failed = []
     for folder in folders.values():
         state = folder.state()
-        if state["state"] not in (COMPLETED, PRUNED, STOPPED, DIVERGED, FAILED):
+        if state["state"] not in (COMPLETED, PRUNED, ALARMED, DIVERGED, FAILED):
             state = folder.update(state=FAILED, reason="its process died repeatedly; see the job's log")
         if state["state"] == FAILED:
             failed.append(f"{folder.path.name}: {state['reason']}")
@@ -158,7 +158,7 @@ class Rungs(ASHAScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Record a new result, and prune the trial if ASHA stops it."""
         index, kimg, kid = trial.config["index"], result["kimg"], result["kid"]
-        if result["failed"] or result["stopped"]:
+        if result["failed"] or result["alarmed"]:
             return self.CONTINUE  # no measurement; a retry, or training on, makes one
         if (index, kimg) in self.recorded:
             return self.CONTINUE  # replayed from before a restart, and not pruned then

@@ -14,7 +14,7 @@ from typing import Any
 
 from hpc.plan.sweep_plan import Plan, reopen
 from skin_gan.errors import cause
-from skin_gan.folders import COMPLETED, DIVERGED, FAILED, STOPPED, RunFolder
+from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, FAILED, RunFolder
 from skin_gan.io import waiting
 
 WORST = float("inf")  # in place of a KID that cannot be computed: it ranks last and stops its trial
@@ -85,7 +85,7 @@ class Runner:
         except Diverged as e:
             return self.end(DIVERGED, str(e), kimg)
         except Stopped as e:
-            return self.end(STOPPED, str(e), kimg)
+            return self.end(ALARMED, str(e), kimg)
         except Exception as e:  # the other trials go on
             traceback.print_exc()
             return self.end(FAILED, cause(e), kimg)
@@ -95,7 +95,7 @@ class Runner:
             return self.end(DIVERGED, row["note"], kimg)
         if kimg >= rungs[-1]:
             return self.end(COMPLETED, "", kimg, row["kid"])
-        return {"kimg": kimg, "kid": row["kid"], "ended": False, "failed": False, "stopped": False}
+        return {"kimg": kimg, "kid": row["kid"], "ended": False, "failed": False, "alarmed": False}
 
     def end(self, state: str, reason: str, kimg: float, kid: float = WORST) -> dict[str, Any]:
         """Record the trial's final state; returns its last result."""
@@ -103,7 +103,7 @@ class Runner:
             self.session.finish(state, reason)
         else:  # the session could not be opened
             self.folder.update(state=state, reason=reason)
-        kinds = {"failed": state == FAILED, "stopped": state == STOPPED}
+        kinds = {"failed": state == FAILED, "alarmed": state == ALARMED}
         return {"kimg": kimg, "kid": kid, "ended": True, **kinds}
 
     def close(self) -> None:

@@ -30,20 +30,20 @@ from hpc.state.outputs import BY_OUTPUT, outputs_exist
 from skin_gan.errors import SkinGanError
 from skin_gan.export import CARD
 from skin_gan.folders import (
+    ALARMED,
     COMPLETED,
     DIVERGED,
     FAILED,
     PENDING,
     PRUNED,
     RUNNING,
-    STOPPED,
     RunFolder,
     TrialFolder,
 )
 from skin_gan.identity import content_hash
 from skin_gan.io import read_json
 
-ENDED = (COMPLETED, PRUNED, STOPPED, DIVERGED, FAILED)
+ENDED = (COMPLETED, PRUNED, ALARMED, DIVERGED, FAILED)
 Record = Mapping[str, Any]  # jobs/NAME.json, see `hpc.state.records`
 State = Mapping[str, Any]  # state.json of a trial with its "name"; "damaged" says why it could not be read
 

@@ -149,8 +149,8 @@ def check_independent(m: ModelSettings, *extractors: Extractor | None) -> None:
 class _AlexFeatures(nn.Module):
     """uint8 [n,3,h,w] -> pooled features [n,896], for inference only.
 
-    Images of 64 to 128 pixels are shown as they are: convolutions take any size, and enlarging would blur what
-    a generator draws at 64. Those of 224 are reduced to 128, which takes four times as long as 64.
+    Images of 64 to 128 pixels are shown as they are: convolutions take any size, and enlarging would blur
+    what a generator draws at 64. Those of 224 are reduced to 128, which takes four times as long as 64.
     """
 
     def __init__(self, weights: Path) -> None:

@@ -23,16 +23,16 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from torch.utils.tensorboard import SummaryWriter
 
 from skin_gan.config import TrialSpec
-from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED, STOPPED
+from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, FAILED, PRUNED
 from skin_gan.io import unwritable, write_atomic
 from skin_gan.metrics.scores.checkerboard import against_real
 from skin_gan.training.grids import Sheet
 
-# HParams has no status "pruned" or "stopped"; such a trial ended as intended.
+# HParams has no status "pruned" or "alarmed"; such a trial ended as intended.
 STATUS = {
     COMPLETED: api_pb2.STATUS_SUCCESS,
     PRUNED: api_pb2.STATUS_SUCCESS,
-    STOPPED: api_pb2.STATUS_SUCCESS,
+    ALARMED: api_pb2.STATUS_SUCCESS,
     DIVERGED: api_pb2.STATUS_FAILURE,
     FAILED: api_pb2.STATUS_FAILURE,
 }

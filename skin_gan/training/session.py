@@ -28,7 +28,7 @@ from torch import Tensor
 from skin_gan.config import EvalSettings, Operations, TrialSpec
 from skin_gan.data.store import ClassSplit
 from skin_gan.errors import SkinGanError
-from skin_gan.folders import DIVERGED, RUNNING, STOPPED, TrialFolder
+from skin_gan.folders import ALARMED, DIVERGED, RUNNING, TrialFolder
 from skin_gan.io import append_jsonl, lock, read_jsonl, write_atomic
 from skin_gan.training import checkpoint, grids
 from skin_gan.training.board import STATUS, Board
@@ -155,7 +155,7 @@ class Session:
             made = (r for r in self.rows if stop <= r["images"] <= self.learner.images)
             row = next(made, None) or self.evaluate(judge)
             if self.evaluation.stop_on_alarm and (why := self.alarm_at(row["images"])):
-                self.finish(STOPPED, why)
+                self.finish(ALARMED, why)
                 raise Stopped(why)
         return row
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from file_counts import CODE, PER_JOB, files
 from launches import MICRO, command, drivers, hpc, launch, ours_alive, rows_of, run_of, trainers, wait_until
 from rich.console import Console

@@ -12,7 +12,7 @@ from hpc.search.ray_tune import Rungs, report_failures, rung_at
 from hpc.search.runner import Runner
 from hpc.settings.compose import SearchSettings
 from hpc.stages.select import leaderboard
-from skin_gan.folders import COMPLETED, PRUNED, STOPPED, TrialFolder
+from skin_gan.folders import ALARMED, COMPLETED, PRUNED, TrialFolder
 from skin_gan.io import read_jsonl
 
 FIRST = (0.1, 0.3, 0.7, 1.0, 1.1, 2.3, 4.0, 12.0)
@@ -38,7 +38,7 @@ def trial(index: int) -> SimpleNamespace:
 
 
 def result(kimg: float, kid: float) -> dict[str, float | bool]:
-    return {"kimg": kimg, "kid": kid, "failed": False, "stopped": False, "ended": False}
+    return {"kimg": kimg, "kid": kid, "failed": False, "alarmed": False, "ended": False}
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -88,12 +88,12 @@ def test_a_trial_that_an_alarm_stopped_is_done_without_failing_and_weighs_on_no_
     runner = Runner(plan, "df")
     runner.judge = lambda _: {"kid": 1.0, "coverage": 0.5, "copies": 0.5, "note": ""}
     ended = runner.run(0)
-    assert ended["stopped"] and ended["ended"] and not ended["failed"]
+    assert ended["alarmed"] and ended["ended"] and not ended["failed"]
     state = folder.state()
-    assert (state["state"], state["kimg"]) == (STOPPED, 0.016) and "copies of 0.5" in state["reason"]
+    assert (state["state"], state["kimg"]) == (ALARMED, 0.016) and "copies of 0.5" in state["reason"]
     assert complete(plan, job)
     (row,) = leaderboard(plan)
-    assert row["kid"] == 1.0 and row["state"] == STOPPED and row["note"] == f"alarm: {state['alarm']}"
+    assert row["kid"] == 1.0 and row["state"] == ALARMED and row["note"] == f"alarm: {state['alarm']}"
     search = scheduler([1, 2, 4], tmp_path, 2)
     search.on_trial_result(None, trial(0), result(1, 10.0))
     assert search.on_trial_result(None, trial(1), {**ended, "kimg": 1}) == search.CONTINUE
@@ -103,5 +103,5 @@ def test_a_trial_that_an_alarm_stopped_is_done_without_failing_and_weighs_on_no_
     assert on.trials("df")[0][1] == folder and not complete(on, job)
     runner = Runner(on, "df")
     runner.judge = lambda _: {"kid": 1.0, "coverage": 0.5, "copies": 0.5, "note": ""}
-    assert not runner.run(0)["stopped"]
+    assert not runner.run(0)["alarmed"]
     assert folder.state()["state"] == COMPLETED and complete(on, job)

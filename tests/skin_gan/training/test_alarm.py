@@ -9,7 +9,7 @@ from gan_samples import EVALUATION, OPS, judge, same, spec, split
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from skin_gan.config import EvalSettings
-from skin_gan.folders import RUNNING, STOPPED, TrialFolder
+from skin_gan.folders import ALARMED, RUNNING, TrialFolder
 from skin_gan.training import checkpoint
 from skin_gan.training.session import Session, Stopped
 from skin_gan.training.watch import alarm
@@ -69,7 +69,7 @@ def test_an_alarm_ends_a_trial_that_can_be_trained_on_as_if_it_had_not(tmp_path)
     one.close()
     folder = TrialFolder(tmp_path / "stopped")
     state = folder.state()
-    assert state["state"] == STOPPED and state["kimg"] == 0.032
+    assert state["state"] == ALARMED and state["kimg"] == 0.032
     assert state["reason"] == state["alarm"] and "above 0.8 in 2 evaluations" in state["reason"]
     assert folder.best.exists()
     again = session(tmp_path / "stopped", stop=True)
