@@ -358,8 +358,9 @@ def origin(run: RunFolder, e: Experiment, made: Mapping[str, Any]) -> list[tuple
 def settings(e: Experiment, data: Mapping[str, Any]) -> str:
     """The resolved settings as YAML, without the folders and the profile of this machine."""
     values = dataclasses.asdict(e)
-    for name in ("results", "profile", "dry_run"):
+    for name in ("results", "profile", "dry_run", "show", "limit"):
         del values[name]
+    values["cluster"] = Path(e.cluster).stem  # it may be the path of a profile
     values["data"] = data.get("name", "")
     values["ablate"]["sources"] = {name: Path(path).name for name, path in e.ablate.sources.items()}
     return yaml.safe_dump(values, sort_keys=False, width=100)

@@ -47,7 +47,7 @@ def record_launch(plan: Plan, store: Store, words: list[str], before: Experiment
         compose.save(plan.experiment, plan.run.settings)
     code = freeze(plan.run)
     write_json(plan.run.provenance, provenance(plan, store))
-    row = {"time": time.time(), "words": words, "code": code.name, **commit()}
+    row = {"time": time.time(), "words": words, "code": code.name, **commit(plan.experiment.cluster)}
     append_jsonl(plan.run.path / "launches.jsonl", row)
     return code
 
@@ -121,18 +121,24 @@ def provenance(plan: Plan, store: Store) -> dict[str, Any]:
             "name": store.name, "kind": store.kind, "fingerprint": store.fingerprint, "unit": store.unit,
             "partial": store.partial, "counts": store.counts, "notes": store.notes,
         },
-        **commit(),
+        **commit(plan.experiment.cluster),
         "machine": {"host": socket.gethostname(), "system": platform.platform(), "cores": cores()},
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in packages},
     }  # fmt: skip
 
 
-def commit() -> dict[str, Any]:
-    """The checkout's commit, None outside git, and whether files differ from it, None if git is too slow."""
+def commit(profile: str = "") -> dict[str, Any]:
+    """The checkout's commit, None outside git, and whether files differ from it, None if git is too slow.
+
+    Profiles, in slurm/ or at the path `profile`, do not count: they never change a result.
+    """
     if (head := git("rev-parse", "HEAD")) is None:
         return {"commit": None}
-    changes = git("status", "--porcelain")
+    others = ["slurm/*.yaml"]
+    if Path(profile).is_absolute() and Path(profile).is_relative_to(ROOT):
+        others.append(str(Path(profile).relative_to(ROOT)))
+    changes = git("status", "--porcelain", "--", ".", *(f":(exclude){other}" for other in others))
     return {"commit": head.decode().strip(), "modified": None if changes is None else bool(changes)}
 
 

@@ -67,3 +67,14 @@ def test_outside_git_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     assert provenance.commit() == {"commit": None}
     assert provenance.code_of(provenance.commit()) == "commit None"
+
+
+def test_profiles_do_not_make_a_checkout_count_as_changed(checkout):
+    (checkout / "slurm").mkdir()
+    (checkout / "slurm" / "ours.yaml").write_text("kind: slurm\n")
+    assert provenance.commit()["modified"] is False
+    (checkout / "mine.yaml").write_text("kind: slurm\n")
+    assert provenance.commit()["modified"] is True
+    assert provenance.commit(str(checkout / "mine.yaml"))["modified"] is False
+    (checkout / "other.yaml").touch()
+    assert provenance.commit(str(checkout / "mine.yaml"))["modified"] is True
