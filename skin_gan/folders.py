@@ -23,10 +23,11 @@ from typing import Any
 from skin_gan.io import read_json, write_json
 
 PENDING, RUNNING = "pending", "running"
+STOPPED = "stopped"  # a trial that goes on with its class's job
 COMPLETED, PRUNED, DIVERGED, FAILED = "completed", "pruned", "diverged", "failed"
-ALARMED = "alarmed"  # by its evaluations' alarm; what it has learned is kept, and may be trained on
+ALARMED = "alarmed"  # ended by its evaluations; what it has learned is kept, and may be trained on
 ARRAY = "images.npy"  # a class's set of generated images in one file: uint8 [N,3,S,S]
-STATES = (PENDING, RUNNING, COMPLETED, PRUNED, ALARMED, DIVERGED, FAILED)
+STATES = (PENDING, RUNNING, STOPPED, COMPLETED, PRUNED, ALARMED, DIVERGED, FAILED)
 
 
 class _Inside:

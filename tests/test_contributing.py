@@ -115,6 +115,7 @@ def test_the_examples_train_are_resumed_and_draw_images(checkout, tmp_path):
 def test_the_cluster_gives_jobs_what_its_file_says(checkout, tmp_path):
     """A dry run on a machine without Slurm prints the scripts."""
     words = ["sweep=aegan_lr", "data=demo", "budget=micro", "cluster=ours", "dry_run=true"]
+    words.append("show=scripts")
     words += [f"results={tmp_path / 'results'}"]
     code = f"import runpy, sys; sys.argv[1:] = {words}; runpy.run_path('hpc/launch.py', run_name='__main__')"
     said = run(checkout, code)

@@ -19,9 +19,10 @@ from rich.live import Live
 
 from hpc import fault_of_package
 from hpc.cli.conclusion import conclude
-from hpc.cli.dry_run import print_plan
+from hpc.cli.cost import Estimate, check_limits, estimate
 from hpc.cli.progress import Clock, display, line
 from hpc.cli.settings_help import help_on
+from hpc.cli.summary import print_more, print_summary
 from hpc.plan.ablation import sizes
 from hpc.plan.sweep_plan import Plan, make_plan, reopen
 from hpc.settings.combinations import combinations, varied
@@ -29,8 +30,9 @@ from hpc.settings.compose import CHOICES, CLUSTER, ROOT, Experiment, changes, co
 from hpc.slurm import client
 from hpc.slurm.job_states import Queue, job_states
 from hpc.state.completion import complete, of_earlier_version
+from hpc.state.limits import GB, device_hours, reached, size
 from hpc.state.provenance import code_of, commit, record_launch
-from hpc.state.snapshot import Snapshot, snapshot
+from hpc.state.snapshot import Snapshot, of_plan, snapshot
 from hpc.state.submissions import Submission
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
@@ -38,6 +40,7 @@ from skin_gan.folders import RunFolder
 from skin_gan.io import lock, locked
 from skin_gan.presets import PRESETS
 
+AT_LIMIT = 3  # exit code of a launch whose sweep has stopped itself at a limit
 MANY = 20  # elements of an array that are listed one by one; more are counted
 EXAMPLES = """\
 examples
@@ -49,7 +52,8 @@ examples
   python hpc/launch.py sweep=dcgan_lr 'seed=[0,1,2]' 'preset=[dcgan,flow]'   six sweeps, and a table
 
 The same command again resumes the sweep; with more trials or longer rungs it extends it.
-Any setting of sweeps/NAME.yaml can be given as a dotted key; dry_run=true shows the settings that result."""
+Any setting of sweeps/NAME.yaml can be given as a dotted key; show=settings prints the settings that result,
+show=scripts,jobs the sbatch scripts and the jobs."""
 
 
 def run_command(command: Callable[[list[str]], int]) -> int:
@@ -94,10 +98,8 @@ def launch(words: list[str]) -> int:
         print(version())
         return 0
     console = make_console()
-    for note in overridden(words):
-        console.print(note)
     if not (places := varied(words)):
-        return begin(console, planned(console, words))
+        return begin(console, planned(words))
     return begin_all(console, words, places)
 
 
@@ -110,9 +112,11 @@ class Planned:
     store: Store  # maybe yet to be drawn or ingested
     data: str  # the value of data=
     reachable: bool  # whether Slurm was reached
+    show: list[str]  # what to print besides the summary
+    notes: list[str]  # to be printed with it
 
 
-def planned(console: Console, words: list[str]) -> Planned:
+def planned(words: list[str]) -> Planned:
     """Compose, plan and validate the sweep of a command line. SkinGanError for any fault."""
     from hpc.cli.checks import check_launch
     from skin_gan.data.resolve import describe
@@ -120,12 +124,14 @@ def planned(console: Console, words: list[str]) -> Planned:
     e = compose(words)
     if e.profile.kind == "slurm":
         client.adopt(e.profile)
-    reachable = e.profile.kind != "slurm" or check_cluster(console, e)
+    notes = overridden(words)
+    reachable = e.profile.kind != "slurm" or check_cluster(e, notes)
+    show, e.show = e.show, []
     store = describe(e.data, Path(e.results), sizes(e.ablate, e.trial.model.size))
     data, e.data = e.data, "demo" if store.kind == "demo" else str(store.path)
     plan = make_plan(e, store)
     check_launch(plan, store)
-    return Planned(words, plan, store, data, reachable)
+    return Planned(words, plan, store, data, reachable, show, notes)
 
 
 def begin_all(console: Console, words: list[str], places: list[int]) -> int:
@@ -139,7 +145,7 @@ def begin_all(console: Console, words: list[str], places: list[int]) -> int:
     for each in combinations(words):
         name = " ".join(each[i] for i in places)
         try:
-            sweeps.append((name, planned(console, each)))
+            sweeps.append((name, planned(each)))
         except SkinGanError as e:
             raise SkinGanError(f"{name}: {e}; no sweep was begun") from e
     runs = {sweep.plan.run.path: sweep.plan.run for _, sweep in sweeps}
@@ -168,24 +174,47 @@ def begin(console: Console, sweep: Planned) -> int:
     from hpc.cluster import reconcile
     from skin_gan.data.resolve import resolve
 
-    words, plan, store = sweep.words, sweep.plan, sweep.store
-    e = plan.experiment
+    words, plan, store, show, notes = sweep.words, sweep.plan, sweep.store, sweep.show, sweep.notes
+    e, about_data = plan.experiment, data_line(store, sweep.data)
     if e.dry_run:
         before = load(plan.run.settings) if plan.run.settings.exists() else None
         if sweep.reachable:
             reconcile.check_place(plan, before)
-        print_plan(console, plan, data_line(store, sweep.data), before)
+        s = of_plan(plan)
+        cost, used = estimate(plan, store, s, before, timed=True), device_hours(s)
+        print_summary(console, plan, about_data, cost, used, notes, resumed=before is not None)
+        print_more(console, plan, show)
+        for warning in check_limits(e, cost, used, disk_used(plan)):
+            console.print(warning, style="yellow")
         return 0
-    console.print(data_line(store, sweep.data))
+    timed = refuse_beyond_limits(plan, store, notes)
     store = resolve(e.data, sizes(e.ablate, e.trial.model.size), Path(e.results))
-    for note in plan.notes:
-        console.print(note)
     with attach(console, plan.run, plan.experiment) as before:
         reconcile.check_place(plan, before)
         code = record_launch(plan, store, words, before)
         queue, s = reconcile.read_sweep(plan)
+        cost = timed or estimate(plan, store, s, before, timed=False)
+        print_summary(console, plan, about_data, cost, device_hours(s), notes, resumed=before is not None)
+        print_more(console, plan, show)
         print_ended(console, plan, queue, s)
         return carry_out(console, plan, code, queue, s)
+
+
+def refuse_beyond_limits(plan: Plan, store: Store, notes: list[str]) -> Estimate | None:
+    """The cost of a sweep with limits, None without; warnings go to `notes`. SkinGanError beyond them."""
+    limit = plan.experiment.limit
+    if not (limit.device_hours or limit.disk):
+        return None
+    before = load(plan.run.settings) if plan.run.settings.exists() else None
+    s = of_plan(plan)
+    cost = estimate(plan, store, s, before, timed=True)
+    notes += check_limits(plan.experiment, cost, device_hours(s), disk_used(plan))
+    return cost
+
+
+def disk_used(plan: Plan) -> float:
+    """GB that the sweep's folder holds; 0 without a limit, since looking takes time."""
+    return size(plan.run.path) / GB if plan.experiment.limit.disk else 0.0
 
 
 def print_ended(console: Console, plan: Plan, queue: Queue, s: Snapshot) -> None:
@@ -206,8 +235,8 @@ def version() -> str:
     return f"{project['name']} {project['version']} ({code_of(commit())})"
 
 
-def check_cluster(console: Console, e: Experiment) -> bool:
-    """Validate the profile against the cluster, and print warnings. Raises Unreachable if Slurm is.
+def check_cluster(e: Experiment, notes: list[str]) -> bool:
+    """Validate the profile against the cluster; warnings go to `notes`. Raises Unreachable if Slurm is.
 
     A dry run goes on without Slurm. Returns whether Slurm was reached.
     """
@@ -218,11 +247,10 @@ def check_cluster(console: Console, e: Experiment) -> bool:
     except client.Unreachable as error:
         if not e.dry_run:
             raise
-        console.print(f"not checked against the cluster: {error}")
+        notes.append(f"warning: not checked against the cluster: {error}")
         return False
     e.profile.conf = os.environ.get(client.CONF, "")  # for later shells
-    for warning in client.warnings(e):
-        console.print(f"warning: {warning}", style="yellow")
+    notes += [f"warning: {warning}" for warning in client.warnings(e)]
     return True
 
 
@@ -231,7 +259,7 @@ def launch_help() -> str:
 
     def listing(key: str) -> str:
         choice = CHOICES[key]
-        rows = [(name, summary(choice.folder / f"{name}.yaml")) for name in choice.names()]
+        rows = [(name, summary(choice.path(key, name))) for name in choice.names()]
         return "\n".join(f"  {key}={name:<18} {about}" for name, about in rows)
 
     keys = ", ".join(f for f in Experiment.__dataclass_fields__ if f not in ("about", "sweep"))
@@ -300,6 +328,7 @@ def carry_out(
 
     jobs = [job for stage in plan.stages for job in stage.jobs if names is None or job.name in names]
     failures: list[str] = []
+    stopped = ""  # the limit that is reached
     if earlier := [job.name for job in jobs if of_earlier_version(job, s)]:
         console.print(
             f"run again, since records of an earlier version lack the jobs' inputs: {earlier[0]}"
@@ -317,11 +346,15 @@ def carry_out(
         console.print(f"{plan.experiment.sweep} on {plan.experiment.data}: {plan.run.path}")
         with watching(console, plan.run) as watch:
             failures = executor.run_local(plan, jobs, code, watch, s)
+        now = of_plan(plan)
+        stopped = "" if all(complete(plan, job, now) for job in jobs) else reached(plan.run)
     conclude(console, plan)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
+    if stopped:
+        print(f"stopped: {stopped}; launch again with a larger limit to go on", file=sys.stderr)
     print(f"results: {plan.run.path}")
-    return 1 if failures else 0
+    return 1 if failures else AT_LIMIT if stopped else 0
 
 
 def print_submitted(console: Console, plan: Plan, queued: list[Submission], new: list[Submission]) -> None:

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from hpc.plan.sweep_plan import PREPARE, SEARCH
+from hpc.plan.sweep_plan import PREPARE, SEARCH, Stage
 from hpc.state.snapshot import ENDED, ClassProgress, Record, Snapshot, State
 from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, FAILED, PRUNED, RUNNING
 
@@ -69,11 +69,22 @@ def stage_line(s: Snapshot) -> list[str]:
     done = sum(s.done(job) for job in stage.jobs)
     what = "features of real images" if s.stage == PREPARE else ""
     now = [f"{job.label or what}{job_progress(s.record(job))}".strip() for job in running]
+    left = stage_left(s, stage, len(running))
     return [
         f"{s.stage}:",
         f"{done}/{len(stage.jobs)} jobs done; now",
         ", ".join(filter(None, now)) or "starting",
+        *([] if left is None else [f"; left in all about {duration(left)}"]),
     ]
+
+
+def stage_left(s: Snapshot, stage: Stage, running: int) -> float | None:
+    """Seconds until all jobs of the stage have ended, by those that have; None while that is unknown."""
+    records = [s.record(job) for job in stage.jobs if s.done(job)]
+    took = [r["ended"] - r["started"] for r in records if {"ended", "started"} <= r.keys()]
+    if not took or not running:
+        return None
+    return sum(took) / len(took) * (len(stage.jobs) - len(records)) / running
 
 
 def job_progress(record: Record) -> str:
@@ -96,6 +107,7 @@ def table(s: Snapshot) -> Table:
     for c in s.classes:
         now = ", ".join(map(trial_progress, c.running))
         speed = sum(x.get("images_per_second") or 0.0 for x in c.running)
+        failed = c.job.get("state") == "failed"
         t.add_row(
             c.label,
             f"{c.count(*ENDED)}/{c.planned}",
@@ -105,7 +117,7 @@ def table(s: Snapshot) -> Table:
             f"{c.kimg:.1f}",
             f"{speed:.0f}" if speed else "",
             f"{c.best['best_kid']:.1f}" if c.best else "",
-            now or c.job.get("waiting") or (c.job.get("error", "") if c.job.get("state") == "failed" else ""),
+            now or c.job.get("waiting") or (c.job.get("error", "") if failed or c.job.get("limit") else ""),
         )
     return t
 

@@ -24,10 +24,9 @@ from hpc.slurm import client
 from hpc.slurm.job_states import JobState, Queue, ask, job_states
 from hpc.state.snapshot import snapshot
 from skin_gan.errors import SkinGanError
-from skin_gan.folders import RunFolder
+from skin_gan.folders import STOPPED, RunFolder
 from skin_gan.io import locked
 
-STOPPED = "stopped"  # state of a trial that resumes with its class's job
 MANY = 40  # jobs that are listed one by one; more are counted
 STYLES = {"running": "cyan", "done": "green", "failed": "bold red", "lost": "bold red", "cancelled": "yellow"}
 

@@ -24,34 +24,38 @@ from submitit.slurm.slurm import (
 )
 
 from hpc.jobs.task import Task
-from hpc.plan.sweep_plan import FINAL, PREPARE, SEARCH, Job, Plan, Stage, nodes_of, processes
+from hpc.plan.sweep_plan import (
+    FINAL,
+    PREPARE,
+    SEARCH,
+    SELECT,
+    Job,
+    Plan,
+    Stage,
+    nodes_of,
+    processes,
+    slots,
+    spares_gpu,
+)
 from hpc.search.rendezvous import PEER
-from hpc.settings.compose import Experiment
-from hpc.settings.profiles import MEMORY, extra_options
+from hpc.settings.profiles import MEMORY, ProfileSettings, extra_options
 from hpc.slurm import client
 from hpc.state import submissions
 from hpc.state.completion import complete
 from hpc.state.environment import DEVICES, clean_environment, replace_variables, without_rank_variables
+from hpc.state.limits import reached
 from hpc.state.logs import last_words, tail
 from hpc.state.provenance import exports, job_environment
 from hpc.state.records import error_of
 from hpc.state.snapshot import Snapshot, of_jobs
 from hpc.state.submissions import Submission
-from skin_gan.cores import cores
 from skin_gan.errors import SkinGanError
 from skin_gan.io import locked, read_json
 
 A_YEAR = 365 * 24 * 60  # minutes: Submitit demands a time limit of local jobs, which have none
 GPUS = "SKIN_GAN_GPUS"  # environment variable of a local job: the GPUs that its launch may use
+OF_GPUS = ("gres", "gpus", "gpus_per_node", "gpus_per_task", "gpus_per_socket", "gpu_bind", "gpu_freq")
 MEGABYTES = {"K": 2**-10, "M": 1, "G": 2**10, "T": 2**20}  # per unit of sbatch
-
-
-def slots(e: Experiment) -> int:
-    """The number of trials that this machine, or a job on this cluster, trains at a time."""
-    p = e.profile
-    available = p.cpus_per_task if p.kind == "slurm" else cores()
-    devices = p.gpus_per_node or available // e.operations.threads
-    return p.slots or max(1, devices // p.devices_per_trial)
 
 
 def run_local(plan: Plan, wanted: list[Job], code: Path, watch: Callable[[], None], s: Snapshot) -> list[str]:
@@ -67,6 +71,8 @@ def run_local(plan: Plan, wanted: list[Job], code: Path, watch: Callable[[], Non
         if ran:  # earlier stages have changed the folder since `s` was read
             s = of_jobs(plan, jobs)
         jobs = [job for job in jobs if not complete(plan, job, s)]
+        if jobs and stage.name != SELECT and reached(plan.run):
+            continue  # each would only stop itself
         ran = ran or bool(jobs)
         # A final training uses all of this machine's GPUs.
         alone = stage.name == FINAL and plan.experiment.profile.gpus_per_node
@@ -99,7 +105,7 @@ def failure(plan: Plan, job: Job, ran: submitit.Job[None]) -> str:
     record = read_json(plan.run.jobs / f"{job.name}.json") or {}
     if record.get("attempt") != f"{ran.job_id}-0":
         record = {}  # it belongs to an earlier run: this one died before it could write its own
-    if record.get("state") == "done":
+    if record.get("state") == "done" or record.get("limit"):
         return ""
     log = ran.paths.stderr
     why = error_of(plan.run, job.name, record) or last_words(tail(log), sure=bool(record)) or "it was killed"
@@ -167,14 +173,15 @@ def submit_stage(
     if shutil.which("srun") is None:  # Submitit takes srun as the sign of a Slurm
         raise client.Unreachable("there is no srun here: run this where Slurm is installed")
     ids = sorted({s.base for s in after})
-    parts = chunks(jobs, min(p.max_array, client.max_array() or p.max_array)) if jobs else []
+    parts = arrays_of(plan, jobs, min(p.max_array, client.max_array() or p.max_array)) if jobs else []
     arrays: list[str] = []
     for part in parts:
         executor = submitit.SlurmExecutor(
             submissions.logs(plan.run, stage.name), max_num_timeout=p.requeues, python=p.python or None
         )
         waits_for = [*ids, *array_to_wait_for(arrays, p.parallel)]
-        executor.update_parameters(**options(plan, stage.name, code, waits_for, len(parts)))
+        gpu = not spares_gpu(plan.experiment, part[0])
+        executor.update_parameters(**options(plan, stage.name, code, waits_for, len(parts), gpu))
         try:
             with clean_environment(without=DEVICES), executor.batch():
                 results = [executor.submit(slurm_task(plan, job)) for job in part]
@@ -192,9 +199,10 @@ def submit_stage(
     return made
 
 
-def chunks(jobs: Sequence[Job], size: int) -> list[Sequence[Job]]:
-    """The jobs of each array, at most `size`."""
-    return [jobs[start : start + size] for start in range(0, len(jobs), size)]
+def arrays_of(plan: Plan, jobs: Sequence[Job], size: int) -> list[Sequence[Job]]:
+    """The jobs of each array, at most `size`: those that take GPUs, then those that do not."""
+    groups = [[job for job in jobs if spares_gpu(plan.experiment, job) is spares] for spares in (False, True)]
+    return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
 
 
 def array_to_wait_for(arrays: list[str], parallel: int) -> list[str]:
@@ -212,11 +220,14 @@ def slurm_task(plan: Plan, job: Job) -> SlurmTask:
     return SlurmTask(str(plan.run.path), job.stage, job.label, share, job.index, nodes_of(e, job.stage))
 
 
-def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1) -> dict[str, Any]:
+def options(
+    plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1, gpu: bool = True
+) -> dict[str, Any]:
     """A stage's options under Submitit's names; `after`: ids of jobs it waits for, however they end.
 
     Ray's searches, the final training and `prepare` get the profile's whole resources; jobs that train one
     network get a slot's share. A stage that is split into several arrays shares its parallelism among them.
+    Jobs without `gpu` ask for none, and go to profile.cpu_partition if there is one.
     """
     e, p = plan.experiment, plan.experiment.profile
     ranks = processes(e, stage)
@@ -225,12 +236,19 @@ def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1
         cpus, gpus = max(e.operations.threads, cpus // slots(e)), min(gpus, ranks)
         mem = part_of(p.mem, slots(e))
     extra = extra_options(p)
+    placed = {"partition": p.partition, "constraint": p.constraint, "reservation": p.reservation}
+    if not gpu:
+        extra = {name: value for name, value in extra.items() if name not in OF_GPUS}
+        # Features and reservations of nodes with GPUs mean nothing elsewhere.
+        placed = {"partition": p.cpu_partition} if p.cpu_partition else placed
+    elif p.gres:
+        extra = {"gres": gres_for(p, gpus)} | extra
+    else:
+        placed["gpus_per_node"] = gpus
+    reservation = placed.pop("reservation", "")
     cpus = extra.get("cpus_per_task", cpus)
-    chosen = {
-        "partition": p.partition, "account": p.account, "qos": p.qos, "constraint": p.constraint,
-        "gpus_per_node": gpus,
-    }  # fmt: skip
-    more = {"mem": mem, "reservation": p.reservation, "dependency": after and "afterany:" + ":".join(after)}
+    chosen = {**placed, "account": p.account, "qos": p.qos}
+    more = {"mem": mem, "reservation": reservation, "dependency": after and "afterany:" + ":".join(after)}
     return {
         **{name: value for name, value in chosen.items() if value},
         "job_name": f"{stage}-{e.sweep}",  # squeue shows its first eight letters
@@ -252,6 +270,12 @@ def options(plan: Plan, stage: str, code: Path, after: list[str], parts: int = 1
     }
 
 
+def gres_for(p: ProfileSettings, gpus: int) -> str:
+    """profile.gres for a job that has so many of the node's GPUs."""
+    name, _, count = p.gres.rpartition(":")
+    return f"{name}:{int(count) * gpus // p.gpus_per_node}"
+
+
 def part_of(mem: str, parts: int) -> str:
     """An equal part of an amount of memory such as 16G; 0, which means all of a node's, stays."""
     size = MEMORY.fullmatch(mem)
@@ -267,7 +291,7 @@ def scripts(plan: Plan, stage: Stage, code: Path) -> dict[str, str]:
         f"{p.python or shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
     )
     made: dict[str, str] = {}
-    parts = chunks(stage.jobs, p.max_array)
+    parts = arrays_of(plan, stage.jobs, p.max_array)
     for number, part in enumerate(parts, 1):
         after = [f"<{name}>" for name in (*stage.after, *array_to_wait_for([*made], p.parallel))]
         name = f"{stage.name}, part {number} of {len(parts)}" if len(parts) > 1 else stage.name
@@ -275,7 +299,7 @@ def scripts(plan: Plan, stage: Stage, code: Path) -> dict[str, str]:
             command=command,
             folder=folder,
             map_count=len(part) if len(stage.jobs) > 1 else None,
-            **options(plan, stage.name, code, after, len(parts)),
+            **options(plan, stage.name, code, after, len(parts), not spares_gpu(plan.experiment, part[0])),
         )
     return made
 

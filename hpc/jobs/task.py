@@ -10,12 +10,25 @@ import secrets
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from hpc.jobs.registry import WORK
-from hpc.plan.sweep_plan import FINAL, FOLDS, PREPARE, PRETRAIN, SEARCH, Job, Plan, reopen, unfinished
+from hpc.plan.sweep_plan import (
+    FINAL,
+    FOLDS,
+    PREPARE,
+    PRETRAIN,
+    SEARCH,
+    SELECT,
+    Job,
+    Plan,
+    reopen,
+    spares_gpu,
+    unfinished,
+)
 from hpc.search.rendezvous import Meeting
 from hpc.search.runner import Runner
 from hpc.search.supervisor import STOPPED, Driver
@@ -24,9 +37,11 @@ from hpc.stages.prepare import check_node_weights
 from hpc.stages.scratch import stage_data
 from hpc.state import submissions
 from hpc.state.completion import inputs, reads_others, target
+from hpc.state.limits import LimitReached, check, checking
 from hpc.state.logs import last_words, tail
 from hpc.state.records import attempt, ended, record, record_rank_error
 from hpc.state.snapshot import of_jobs
+from skin_gan import folders
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
 from skin_gan.io import lock, locked, read_json
@@ -52,6 +67,15 @@ class Task:
                 plan = reopen(run)
                 self.check_weights(plan)
                 return self.run_as_other_rank(plan, name)
+        try:
+            self.run_first(run, name)
+        except LimitReached as e:
+            print(f"stopped: {e}", file=sys.stderr, flush=True)
+            if os.environ.get("WORLD_SIZE", "1") != "1":
+                raise  # so that srun ends the other processes
+
+    def run_first(self, run: RunFolder, name: str) -> None:
+        """Run the job's only or first process, which keeps its lock and record."""
         # A killed launch can leave its job running: wait for that job, then do what it has left undone.
         file = run.jobs / f"{name}.lock"
         with lock(file, wait=float("inf"), what=name) as held, record(run, name) as tell:
@@ -62,13 +86,17 @@ class Task:
             tell(
                 target=target(plan, self.stage), classes=plan.experiment.classes, inputs=inputs(plan, job, s)
             )
+            if plan.experiment.profile.kind == "slurm" and spares_gpu(plan.experiment, job):
+                plan.experiment.operations.device = "cpu"  # the job has asked for no GPU
+            if self.stage != SELECT:  # what there is may always be selected from
+                check(run)
             self.check_weights(plan)
             if self.stage == SEARCH and self.index is not None:
                 run_trial(plan, self.label, self.index)
             elif self.stage == SEARCH:
                 self.search(plan, name, held)
             else:
-                WORK[self.stage](plan, self.label, tell)
+                WORK[self.stage](plan, self.label, checking(run, tell))
 
     def check_weights(self, plan: Plan) -> None:
         """SkinGanError if the job trains and its node, which may be another than prepare's, lacks weights."""
@@ -111,6 +139,8 @@ class Task:
         if code:
             died = f"the search's process exited with {code}"
             raise SkinGanError(self.driver.error or ": ".join(filter(None, [died, self.driver.reason])))
+        for _, folder in plan.trials(self.label):
+            raise_if_stopped(folder.state())
 
     def lend_node(self, plan: Plan, name: str) -> None:
         """Join this node to the Ray of the job's first node until the search there ends.
@@ -151,7 +181,15 @@ def run_trial(plan: Plan, label: str, index: int) -> None:
     os.environ.update(stage_data(plan))
     runner = Runner(plan, label)
     if runner.run(index)["failed"]:
-        raise SkinGanError(runner.folder.state()["reason"])
+        state = runner.folder.state()
+        raise_if_stopped(state)
+        raise SkinGanError(state["reason"])
+
+
+def raise_if_stopped(state: Mapping[str, Any]) -> None:
+    """LimitReached if a trial in this state has stopped itself."""
+    if state["state"] == folders.STOPPED:
+        raise LimitReached(state["reason"])
 
 
 def check_prepared(run: RunFolder) -> None:

@@ -114,6 +114,11 @@ def combined_tasks(a: AblateSettings) -> list[ArmTask]:
     return [ArmTask(name, COMBINED, fold) for name, plan in a.classifiers.items() for fold in folds(a, plan)]
 
 
+def classifier_of(a: AblateSettings, label: str) -> str:
+    """The classifier of the job with this label of the stage ablate or combine."""
+    return next(t.classifier for t in (*arm_tasks(a), *combined_tasks(a)) if t.label == label)
+
+
 def classifier_settings(name: str, plan: ClassifierPlan, size: int) -> ClassifierSettings:
     """The settings of a classifier; `size`: pixels of its images, unless it has a size of its own."""
     settings = CLASSIFIERS[name]

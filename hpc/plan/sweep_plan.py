@@ -12,14 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hpc.plan.ablation import arm_tasks, combined_tasks, sample_tasks, without_whole
+from hpc.plan.ablation import arm_tasks, classifier_of, combined_tasks, sample_tasks, without_whole
 from hpc.plan.precision import settled
 from hpc.plan.settle import settle
 from hpc.settings import compose
 from hpc.settings.ablation import check_balance
 from hpc.settings.compose import Experiment, SearchSettings
 from hpc.settings.space import RANDOM, distributions, draw
+from skin_gan.ablation.classifiers import CLASSIFIERS
 from skin_gan.config import AUTO, SCHEMA, TrialSpec, formerly
+from skin_gan.cores import cores
 from skin_gan.data.store import ALL, Store
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, PRUNED, RunFolder, TrialFolder
@@ -227,6 +229,14 @@ def search_jobs(e: Experiment) -> list[Job]:
     return [Job(SEARCH, label, kimg, index) for label in e.classes for index in trials]
 
 
+def slots(e: Experiment) -> int:
+    """The number of trials that this machine, or a job on this cluster, trains at a time."""
+    p = e.profile
+    available = p.cpus_per_task if p.kind == "slurm" else cores()
+    devices = p.gpus_per_node or available // e.operations.threads
+    return p.slots or max(1, devices // p.devices_per_trial)
+
+
 def nodes_of(e: Experiment, stage: str) -> int:
     """The number of nodes of one job of the stage."""
     return e.profile.nodes if stage in (SEARCH, FINAL) else 1
@@ -240,6 +250,15 @@ def processes(e: Experiment, stage: str) -> int:
     if p.gpus_per_node:
         return p.gpus_per_node
     return max(1, p.cpus_per_task // e.operations.threads) if p.kind == "slurm" else 1
+
+
+def spares_gpu(e: Experiment, job: Job) -> bool:
+    """Whether a job leaves the profile's GPUs to others: tables, drawing and linear heads need none."""
+    if not e.profile.gpus_per_node:
+        return False
+    if job.stage in (ABLATE, COMBINE):
+        return CLASSIFIERS[classifier_of(e.ablate, job.label)].network == "head"
+    return job.stage in (SELECT, GENERATE, REPORT)
 
 
 def check_processes(e: Experiment) -> None:
@@ -329,16 +348,20 @@ def seed_of(e: Experiment, label: str, index: int) -> int:
     return int(content_hash([e.seed, label, index], length=8), 16) % 2**31
 
 
-def expected_kimg(s: SearchSettings) -> float:
-    """Expected training of one class, thousands of images.
+def survivors(s: SearchSettings) -> list[float]:
+    """The number of a class's trials that are expected to reach each rung.
 
     Successive halving keeps one trial in `factor` at each rung (Li 2020, ASHA). Asynchronous decisions keep
-    somewhat more, so this is a lower estimate.
+    somewhat more, so these are lower estimates.
     """
-    if s.scheduler == "none":
-        return s.trials * s.rungs[-1]
-    total, alive, before = 0.0, float(s.trials), 0.0
-    for rung in s.rungs:
-        total += alive * (rung - before)
-        alive, before = max(1.0, alive * s.rungs[0] / s.rungs[1]) if len(s.rungs) > 1 else alive, rung
-    return total
+    if s.scheduler == "none" or len(s.rungs) == 1:
+        return [float(s.trials)] * len(s.rungs)
+    alive = [float(s.trials)]
+    for _ in s.rungs[1:]:
+        alive.append(max(1.0, alive[-1] * s.rungs[0] / s.rungs[1]))
+    return alive
+
+
+def expected_kimg(s: SearchSettings) -> float:
+    """Expected training of one class, thousands of images."""
+    return sum(n * (b - a) for n, a, b in zip(survivors(s), [0.0, *s.rungs], s.rungs, strict=False))

@@ -35,7 +35,7 @@ from hpc.search.runner import WORST, Runner
 from hpc.search.supervisor import NO_RAY
 from hpc.settings.compose import SearchSettings
 from skin_gan.errors import SkinGanError, cause
-from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, FAILED, PRUNED, RunFolder, TrialFolder
+from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, FAILED, PRUNED, STOPPED, RunFolder, TrialFolder
 from skin_gan.io import append_jsonl, locked, read_jsonl
 
 NO_CONTROLLER: Any = None  # ASHA ignores the controller that Tune passes to its methods
@@ -104,7 +104,7 @@ def report_failures(folders: dict[int, TrialFolder]) -> None:
     failed = []
     for folder in folders.values():
         state = folder.state()
-        if state["state"] not in (COMPLETED, PRUNED, ALARMED, DIVERGED, FAILED):
+        if state["state"] not in (COMPLETED, PRUNED, ALARMED, DIVERGED, FAILED, STOPPED):
             state = folder.update(state=FAILED, reason="its process died repeatedly; see the job's log")
         if state["state"] == FAILED:
             failed.append(f"{folder.path.name}: {state['reason']}")

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from hpc.plan.sweep_plan import Plan, reopen
+from hpc.state.limits import reached
 from skin_gan.errors import cause
-from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, FAILED, RunFolder
+from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, FAILED, STOPPED, RunFolder
 from skin_gan.io import waiting
 
 WORST = float("inf")  # in place of a KID that cannot be computed: it ranks last and stops its trial
@@ -78,6 +79,9 @@ class Runner:
         rungs = self.plan.experiment.search.rungs
         kimg = rungs[self.rung]
         self.rung += 1
+        if why := self.limit():
+            self.folder.update(state=STOPPED, reason=why)
+            return {"kimg": kimg, "kid": WORST, "ended": True, "failed": True}  # and so no decision is made
         named = waiting.set(lambda what: self.folder.update(waiting=what))
         try:
             judge = self.judge if self.session.main else lambda _: {}
@@ -96,6 +100,14 @@ class Runner:
         if kimg >= rungs[-1]:
             return self.end(COMPLETED, "", kimg, row["kid"])
         return {"kimg": kimg, "kid": row["kid"], "ended": False, "failed": False, "alarmed": False}
+
+    def limit(self) -> str:
+        """The sweep's limit that is reached, in words; "" if the trial may go on.
+
+        Processes that train a trial together cannot ask between rungs: their answers might differ.
+        """
+        alone = os.environ.get("WORLD_SIZE", "1") == "1" or (self.devices > 1 and self.rung == 1)
+        return reached(self.plan.run) if alone else ""
 
     def end(self, state: str, reason: str, kimg: float, kid: float = WORST) -> dict[str, Any]:
         """Record the trial's final state; returns its last result."""

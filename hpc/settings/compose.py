@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KEY = re.compile(r"\w+(\.\w[\w-]*)*")  # a dotted name
 # Control characters, and the surrogates that Python puts in place of invalid UTF-8.
 NO_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+SHOWN = ("scripts", "jobs", "settings")
 CLUSTER = "SKIN_GAN_CLUSTER"  # environment variable: the default of cluster=
 
 
@@ -122,6 +123,17 @@ class PretrainSettings:
 
 
 @dataclass
+class LimitSettings:
+    """What a sweep may use. A launch that needs more is refused; a sweep that has used it stops itself."""
+
+    device_hours: float = setting(
+        0.0, "hours of a GPU, a slot's share of one, or operations.threads cores; 0: no limit", unit="hours",
+        least=0,
+    )  # fmt: skip
+    disk: float = setting(0.0, "of the sweep's folder; 0: no limit", unit="GB", least=0)
+
+
+@dataclass
 class Experiment:
     """All settings of a launch. `python hpc/launch.py key=value ...` sets any of these."""
 
@@ -132,7 +144,11 @@ class Experiment:
         "auto", "a store's path; demo: built-in data; auto: an ingested store, else the built-in data"
     )
     budget: str = setting("short", "how much is trained: a file in sweeps/budgets")
-    cluster: str = setting("local", "where it runs: a file in slurm/; default $SKIN_GAN_CLUSTER")
+    cluster: str = setting(
+        "local",
+        "where it runs: a file in slurm/ or ~/.config/skin-gan/clusters, or the path of one; default "
+        "$SKIN_GAN_CLUSTER",
+    )
     classes: list[str] = setting([], "lesion classes, such as [df,vasc]; empty: every class of the data")
     seed: int = setting(0, "seed of the draws of trials and of their trainings", least=0)
     fold: int = setting(0, "which of the data's folds is the test set", least=0, most=N_FOLDS - 1)
@@ -142,6 +158,8 @@ class Experiment:
     )
     allow_rejected: bool = setting(False, "later stages use rejected generators too")
     dry_run: bool = setting(False, "show what would be done and its cost, and do nothing")
+    show: list[str] = setting([], "what to print beside the summary", among=SHOWN)
+    limit: LimitSettings = field(default_factory=LimitSettings)
     trial: TrialSettings = field(default_factory=TrialSettings)
     evaluate: EvalSettings = field(default_factory=EvalSettings)
     operations: Operations = field(default_factory=Operations)
@@ -163,24 +181,49 @@ class Choice:
 
     folder: Path
     inside: str = ""
+    own: str = ""  # the folder of the user's own files in the configuration folder; "": none, nor paths
 
     def names(self) -> list[str]:
-        return sorted(p.stem for p in self.folder.glob("*.yaml"))
+        return sorted({p.stem for folder in self.folders() for p in folder.glob("*.yaml")})
+
+    def folders(self) -> list[Path]:
+        """Where the files are; the user's own come first."""
+        home = Path(os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser())
+        return [home / "skin-gan" / self.own, self.folder] if self.own else [self.folder]
+
+    def path(self, key: str, name: str) -> Path:
+        """The file of this name or path. SkinGanError, with the choices, if there is none."""
+        if self.own and is_path(name):
+            if (path := Path(absolute(name, key))).is_file():
+                return path
+            raise SkinGanError(f"{key}={name}: there is no such file; give another path, or {self.choices()}")
+        found = [file for folder in self.folders() if (file := folder / f"{name}.yaml").is_file()]
+        if name not in self.names() or not found:
+            raise SkinGanError(f"unknown {key} {name!r}: {self.choices()}")
+        return found[0]
+
+    def choices(self) -> str:
+        """The names in words."""
+        return f"choose one of {', '.join(self.names())}"
 
     def load(self, key: str, name: str) -> dict[str, Any]:
         """The typed tree of a file. SkinGanError, with the choices, if there is none of this name."""
-        if name not in self.names():
-            raise SkinGanError(f"unknown {key} {name!r}: choose one of {', '.join(self.names())}")
-        path = self.folder / f"{name}.yaml"
+        path = self.path(key, name)
         tree = read_text(path)
         tree = {self.inside: tree} if self.inside else tree
-        return typed(tree, Experiment, f"in {path.relative_to(ROOT)}")  # type: ignore[no-any-return]
+        where = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+        return typed(tree, Experiment, f"in {where}")  # type: ignore[no-any-return]
+
+
+def is_path(name: str) -> bool:
+    """Whether the value of a setting is the path of a YAML file, not a name."""
+    return "/" in name or name.endswith((".yaml", ".yml"))
 
 
 CHOICES = {
     "sweep": Choice(ROOT / "sweeps"),
     "budget": Choice(ROOT / "sweeps" / "budgets"),
-    "cluster": Choice(ROOT / "slurm", inside="profile"),
+    "cluster": Choice(ROOT / "slurm", inside="profile", own="clusters"),
 }
 
 
@@ -197,6 +240,8 @@ def compose(words: list[str]) -> Experiment:
     choices = ("preset", "budget", "cluster")
     defaults["cluster"] = os.environ.get(CLUSTER) or defaults["cluster"]
     name = {key: str(given.get(key, sweep.get(key, defaults[key]))) for key in choices}
+    if is_path(name["cluster"]):
+        name["cluster"] = given["cluster"] = absolute(name["cluster"], "cluster")
     for path, _ in leaves(given.get("search", {}).get("space", {})):
         remove(sweep.get("search", {}).get("space", {}), path)  # a distribution is replaced, not merged
     budget = CHOICES["budget"].load("budget", name["budget"])
@@ -245,8 +290,9 @@ def parse(words: list[str]) -> dict[str, Any]:
     if len(sweeps := {word for word in words if word.startswith("sweep=")}) > 1:
         raise SkinGanError(f"expected one sweep, got {' and '.join(sorted(sweeps))}: launch once for each")
     tree = read_words(words, Experiment)
-    if isinstance(tree.get("classes"), str):
-        tree["classes"] = tree["classes"].split(",")
+    for key in ("classes", "show"):
+        if isinstance(tree.get(key), str):
+            tree[key] = tree[key].split(",")
     return typed(tree, Experiment, "on the command line")  # type: ignore[no-any-return]
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from skin_gan.errors import SkinGanError
 from skin_gan.ranges import setting
 
+GRES = re.compile(r"(\w+(?::[\w.+-]+)?):(\d+)")  # name or name:type, and how many per node
 MEMORY = re.compile(r"(\d+)(?:([KMGT])B?)?", re.IGNORECASE)  # sbatch's format; the default unit is megabytes
 
 
@@ -27,11 +28,20 @@ class ProfileSettings:
         unit="trials", least=0,
     )  # fmt: skip
     gpus_per_node: int = setting(0, "GPUs that the slots share; 0 trains on CPUs", unit="GPUs", least=0)
+    gres: str = setting(
+        "", "what Slurm is asked for in place of a number of GPUs: a type, MIG slices, a share by MPS",
+        form="NAME:COUNT or NAME:TYPE:COUNT, such as gpu:a100:1, gpu:1g.10gb:1, mps:50 or shard:1",
+        rule=lambda gres: not gres or bool(GRES.fullmatch(gres)),
+    )  # fmt: skip
     images_per_second: float = setting(
         0.0, "assumed speed of a slot, for the cost estimate, until one is measured", unit="images/s", least=0
     )
     results: str = setting("", "where results go unless results= says so; all nodes of a cluster must see it")
     partition: str = setting("", "Slurm's partition")
+    cpu_partition: str = setting(
+        "",
+        "Slurm's partition of jobs without GPU: select, generate, heads, report; empty: the same",
+    )
     account: str = setting("", "Slurm's account")
     qos: str = setting("", "Slurm's quality of service")
     constraint: str = setting("", "features that a node has to have")
@@ -74,13 +84,13 @@ HERE = (
     "kind", "slots", "gpus_per_node", "images_per_second", "results", "devices_per_trial", "nodes", "scratch",
 )  # fmt: skip
 OPTION = re.compile("[a-z][a-z0-9_]+")  # the long name of an option of sbatch
-# Options of sbatch that would break the chain of jobs, and what to use instead.
+# Options of sbatch that would break the chain of jobs, or contradict it, and what to use instead.
 CHAIN = {
     "array": "profile.parallel and profile.max_array", "dependency": "begin, or launch later",
     "signal": "profile.signal_delay", "time": "profile.minutes", "nodes": "profile.nodes",
     "ntasks": "profile.devices_per_trial", "ntasks_per_node": "profile.devices_per_trial",
     "output": "results", "error": "results", "open_mode": "results",
-    "requeue": "profile.requeues", "no_requeue": "profile.requeues",
+    "requeue": "profile.requeues", "no_requeue": "profile.requeues", "gres": "profile.gres",
 }  # fmt: skip
 
 
@@ -93,6 +103,7 @@ def check_profile(p: ProfileSettings) -> None:
             f"profile.signal_delay={p.signal_delay}: expected fewer seconds than profile.minutes={p.minutes}"
         )
     check_devices(p)
+    check_gres(p)
     extra_options(p)
 
 
@@ -122,6 +133,21 @@ def check_devices(p: ProfileSettings) -> None:
         raise SkinGanError(
             f"profile.slots={p.slots} cannot share profile.gpus_per_node={gpus} equally: expected "
             f"{possible}, or a multiple of {gpus}"
+        )
+
+
+def check_gres(p: ProfileSettings) -> None:
+    """SkinGanError if profile.gres does not fit the number of GPUs that the slots share."""
+    if p.gres and not p.gpus_per_node:
+        raise SkinGanError(
+            f"profile.gres={p.gres} with profile.gpus_per_node=0: expected the number of GPUs that a job "
+            "sees, such as profile.gpus_per_node=1"
+        )
+    count = int(p.gres.rpartition(":")[2]) if p.gres.startswith("gpu:") else p.gpus_per_node
+    if count != p.gpus_per_node:
+        raise SkinGanError(
+            f"profile.gres={p.gres} asks for {count} where profile.gpus_per_node={p.gpus_per_node}: expected "
+            "the same number in both"
         )
 
 

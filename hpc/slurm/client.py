@@ -146,7 +146,7 @@ def max_array() -> int | None:
 
 
 def check_limits(p: ProfileSettings) -> None:
-    """SkinGanError if the partition is unknown or allows too little time, or the cluster has no arrays."""
+    """SkinGanError if a partition is unknown, lacks the GPUs or allows too little time, or without arrays."""
     text = client("scontrol", "--all", "--oneliner", "show", "partition")
     rows = [dict(word.partition("=")[::2] for word in line.split()) for line in text.splitlines()]
     default = [row["PartitionName"] for row in rows if row["Default"] == "YES"]
@@ -154,6 +154,9 @@ def check_limits(p: ProfileSettings) -> None:
     limits = {r["PartitionName"]: r["MaxTime"] for r in rows}
     if unknown := [name for name in wanted if name not in limits]:
         raise SkinGanError(f"profile.partition={unknown[0]}: this cluster has {', '.join(limits)}")
+    if p.cpu_partition and (unknown := [name for name in p.cpu_partition.split(",") if name not in limits]):
+        raise SkinGanError(f"profile.cpu_partition={unknown[0]}: this cluster has {', '.join(limits)}")
+    check_gpus(p, wanted)
     allowed = [seconds(limits[name]) for name in wanted]
     # A quality of service may allow more than the partition.
     if allowed and not p.qos and max(allowed) < p.minutes * 60:
@@ -163,6 +166,34 @@ def check_limits(p: ProfileSettings) -> None:
         )
     if (size := max_array()) is not None and size < 1:
         raise SkinGanError("this cluster allows no job arrays (MaxArraySize): ask its administrators")
+
+
+def check_gpus(p: ProfileSettings, wanted: list[str]) -> None:
+    """SkinGanError if the nodes of none of these partitions have what the profile asks for."""
+    if not p.gpus_per_node:
+        return
+    try:
+        text = client("sinfo", "--noheader", "--all", "--format=%R|%G")
+    except Unreachable:
+        return  # some sites hide it; sbatch has the last word
+    there: dict[str, set[str]] = {}
+    for line in text.splitlines():
+        partition, _, gres = line.strip().partition("|")
+        # Such as gpu:a100:4(S:0-1),mps:400; without its count and sockets: gpu:a100, mps
+        kinds = (re.sub(r"(:\d+[KMG]?)?(\(.*)?$", "", word) for word in re.split(r",(?![^(]*\))", gres))
+        there.setdefault(partition, set()).update(k for k in kinds if k and not k.startswith("(null"))
+    asked = p.gres.rpartition(":")[0] if p.gres else "gpu"
+    fits = {
+        name for name, kinds in there.items() if any(k == asked or k.startswith(f"{asked}:") for k in kinds)
+    }
+    if wanted and there and not fits & set(wanted):
+        choices = ", ".join(f"{name} ({', '.join(sorted(kinds))})" for name, kinds in there.items() if kinds)
+        setting = f"gres={p.gres}" if p.gres else f"gpus_per_node={p.gpus_per_node}"
+        choose = f"choose of {choices}" if choices else "no partition has any"
+        raise SkinGanError(
+            f"profile.partition={','.join(wanted)} has no {asked}, which profile.{setting} asks for: "
+            f"{choose}, or set profile.gpus_per_node=0"
+        )
 
 
 def seconds(limit: str) -> float:

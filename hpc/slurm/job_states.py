@@ -119,6 +119,8 @@ def ended_state(
     if record.get("slurm") != s.id:
         record = {}  # it belongs to an earlier submission: this one has not started
     state, node, restarts = record.get("state", UNKNOWN), record.get("node") or "", record.get("restarts", 0)
+    if record.get("limit"):
+        return JobState(s, state, str(record.get("error", "")), restarts, node=node)
     if state == DONE or (ended == "COMPLETED" and state != FAILED):
         return JobState(
             s, DONE, "", restarts, node=node

@@ -8,9 +8,9 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from hpc.state.limits import LimitReached, seconds_of
 from skin_gan.errors import cause
 from skin_gan.folders import RunFolder
 from skin_gan.io import holder, read_json, waiting, write_json
@@ -26,11 +26,15 @@ def record(run: RunFolder, name: str) -> Iterator[Tell]:
     """Keep the job's state in jobs/NAME.json: running, done, stopped, or failed with the error.
 
     Yields a function that updates the record's fields. `done` and `total` report progress, to which it adds
-    the seconds `left`; `waiting` names what the job waits for.
+    the seconds `left`; `waiting` names what the job waits for. `seconds` counts all runs of the job.
+    A job that stops itself at a limit of the sweep (`limit`) is stopped, not failed.
     """
     path = run.jobs / f"{name}.json"
+    before, began = read_json(path), time.monotonic()
+    spent = seconds_of(before or {})
     entry: dict[str, Any] = {
-        "started": time.time(), "host": socket.gethostname(), "pid": os.getpid(), "restarts": restarts(path),
+        "started": time.time(), "host": socket.gethostname(), "pid": os.getpid(),
+        "restarts": before.get("restarts", 0) + 1 if before else 0,
         "slurm": slurm_id(), "attempt": attempt(), "node": os.environ.get("SLURMD_NODENAME"),
     }  # fmt: skip
 
@@ -38,7 +42,7 @@ def record(run: RunFolder, name: str) -> Iterator[Tell]:
 
     def tell(**more: Any) -> None:
         nonlocal written
-        entry.update(more)
+        entry.update(more, seconds=round(spent + time.monotonic() - began, 2))
         if "done" in more:
             entry["left"] = pace.left(entry["done"], entry["total"])
         if "done" not in more or time.monotonic() - written >= PROGRESS_SECONDS:
@@ -50,8 +54,9 @@ def record(run: RunFolder, name: str) -> Iterator[Tell]:
     try:
         yield tell
     except BaseException as e:
-        stopped = isinstance(e, KeyboardInterrupt | SystemExit)
-        tell(state="stopped" if stopped else "failed", error=cause(e), ended=time.time())
+        stopped = isinstance(e, KeyboardInterrupt | SystemExit | LimitReached)
+        limit = isinstance(e, LimitReached)
+        tell(state="stopped" if stopped else "failed", error=cause(e), ended=time.time(), limit=limit)
         raise
     finally:
         holder.reset(known[0])
@@ -115,9 +120,3 @@ def ended(run: RunFolder, name: str) -> bool:
     """Whether this run of the job has ended, by the record of its rank 0."""
     entry = read_json(run.jobs / f"{name}.json") or {}
     return entry.get("attempt") == attempt() and entry.get("state") != "running"
-
-
-def restarts(path: Path) -> int:
-    """How often the job has been started before, by its record at `path`."""
-    before = read_json(path)
-    return before.get("restarts", 0) + 1 if before else 0

@@ -87,8 +87,10 @@ class Session:
 
     def _open(self, opening: ExitStack) -> None:
         """Lock the trial's folder and load its state; `opening` gets what has to be closed."""
+        self.began, self.seconds_before = time.monotonic(), 0.0
         if self.main:
             self._claim(opening)
+            self.seconds_before = self.folder.state().get("seconds", 0.0)
         self.accelerator.wait_for_everyone()
         state = checkpoint.load(self.folder.last, self.spec.id) if self.folder.last.exists() else None
         self.rows = [row for row in read_jsonl(self.folder.metrics) if "images" in row]
@@ -135,6 +137,11 @@ class Session:
     def kimg(self) -> float:
         """Thousands of real images that the discriminator has been shown."""
         return self.learner.images / 1000
+
+    @property
+    def seconds(self) -> float:
+        """How long sessions of this trial have been open, evaluations and lost work included."""
+        return self.seconds_before + time.monotonic() - self.began
 
     @property
     def best(self) -> Row | None:
@@ -276,6 +283,8 @@ class Session:
         self.folder.update(
             state=state, reason=reason, kimg=self.kimg, target=self.target,
             alarm=self.alarm_at(self.learner.images), images_per_second=round(self.meter.speed, 2),
+            seconds=round(self.seconds, 2), trained_seconds=round(self.meter.seconds, 2),
+            evaluations=len(self.rows),
             kid=last.get("kid"), best_kid=best.get("kid"), best_kimg=best.get("kimg"),
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from places import ROOT
 
+from hpc.cli import cost
 from hpc.cli.checks import check_launch
 from hpc.cli.launch import launch
 from hpc.plan.sweep_plan import make_plan
@@ -45,6 +46,12 @@ def store_of(folder: Path, lesions: dict[str, int], images: int = 1, size: int =
                   **describe_rows(rows, {"size": size}))  # fmt: skip
     (folder / "store.json").write_text(store_json(store))
     return open_store(folder)
+
+
+@pytest.fixture(autouse=True)
+def no_timing(monkeypatch):
+    """No test here is about the cost, which takes some seconds to time."""
+    monkeypatch.setattr(cost, "timed_here", lambda e: None)
 
 
 def check(store: Store, results: Path, *words: str) -> None:
@@ -153,7 +160,7 @@ def test_a_dry_run_says_which_data_is_meant_and_what_a_word_replaces(stores, tmp
     assert (
         launch([*BASE, f"data={stores}/good", f"results={tmp_path}", "seed=1", "seed=2", "dry_run=true"]) == 0
     )
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert (
         f"data: good, 140 images of 140 lesions, fingerprint {open_store(stores / 'good').fingerprint[:8]}"
         in out
@@ -162,14 +169,16 @@ def test_a_dry_run_says_which_data_is_meant_and_what_a_word_replaces(stores, tmp
     (tmp_path / "stores").mkdir()
     shutil.copytree(stores / "good", tmp_path / "stores" / "good")
     launch([*BASE, f"results={tmp_path}", "dry_run=true"])
-    assert f"{tmp_path / 'stores' / 'good'}, chosen by data=auto" in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"{tmp_path / 'stores' / 'good'}, chosen by data=auto" in out
 
 
 def test_a_dry_run_asks_slurm_where_there_is_one(stores, tmp_path, monkeypatch, capsys):
     words = [*BASE[:2], "cluster=cpu", f"data={stores}/good", f"results={tmp_path}", "dry_run=true", ALONE]
     monkeypatch.setenv("PATH", "/nonexistent")
     assert launch(words) == 0
-    assert "not checked against the cluster: there is no squeue here" in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "not checked against the cluster: there is no squeue here" in out
     partitions = "PartitionName=cpu Default=YES MaxTime=01:00:00"
     answers = {"squeue": "", "partition": partitions, "config": "MaxArraySize = 1001"}
     monkeypatch.setattr(client, "client", lambda *w: answers[w[0] if w[0] in answers else w[-1]])

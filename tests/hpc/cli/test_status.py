@@ -185,3 +185,16 @@ def test_what_a_stage_is_at_is_shown_while_it_runs(tmp_path, capsys, monkeypatch
         with lock(plan.run.path / "launch.lock"):
             status([str(plan.run.path)])
         assert "now features of real images 30/40" in capsys.readouterr().out
+
+
+def test_a_stage_of_many_jobs_says_how_long_the_rest_will_take(tmp_path):
+    plan = launched(tmp_path, "ablate.classifiers.head={arms: [real, best, class_weights], seeds: 1}")
+    jobs = next(stage.jobs for stage in plan.stages if stage.name == "ablate")
+    for stage in plan.stages[: [stage.name for stage in plan.stages].index("ablate")]:
+        for job in stage.jobs:
+            write_json(plan.run.jobs / f"{job.name}.json", {"state": "done"})
+    write_json(plan.run.jobs / f"{jobs[0].name}.json", {"state": "done", "started": 100.0, "ended": 160.0})
+    assert "left in all" not in line(snapshot(plan.run), None)  # while no job runs
+    write_json(plan.run.jobs / f"{jobs[1].name}.json", {"state": "running", "done": 1, "total": 4})
+    assert f"1/{len(jobs)} jobs done; now {jobs[1].label} 1/4" in line(snapshot(plan.run), None)
+    assert line(snapshot(plan.run), None).endswith("left in all about 2 min 00 s") and len(jobs) == 3

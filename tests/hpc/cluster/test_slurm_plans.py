@@ -72,6 +72,7 @@ def test_a_mistake_in_a_profile_is_named(word, says):
 
 def test_a_dry_run_shows_every_script_without_slurm(tmp_path):
     words = [*WORDS, "cluster=one_gpu", f"results={tmp_path}", "dry_run=true", "profile.parallel=2"]
+    words += ["show=scripts"]
     words += ["profile.setup=['module load cuda']", "profile.extra={exclude: node13}"]
     command = [sys.executable, str(ROOT / "hpc" / "launch.py"), *words]
     done = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/nonexistent"})
