@@ -144,10 +144,10 @@ def timed_here(e: Experiment) -> Speeds:
         found = [one.result() for one in asked]
     took = time.time() - began
     numbers = ("images", "evaluation", "features", "start", "checkpoint")
-    means = {name: mean(getattr(v, name) for v in found) for name in numbers}
+    means = [mean(getattr(v, name) for v in found) for name in numbers]
     updates = {name: mean(v.updates[name] for v in found) for name in wanted}
-    source = f"timed on this machine in {took:.0f} s: {means['images']:.3g} images/s per slot"
-    return Speeds(**means, updates=updates, source=source)
+    source = f"timed on this machine in {took:.0f} s: {means[0]:.3g} images/s per slot"
+    return Speeds(*means, updates=updates, source=source)
 
 
 def of_other_sweeps(plan: Plan) -> Speeds | None:
@@ -263,9 +263,15 @@ class Work:
             return Cost()
         each = [self.seconds(job) + self.v.start for job in jobs]
         extra = self.shared_seconds(stage.name)
-        size, files = map(sum, zip(*map(self.disk, jobs), strict=True))
+        disk = [self.disk(job) for job in jobs]
         wall = self.wall(stage.name, each) + extra
-        return Cost(len(jobs), (sum(each) + extra) / 3600, wall / 3600, size, files + JOB_FILES * len(jobs))
+        return Cost(
+            jobs=len(jobs),
+            device_hours=(sum(each) + extra) / 3600,
+            wall_hours=wall / 3600,
+            bytes=sum(size for size, _ in disk),
+            files=sum(files for _, files in disk) + JOB_FILES * len(jobs),
+        )
 
     def wall(self, stage: str, each: list[float]) -> float:
         """Seconds until jobs of so many device-seconds have ended, without waiting in a queue."""

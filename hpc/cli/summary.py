@@ -53,8 +53,10 @@ def lines(plan: Plan, data: str, cost: Estimate | None, used: float, resumed: bo
     yield f"where: {place(e)}"
     yield from cost_table(plan, cost)
     if cost is None:
-        yield "  no speed is known yet: dry_run=true times this machine, if the sweep runs on it;"
-        yield "  profile.images_per_second assumes a speed"
+        yield (
+            "speed: none is known yet: dry_run=true times this machine, if the sweep runs on it; "
+            "profile.images_per_second assumes one"
+        )
     elif cost.source:
         yield f"speed: {cost.source}"
     if used:

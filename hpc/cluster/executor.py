@@ -28,7 +28,6 @@ from hpc.plan.sweep_plan import (
     FINAL,
     PREPARE,
     SEARCH,
-    SELECT,
     Job,
     Plan,
     Stage,
@@ -43,7 +42,7 @@ from hpc.slurm import client
 from hpc.state import submissions
 from hpc.state.completion import complete
 from hpc.state.environment import DEVICES, clean_environment, replace_variables, without_rank_variables
-from hpc.state.limits import reached
+from hpc.state.limits import closed
 from hpc.state.logs import last_words, tail
 from hpc.state.provenance import exports, job_environment
 from hpc.state.records import error_of
@@ -71,7 +70,7 @@ def run_local(plan: Plan, wanted: list[Job], code: Path, watch: Callable[[], Non
         if ran:  # earlier stages have changed the folder since `s` was read
             s = of_jobs(plan, jobs)
         jobs = [job for job in jobs if not complete(plan, job, s)]
-        if jobs and stage.name != SELECT and reached(plan.run):
+        if jobs and closed(plan, stage.name):
             continue  # each would only stop itself
         ran = ran or bool(jobs)
         # A final training uses all of this machine's GPUs.
@@ -236,7 +235,11 @@ def options(
         cpus, gpus = max(e.operations.threads, cpus // slots(e)), min(gpus, ranks)
         mem = part_of(p.mem, slots(e))
     extra = extra_options(p)
-    placed = {"partition": p.partition, "constraint": p.constraint, "reservation": p.reservation}
+    placed: dict[str, Any] = {
+        "partition": p.partition,
+        "constraint": p.constraint,
+        "reservation": p.reservation,
+    }
     if not gpu:
         extra = {name: value for name, value in extra.items() if name not in OF_GPUS}
         # Features and reservations of nodes with GPUs mean nothing elsewhere.

@@ -22,7 +22,6 @@ from hpc.plan.sweep_plan import (
     PREPARE,
     PRETRAIN,
     SEARCH,
-    SELECT,
     Job,
     Plan,
     reopen,
@@ -37,7 +36,7 @@ from hpc.stages.prepare import check_node_weights
 from hpc.stages.scratch import stage_data
 from hpc.state import submissions
 from hpc.state.completion import inputs, reads_others, target
-from hpc.state.limits import LimitReached, check, checking
+from hpc.state.limits import LimitReached, checking, closed
 from hpc.state.logs import last_words, tail
 from hpc.state.records import attempt, ended, record, record_rank_error
 from hpc.state.snapshot import of_jobs
@@ -88,8 +87,8 @@ class Task:
             )
             if plan.experiment.profile.kind == "slurm" and spares_gpu(plan.experiment, job):
                 plan.experiment.operations.device = "cpu"  # the job has asked for no GPU
-            if self.stage != SELECT:  # what there is may always be selected from
-                check(run)
+            if why := closed(plan, self.stage):
+                raise LimitReached(why)
             self.check_weights(plan)
             if self.stage == SEARCH and self.index is not None:
                 run_trial(plan, self.label, self.index)

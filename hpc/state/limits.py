@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hpc.plan.sweep_plan import FINAL, SEARCH, nodes_of, processes
+from hpc.plan.sweep_plan import FINAL, SEARCH, SELECT, Plan, nodes_of, processes
 from hpc.settings import compose
 from hpc.settings.compose import Experiment
 from hpc.state.snapshot import Snapshot, snapshot
@@ -44,6 +44,17 @@ def reached(run: RunFolder) -> str:
     if disk and (used := size(run.path) / GB) >= disk:
         return f"limit.disk={disk:g} is reached: the sweep's folder holds {used:.3g} GB"
     return ""
+
+
+def closed(plan: Plan, stage: str) -> str:
+    """The limit that keeps jobs of a stage from starting, in words; "" if they may.
+
+    The selection may start in any case if there is a generator to select.
+    """
+    why = reached(plan.run)
+    if why and stage == SELECT and any(c.best for c in snapshot(plan.run, plan.experiment).classes):
+        return ""
+    return why
 
 
 def checking(run: RunFolder, tell: Callable[..., None]) -> Callable[..., None]:

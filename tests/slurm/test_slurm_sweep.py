@@ -126,3 +126,22 @@ def test_limits_of_the_cluster_are_told_before_anything_is_submitted(slurm: Test
     ):
         done = hpc("launch", *SWEEP, "cluster=testbed", f"results={tmp_path}", *words)
         assert done.returncode == 2 and says in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_jobs_without_gpu_run_elsewhere_and_a_sweep_stops_at_its_limit(slurm: Testbed, sweep) -> None:
+    gpus = ("profile.gpus_per_node=1", "profile.gres=gpu:1", "operations.device=cpu", "seed=61", "trial.model.base=12")
+    s = sweep(*GRID, *gpus, "search.trials=1", "profile.cpu_partition=low", "limit.device_hours=1e-6")
+    s.wait()
+    show = {
+        job: slurm.client("scontrol", "show", "job", s.ids[job])
+        for job in ("prepare", "search-df-0000", "select")
+    }
+    assert "Partition=main" in show["prepare"] and "gres:gpu:1" in show["search-df-0000"]
+    assert "Partition=low" in show["select"] and "gpu" not in show["select"]
+    search = s.record("search-df-0000")
+    assert (search["state"], search["limit"]) == ("stopped", True) and s.record("prepare")["state"] == "done"
+    assert "JobState=COMPLETED" in show["search-df-0000"]
+    assert "limit.device_hours=1e-06 is reached" in s.status()
+    s.launch("limit.device_hours=5")
+    s.wait()
+    s.check_finished()

@@ -190,7 +190,7 @@ def test_a_containers_quota_counts_where_it_is_less_than_the_cores(
 
 
 def test_trials_side_by_side_and_readers_of_images_follow_the_quota(tmp_path, monkeypatch):
-    assert executor.cores is ingest.cores is cores_module.cores
+    assert sweep_plan.cores is ingest.cores is cores_module.cores
     monkeypatch.setattr(sweep_plan, "cores", lambda: 3)
     assert executor.slots(plan_of(tmp_path, "cluster=local").experiment) == 3
 

@@ -16,7 +16,7 @@ from hpc.search.runner import Runner
 from hpc.settings.compose import load, save
 from hpc.slurm.job_states import ended_state
 from hpc.state import limits
-from hpc.state.limits import LimitReached, check, checking, device_hours, reached, size
+from hpc.state.limits import LimitReached, check, checking, closed, device_hours, reached, size
 from hpc.state.records import record
 from hpc.state.snapshot import of_jobs, snapshot
 from hpc.state.submissions import Submission
@@ -110,6 +110,8 @@ def test_a_job_that_starts_beyond_a_limit_stops_and_has_not_failed(plan, capsys)
 def test_no_more_jobs_start_here_but_the_selection(plan, monkeypatch):
     limited(plan.run, device_hours=0.5)
     plan, started = reopen(plan.run), []
+    assert "limit.device_hours" in closed(plan, "select")  # there is nothing to select
+    plan.trials("df")[0][1].update(best_kid=50.0)
     monkeypatch.setattr(
         executor, "run_jobs", lambda plan, jobs, *_: started.extend(j.name for j in jobs) or []
     )
