@@ -29,7 +29,6 @@ from hpc.plan.sweep_plan import (
     GENERATE,
     PREPARE,
     PRETRAIN,
-    REPORT,
     SEARCH,
     SELECT,
     Job,
@@ -293,7 +292,7 @@ class Work:
         v = self.v
         if job.stage == PREPARE:
             return self.featured() / v.features
-        if job.stage in (PRETRAIN, SEARCH, FINAL, FOLDS):
+        if job.kimg:
             t = self.training(job)
             return t.kimg * 1000 / v.images + (0.0 if job.stage == PRETRAIN else t.evaluations * v.evaluation)
         if job.stage == GENERATE:
@@ -353,17 +352,17 @@ class Work:
         """Bytes and files that a job writes, beside its records and logs."""
         if job.stage == PREPARE:
             return FEATURES * self.featured() + CODE_BYTES, 2 * len(self.store.classes) + CODE_FILES
-        if job.stage in (PRETRAIN, SEARCH, FINAL, FOLDS):
+        if job.kimg:
             return self.of_training(self.training(job))
         if job.stage == SELECT:
             return len(self.e.classes) * self.v.checkpoint / 8, 4 * len(self.e.classes)
         if job.stage == GENERATE:
             n, _ = self.generated(job)
             return PNG * n * self.e.trial.model.size**2, n + 4
-        if job.stage == REPORT:
-            return REPORT_BYTES, REPORT_FILES
-        seeds = self.a.classifiers[ablation.classifier_of(self.a, job.label)].seeds
-        return RUN_BYTES * seeds, RUN_FILES * seeds
+        if job.stage in (ABLATE, COMBINE):
+            seeds = self.a.classifiers[ablation.classifier_of(self.a, job.label)].seeds
+            return RUN_BYTES * seeds, RUN_FILES * seeds
+        return REPORT_BYTES, REPORT_FILES
 
     def of_training(self, t: Training) -> tuple[float, float]:
         """Bytes and files of new trials: checkpoints, logs, sheets of images (in TensorBoard's log too)."""
