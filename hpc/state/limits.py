@@ -91,7 +91,7 @@ def devices(e: Experiment, stage: str) -> int:
 
 def seconds_of(record: Mapping[str, Any]) -> float:
     """How long all runs of a job took, by its record; of earlier versions the last run."""
-    spent = record.get("ended", 0.0) - record.get("started", 0.0) if "ended" in record else 0.0
+    spent = record["ended"] - record["started"] if {"ended", "started"} <= record.keys() else 0.0
     return float(record.get("seconds", spent))
 
 
