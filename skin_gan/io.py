@@ -83,8 +83,11 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=1, allow_nan=False))
 
 
-def append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    """Append one record as a line. An incomplete last line, left by a kill, is ended first."""
+def append_jsonl(path: Path, row: dict[str, Any], sync: bool = False) -> None:
+    """Append one record as a line. An incomplete last line, left by a kill, is ended first.
+
+    With `sync` it is on the disk when this returns, whatever happens to the machine then.
+    """
     line = json.dumps(row, allow_nan=False) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +97,9 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
                 if file.read(1) != b"\n":
                     line = "\n" + line
             file.write(line.encode())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
     except OSError as e:
         raise unwritable(path, e) from e
 
@@ -113,6 +119,17 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             if isinstance(row, dict):
                 rows.append(row)
     return rows
+
+
+def size_of(path: Path) -> int:
+    """The file's size in bytes, 0 if it is missing. It is opened, so that a shared disk answers for now."""
+    try:
+        with open(path, "rb") as file:
+            return os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return 0
+    except OSError as e:
+        raise unreadable(path, e) from e
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

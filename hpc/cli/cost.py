@@ -329,14 +329,16 @@ class Work:
         """What is left of a search job's trials, of which successive halving will stop some."""
         search, every = self.e.search, self.e.evaluate.every_kimg
         folders = [folder for _, folder in self.plan.trials_of(job)]
-        share = len(folders) / search.trials
+        count = search.trials if job.index is None else 1  # those to be proposed included
+        share = count / search.trials
         kimg, evaluations = expected_kimg(search) * share, sum(survivors(search)) * share
         evaluations += kimg / every if every else 0
         states = [self.s.state(job.label, folder) for folder in folders]
-        left = [state for state in states if unfinished(state, search.rungs[-1])]
+        left = [state for state in states if unfinished(state, self.e)]
         # More trials than expected may have survived: each goes to its next rung at least.
         done = [state.get("kimg", 0.0) for state in left]
         least = sum(min((r for r in search.rungs if r > at), default=at) - at for at in done)
+        least += (count - len(folders)) * search.rungs[0]
         remaining = max(least, kimg - sum(state.get("kimg", 0.0) for state in states))
         new = sum(state["state"] == PENDING for state in left)
         return Training(remaining, evaluations * remaining / kimg, new)

@@ -50,6 +50,11 @@ def lines(plan: Plan, data: str, cost: Estimate | None, used: float, resumed: bo
     yield textwrap.shorten(f"{e.sweep}, seed {e.seed}, fold {e.fold}: {e.about or e.preset}", WIDTH)
     yield data
     yield trials_line(e)
+    if plan.proposed_later:
+        yield (
+            f"{plan.proposed_later} of {len(e.classes) * e.search.trials} trials are proposed later by "
+            f"{e.search.sampler}, from what the others will have shown"
+        )
     yield f"where: {place(e)}"
     yield from cost_table(plan, cost)
     if cost is None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -33,6 +33,7 @@ from hpc.plan.sweep_plan import (
     Stage,
     nodes_of,
     processes,
+    rounds,
     slots,
     spares_gpu,
 )
@@ -75,7 +76,8 @@ def run_local(plan: Plan, wanted: list[Job], code: Path, watch: Callable[[], Non
         ran = ran or bool(jobs)
         # A final training uses all of this machine's GPUs.
         alone = stage.name == FINAL and plan.experiment.profile.gpus_per_node
-        failures += run_jobs(plan, jobs, 1 if alone else slots(plan.experiment), watch)
+        for some in rounds(plan.experiment, jobs):
+            failures += run_jobs(plan, some, 1 if alone else slots(plan.experiment), watch)
     return failures
 
 
@@ -172,18 +174,18 @@ def submit_stage(
     if shutil.which("srun") is None:  # Submitit takes srun as the sign of a Slurm
         raise client.Unreachable("there is no srun here: run this where Slurm is installed")
     ids = sorted({s.base for s in after})
-    parts = arrays_of(plan, jobs, min(p.max_array, client.max_array() or p.max_array)) if jobs else []
-    arrays: list[str] = []
-    for part in parts:
+    size = min(p.max_array, client.max_array() or p.max_array) if jobs else 1
+    submitted: list[str] = []
+    for array in arrays_of(plan.experiment, jobs, size):
         executor = submitit.SlurmExecutor(
             submissions.logs(plan.run, stage.name), max_num_timeout=p.requeues, python=p.python or None
         )
-        waits_for = [*ids, *array_to_wait_for(arrays, p.parallel)]
-        gpu = not spares_gpu(plan.experiment, part[0])
-        executor.update_parameters(**options(plan, stage.name, code, waits_for, len(parts), gpu))
+        waits_for = [*ids, *(submitted[number] for number in array.after)]
+        gpu = not spares_gpu(plan.experiment, array.jobs[0])
+        executor.update_parameters(**options(plan, stage.name, code, waits_for, array.beside, gpu))
         try:
             with clean_environment(without=DEVICES), executor.batch():
-                results = [executor.submit(slurm_task(plan, job)) for job in part]
+                results = [executor.submit(slurm_task(plan, job)) for job in array.jobs]
         except (FailedJobError, FailedSubmissionError) as e:
             errors = re.findall(r"sbatch: (?:error|fatal): (.+)", str(e)) or [last_words(str(e)) or str(e)]
             reason = "; ".join(dict.fromkeys(errors))
@@ -191,25 +193,38 @@ def submit_stage(
                 f"sbatch refused the jobs of stage {stage.name}: {reason}; correct the profile and launch "
                 f"again (queued jobs stay; `python hpc/steer.py cancel {plan.run.path}` cancels them)"
             ) from e
-        for job, result in zip(part, results, strict=True):
+        for job, result in zip(array.jobs, results, strict=True):
             made.append(Submission(job.name, result.job_id))
             submissions.add(plan.run, made[-1])
-        arrays.append(made[-1].base)
+        submitted.append(made[-1].base)
     return made
 
 
-def arrays_of(plan: Plan, jobs: Sequence[Job], size: int) -> list[Sequence[Job]]:
-    """The jobs of each array, at most `size`: those that take GPUs, then those that do not."""
-    groups = [[job for job in jobs if spares_gpu(plan.experiment, job) is spares] for spares in (False, True)]
-    return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
+class Array(NamedTuple):
+    """One of the arrays in which a stage's jobs are submitted."""
+
+    jobs: Sequence[Job]
+    after: list[int]  # positions of the stage's arrays that must end first
+    beside: int  # the number of arrays, with this one, that may run at the same time
 
 
-def array_to_wait_for(arrays: list[str], parallel: int) -> list[str]:
-    """The id of the array of this stage that its next array must wait for, in a list; empty for none.
+def arrays_of(e: Experiment, jobs: Sequence[Job], size: int) -> list[Array]:
+    """The arrays of a stage, with at most `size` jobs each; each round waits for the one before.
 
-    Each array runs at least one job at a time, so at most `parallel` arrays may run side by side.
+    Jobs that take GPUs come first, then those that take none.
+    Each array runs at least one job at a time, so at most profile.parallel arrays may run side by side.
     """
-    return arrays[-parallel:][:1] if len(arrays) >= parallel else []
+    made: list[Array] = []
+    before: list[int] = []
+    for group in rounds(e, jobs):
+        kinds = [[job for job in group if spares_gpu(e, job) is spares] for spares in (False, True)]
+        parts = [kind[i : i + size] for kind in kinds for i in range(0, len(kind), size)]
+        first = len(made)
+        for number, part in enumerate(parts):
+            turn = [first + number - e.profile.parallel] if number >= e.profile.parallel else []
+            made.append(Array(part, [*before, *turn], len(parts)))
+        before = [*range(first, len(made))]
+    return made
 
 
 def slurm_task(plan: Plan, job: Job) -> SlurmTask:
@@ -294,15 +309,16 @@ def scripts(plan: Plan, stage: Stage, code: Path) -> dict[str, str]:
         f"{p.python or shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
     )
     made: dict[str, str] = {}
-    parts = arrays_of(plan, stage.jobs, p.max_array)
-    for number, part in enumerate(parts, 1):
-        after = [f"<{name}>" for name in (*stage.after, *array_to_wait_for([*made], p.parallel))]
-        name = f"{stage.name}, part {number} of {len(parts)}" if len(parts) > 1 else stage.name
+    arrays = arrays_of(plan.experiment, stage.jobs, p.max_array)
+    for number, array in enumerate(arrays, 1):
+        after = [f"<{name}>" for name in (*stage.after, *([*made][i] for i in array.after))]
+        name = f"{stage.name}, part {number} of {len(arrays)}" if len(arrays) > 1 else stage.name
+        gpu = not spares_gpu(plan.experiment, array.jobs[0])
         made[name] = _make_sbatch_string(
             command=command,
             folder=folder,
-            map_count=len(part) if len(stage.jobs) > 1 else None,
-            **options(plan, stage.name, code, after, len(parts), not spares_gpu(plan.experiment, part[0])),
+            map_count=len(array.jobs) if len(array.jobs) > 1 else None,
+            **options(plan, stage.name, code, after, array.beside, gpu),
         )
     return made
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from hpc.cluster import executor
-from hpc.plan.sweep_plan import BEFORE_SELECTION, FINAL, SEARCH, Job, Plan
+from hpc.plan.sweep_plan import BEFORE_SELECTION, FINAL, SEARCH, Job, Plan, in_rounds
 from hpc.settings.compose import Experiment
 from hpc.slurm import client
 from hpc.slurm.job_states import Queue, ask
@@ -88,7 +88,8 @@ def submit(
             and (not complete(plan, job, s) or will_be_outdated(job, before))
         ]
         running = [given for given in stale.values() if alive[given.id].state != client.PENDING]
-        made = executor.submit_stage(plan, stage, todo, code, after=[*before, *running])
+        earlier = kept.values() if in_rounds(plan.experiment, stage.name) else ()
+        made = executor.submit_stage(plan, stage, todo, code, after=[*before, *running, *earlier])
         before += [*kept.values(), *running, *made]
         new += made
     made_now = set(new)

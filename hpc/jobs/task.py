@@ -28,6 +28,7 @@ from hpc.plan.sweep_plan import (
     spares_gpu,
     unfinished,
 )
+from hpc.search.proposals import propose_until
 from hpc.search.rendezvous import Meeting
 from hpc.search.runner import Runner
 from hpc.search.supervisor import STOPPED, Driver
@@ -175,6 +176,7 @@ class Task:
 def run_trial(plan: Plan, label: str, index: int) -> None:
     """Run one trial in this process. Raises SkinGanError if it fails."""
     check_prepared(plan.run)
+    propose_until(plan, label, index)
     if not unfinished(plan.trials(label)[index][1].state(), plan.experiment):
         return  # done since this job was submitted
     os.environ.update(stage_data(plan))

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,15 +18,15 @@ from hpc.plan.settle import settle
 from hpc.settings import compose
 from hpc.settings.ablation import check_balance
 from hpc.settings.compose import Experiment, SearchSettings
-from hpc.settings.space import RANDOM, distributions, draw
+from hpc.settings.space import RANDOM, STARTUP, adaptive, distributions, draw, with_values
 from skin_gan.ablation.classifiers import CLASSIFIERS
-from skin_gan.config import AUTO, SCHEMA, TrialSpec, formerly
+from skin_gan.config import AUTO, SCHEMA, TrialSettings, TrialSpec, formerly
 from skin_gan.cores import cores
 from skin_gan.data.store import ALL, Store
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, PRUNED, RunFolder, TrialFolder
 from skin_gan.identity import content_hash, differing
-from skin_gan.io import read_json
+from skin_gan.io import read_json, read_jsonl, size_of
 
 PREPARE, PRETRAIN, SEARCH, SELECT, FINAL = "prepare", "pretrain", "search", "select", "final"
 FOLDS, GENERATE, ABLATE, COMBINE, REPORT = "folds", "generate", "ablate", "combine", "report"
@@ -100,23 +100,33 @@ class Plan:
     run: RunFolder
     stages: tuple[Stage, ...]
     notes: tuple[str, ...] = ()  # remarks on settings that do not apply
-    _trial_cache: dict[str, list[tuple[TrialSpec, TrialFolder]]] = field(
+    _trial_cache: dict[str, tuple[int, list[tuple[TrialSpec, TrialFolder]]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
-    )  # by class
+    )  # by class, with the size of the file of proposals that was read
 
     def trials(self, label: str) -> list[tuple[TrialSpec, TrialFolder]]:
-        """The class's trials in order, each with its folder."""
-        e = settled(self.run, self.experiment)
-        if label not in self._trial_cache:
+        """The class's trials in order, each with its folder: with an adaptive sampler those known so far."""
+        e, path = settled(self.run, self.experiment), proposals(self.run, label)
+        size = size_of(path) if adaptive(e.search.sampler) else 0
+        if label not in self._trial_cache or self._trial_cache[label][0] != size:
             # Trials keep the ids of the schema under which the folder was begun.
             begun = self.run.path.name.rpartition("-")[2]
             schema = 1 if begun == run_identity(self.experiment, self.data, 1) else SCHEMA
-            specs = trial_specs(e, self.data, label, schema)
+            proposed = {row["index"]: row["values"] for row in (read_jsonl(path) if size else [])}
+            specs = trial_specs(e, self.data, label, schema, proposed)
             found = [(spec, self.run.trial(label, spec.index, spec.id)) for spec in specs]
             if e.trial.train.precision == AUTO:  # not yet what will be trained
                 return found
-            self._trial_cache[label] = found
-        return self._trial_cache[label]
+            self._trial_cache[label] = size, found
+        return self._trial_cache[label][1]
+
+    @cached_property
+    def proposed_later(self) -> int:
+        """The number of trials, of all classes, whose settings depend on what others will show."""
+        s = self.experiment.search
+        if not adaptive(s.sampler):
+            return 0
+        return sum(s.trials - len(self.trials(label)) for label in self.experiment.classes)
 
     def pretraining(self, fold: int) -> Pretraining:
         """The pretraining from which trials of this fold start."""
@@ -130,9 +140,14 @@ class Plan:
         return Path(named) if named else self.pretraining(spec.fold).networks(self.run)
 
     def trials_of(self, job: Job) -> list[tuple[TrialSpec, TrialFolder]]:
-        """The trials of a search job."""
+        """The known trials of a search job."""
         trials = self.trials(job.label)
-        return trials if job.index is None else [trials[job.index]]
+        return trials if job.index is None else trials[job.index : job.index + 1]
+
+    def all_known(self, job: Job) -> bool:
+        """Whether all trials of a search job are known."""
+        last = self.experiment.search.trials - 1 if job.index is None else job.index
+        return len(self.trials(job.label)) > last
 
     @cached_property
     def source_stamps(self) -> list[str]:
@@ -237,6 +252,22 @@ def slots(e: Experiment) -> int:
     return p.slots or max(1, devices // p.devices_per_trial)
 
 
+def in_rounds(e: Experiment, stage: str) -> bool:
+    """Whether jobs of the stage wait for others of it, from whose trials a sampler proposes theirs."""
+    return stage == SEARCH and e.backend == "array" and adaptive(e.search.sampler)
+
+
+def rounds(e: Experiment, jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs of one stage in groups that run one after another; there is one group for most stages."""
+
+    def number(job: Job) -> int:
+        if job.index is None or not in_rounds(e, job.stage):
+            return 0
+        return max(0, (job.index - e.search.startup) // e.search.round + 1)
+
+    return [list(group) for _, group in itertools.groupby(sorted(jobs, key=number), key=number)]
+
+
 def nodes_of(e: Experiment, stage: str) -> int:
     """The number of nodes of one job of the stage."""
     return e.profile.nodes if stage in (SEARCH, FINAL) else 1
@@ -331,16 +362,47 @@ def run_identity(e: Experiment, data: str, schema: int) -> str:
     return content_hash(decisive, length=8)
 
 
-def trial_specs(e: Experiment, data: str, label: str, schema: int = SCHEMA) -> list[TrialSpec]:
-    """Trials 0 to n-1 of a class. Trial i depends on (seed, class, i) only, so a larger n adds trials."""
-    specs, s = [], e.search
+def trial_specs(
+    e: Experiment,
+    data: str,
+    label: str,
+    schema: int = SCHEMA,
+    proposed: Mapping[int, Mapping[str, Any]] | None = None,
+) -> list[TrialSpec]:
+    """Trials 0 to n-1 of a class, or with an adaptive sampler those of them that are known.
+
+    Trial i depends on (seed, class, i) only, so a larger n adds trials, or is in `proposed`: the recorded
+    values of the searched settings by index.
+    """
+    specs: list[TrialSpec] = []
     start = pretraining(e, data, e.fold).id if e.pretrain.kimg else e.pretrain.content
-    for index in range(s.trials):
-        published = s.baseline and index == 0
-        settings = e.trial if published else draw(s.space, e.trial, e.seed, label, index, s.sampler)
+    for index in range(e.search.trials):
+        settings = known_settings(e, label, index, proposed or {})
+        if settings is None:
+            break
         seed = seed_of(e, label, index)
         specs.append(TrialSpec(label, index, seed, e.fold, data, settings, schema, start))
     return specs
+
+
+def known_settings(
+    e: Experiment, label: str, index: int, proposed: Mapping[int, Mapping[str, Any]]
+) -> TrialSettings | None:
+    """The settings of trial `index`; None while an adaptive sampler has yet to propose them."""
+    s = e.search
+    if index in proposed:
+        return with_values(e.trial, dict(proposed[index]))
+    if s.baseline and index == 0:
+        return e.trial
+    learns = adaptive(s.sampler)
+    if learns and index >= s.startup:
+        return None
+    return draw(s.space, e.trial, e.seed, label, index, STARTUP if learns else s.sampler)
+
+
+def proposals(run: RunFolder, label: str) -> Path:
+    """The file of the class's proposals, a line per trial: see `hpc.search.proposals`."""
+    return run.trials / label / "proposals.jsonl"
 
 
 def seed_of(e: Experiment, label: str, index: int) -> int:

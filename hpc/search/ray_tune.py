@@ -3,9 +3,10 @@
 `python -m hpc.search.ray_tune RUN LABEL SLOTS NODES MEETING FOLDER` starts Ray and searches.
 `python -m hpc.search.ray_tune join RUN ADDRESS SLOTS FOLDER` joins another node of the job to it.
 
-The trials and their states are on disk. Ray gets the unfinished trials and a scheduler that has replayed all
-recorded results in order. So a job that was killed, preempted or extended resumes as if it had never stopped.
-No state of Ray outlives its process. The only module that imports Ray.
+The trials and their states are on disk. Ray gets the unfinished trials, then those that an adaptive sampler
+proposes as slots become free, and a scheduler that has replayed all recorded results in order. So a job that
+was killed, preempted or extended resumes as if it had never stopped. No state of Ray outlives its process.
+The only module that imports Ray.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search import Searcher
 
 from hpc.plan.sweep_plan import Plan, reopen, unfinished
+from hpc.search.proposals import propose_until
 from hpc.search.rendezvous import Head, Meeting, own_address
 from hpc.search.runner import WORST, Runner
 from hpc.search.supervisor import NO_RAY
-from hpc.settings.compose import SearchSettings
+from hpc.settings.compose import Experiment, SearchSettings
 from skin_gan.errors import SkinGanError, cause
 from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, FAILED, PRUNED, STOPPED, RunFolder, TrialFolder
 from skin_gan.io import append_jsonl, locked, read_jsonl
@@ -49,10 +52,8 @@ def search(plan: Plan, label: str, slots: int, nodes: int, meeting: Meeting, tem
     """
     folders = {spec.index: folder for spec, folder in plan.trials(label)}
     rungs = Rungs(plan.experiment.search, plan.run.trials / label / "decisions.jsonl", folders)
-    todo = [index for index, folder in folders.items() if unfinished(folder.state(), plan.experiment)]
-    if not todo:
+    if not (todo := left_to_do(plan.experiment, folders)):
         return
-    space = {"index": tune.grid_search(todo), "run": str(plan.run.path), "label": label}
     gpus = plan.experiment.profile.gpus_per_node
     address = own_address() if nodes > 1 else None
     per_trial = gpus // slots or gpus / slots  # Ray allots whole GPUs, or a fraction of one
@@ -62,8 +63,14 @@ def search(plan: Plan, label: str, slots: int, nodes: int, meeting: Meeting, tem
     with ray_cluster(slots, gpus, temporary, address), joined_by(nodes, meeting):
         tuner = tune.Tuner(
             tune.with_resources(Trial, {"cpu": 1, "gpu": per_trial}),
-            param_space=space,
-            tune_config=tune.TuneConfig(scheduler=rungs, reuse_actors=reuse, max_concurrent_trials=at_once),
+            param_space={"run": str(plan.run.path), "label": label},
+            tune_config=tune.TuneConfig(
+                search_alg=Upcoming(plan, label, todo, folders),
+                num_samples=len(todo),
+                scheduler=rungs,
+                reuse_actors=reuse,
+                max_concurrent_trials=at_once,
+            ),
             run_config=tune.RunConfig(
                 name=label,
                 storage_path=temporary,
@@ -78,6 +85,12 @@ def search(plan: Plan, label: str, slots: int, nodes: int, meeting: Meeting, tem
     for error in results.errors:
         print(error, file=sys.stderr)
     report_failures(folders)
+
+
+def left_to_do(e: Experiment, folders: dict[int, TrialFolder]) -> list[int]:
+    """Indices of the trials to run, in order: those known that are unfinished, then those to be proposed."""
+    known = [index for index, folder in folders.items() if unfinished(folder.state(), e)]
+    return [*known, *range(len(folders), e.search.trials)]
 
 
 @contextmanager
@@ -178,6 +191,33 @@ class Rungs(ASHAScheduler):
             reason=f"KID x1000 of {result['kid']:.1f} at {result['kimg']:g} kimg is not among the best "
             f"1/{self.factor:g} so far",
         )
+
+
+class Upcoming(Searcher):
+    """Gives Ray a trial whenever one can start; new ones are proposed then, from all results there are."""
+
+    def __init__(self, plan: Plan, label: str, todo: list[int], folders: dict[int, TrialFolder]) -> None:
+        """`todo`: indices of the trials in order; `folders` gets the folders of those that are proposed."""
+        super().__init__()
+        self.plan, self.label, self.todo, self.folders = plan, label, todo, folders
+
+    def set_search_properties(self, *_: Any, **__: Any) -> bool:
+        return True  # nothing here depends on Ray's metric or space
+
+    def suggest(self, trial_id: str) -> dict[str, int]:
+        index = self.todo.pop(0)
+        propose_until(self.plan, self.label, index)
+        self.folders[index] = self.plan.trials(self.label)[index][1]
+        return {"index": index}
+
+    def on_trial_complete(self, *_: Any, **__: Any) -> None:
+        """Do nothing: results are in the trials' folders."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Do nothing: proposals are on disk."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Do nothing: Ray is never resumed."""
 
 
 class Trial(tune.Trainable):

@@ -11,7 +11,10 @@ import difflib
 import itertools
 import os
 import re
+import sys
 from dataclasses import dataclass, field
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +23,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hpc.settings.ablation import AblateSettings, check_ablate, check_arms, check_name
 from hpc.settings.profiles import ProfileSettings, check_profile
-from hpc.settings.space import RANDOM, SAMPLERS, check_space, distributions, leaves, most_trials
+from hpc.settings.space import (
+    RANDOM,
+    SAMPLERS,
+    STARTUP,
+    adaptive,
+    check_space,
+    distributions,
+    leaves,
+    most_trials,
+)
 from hpc.settings.yaml_tree import first_line, read_text, read_words, typed
 from skin_gan.config import AUTO, EvalSettings, Operations, TrialSettings
 from skin_gan.data.splits import N_FOLDS
@@ -28,13 +40,14 @@ from skin_gan.errors import SkinGanError
 from skin_gan.io import write_atomic
 from skin_gan.presets import preset
 from skin_gan.ranges import check_ranges, setting
-from skin_gan.variants import names
+from skin_gan.variants import names, variant
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = re.compile(r"\w+(\.\w[\w-]*)*")  # a dotted name
 # Control characters, and the surrogates that Python puts in place of invalid UTF-8.
 NO_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 SHOWN = ("scripts", "jobs", "settings")
+OPTUNA = "optuna>=5"  # as in pyproject.toml
 CLUSTER = "SKIN_GAN_CLUSTER"  # environment variable: the default of cluster=
 
 
@@ -62,6 +75,18 @@ class SearchSettings:
     )
     baseline: bool = setting(True, "trial 0 is the preset as published, as a baseline for the search")
     sampler: Sampler = setting(RANDOM, "how trials are drawn from the space: a file in hpc/settings/samplers")
+    startup: int = setting(
+        8, "trials per class, measured after equal training, from which an adaptive sampler (gp, motpe, tpe) "
+        "begins to learn; until then its trials are those of sobol", unit="trials", least=2,
+    )  # fmt: skip
+    round: int = setting(
+        4, "with backend=array, trials per class that an adaptive sampler proposes together; each round "
+        "waits for the one before", unit="trials", least=1,
+    )  # fmt: skip
+    min_coverage: float = setting(
+        0.5, "coverage that an adaptive sampler asks of a trial, as a share of what real images reach at "
+        "equal n; of copies it allows select.max_copies", above=0, most=1,
+    )  # fmt: skip
     space: dict[str, Any] = setting(
         {},
         "a tree like that of trial, whose leaves are {loguniform: [a, b]}, {uniform: [a, b]} or {choice: "
@@ -264,6 +289,7 @@ def compose(words: list[str]) -> Experiment:
     check_results(e.results)
     if e.pretrain.source:
         e.pretrain.source = absolute(e.pretrain.source, "pretrain.source")  # jobs run in another folder
+    check_sampler(e.search)
     for source in e.ablate.sources:
         check_name(source, e.trial.model.family)
     # Absolute, since jobs run in another folder.
@@ -417,6 +443,30 @@ def check_precision(e: Experiment) -> None:
             f"search.space.train.precision: {AUTO} is measured once for the whole sweep: set "
             f"trial.train.precision={AUTO}, or choose from fp32 and bf16"
         )
+
+
+def check_sampler(s: SearchSettings) -> None:
+    """SkinGanError if the sampler needs a package that is missing, or would never begin to learn."""
+    needs = getattr(variant(SAMPLERS, s.sampler, "hpc"), "NEEDS", ())
+    if missing := [package for package in needs if not _installed(package)]:
+        others = [name for name in names(SAMPLERS, "hpc") if not adaptive(name)]
+        raise SkinGanError(
+            f"search.sampler={s.sampler} needs {' and '.join(missing)}, which this Python lacks: run "
+            f"`{sys.executable} -m pip install '{OPTUNA}'`, or choose one of {', '.join(others)}"
+        )
+    if adaptive(s.sampler) and s.startup >= s.trials:
+        raise SkinGanError(
+            f"search.startup={s.startup} of search.trials={s.trials}: {s.sampler} proposes nothing before "
+            "search.startup trials are measured; expected fewer than search.trials, or "
+            f"search.sampler={STARTUP}"
+        )
+
+
+def _installed(package: str) -> bool:
+    """Whether the package can be imported, and of Optuna the version."""
+    if find_spec(package) is None:
+        return False
+    return package != "optuna" or int(metadata.version(package).partition(".")[0]) >= 5
 
 
 def check_backend(e: Experiment) -> None:

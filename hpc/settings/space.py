@@ -1,8 +1,9 @@
 """The search space: the distribution of each searched setting.
 
 A leaf is {choice: [...]}, where a repeated value is drawn more often, {uniform: [low, high]} or {loguniform:
-[low, high]}. For whole-number settings ranges draw whole numbers, including low and high. With every sampler
-trial i of a class depends on (seed, class, i) only, see `hpc.settings.samplers`.
+[low, high]}. For whole-number settings ranges draw whole numbers, including low and high. Trial i of a class
+depends on (seed, class, i) only; with an adaptive sampler also on what earlier trials have shown, see
+`hpc.settings.samplers`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from skin_gan.variants import variant
 Path = tuple[str, str]
 SAMPLERS = "settings/samplers"  # a folder in this package with a file for each
 RANDOM = "random"  # the first sampler, which is not part of a sweep's identity
+STARTUP = "sobol"  # the sampler of the trials from which an adaptive one learns
 # Settings that all trials of a sweep share, and why.
 UNDRAWN = {
     (("model", "discriminator"), "auto"): "auto is settled once for a sweep: list own, projected or both",
@@ -103,6 +105,14 @@ class Distribution(NamedTuple):
             return min(max(int(self._between(low, high + 1, u)), int(low)), int(high))
         return _rounded(self._between(low, high, u), low, high)
 
+    def rounded(self, value: Any) -> Any:
+        """A value of the distribution at as few digits as `at` gives."""
+        return value if self.how == "choice" or self.kind is int else _rounded(value, *self.values)
+
+    def holds(self, value: Any) -> bool:
+        """Whether the distribution may draw this value of the setting's type."""
+        return value in self.domain if self.how == "choice" else self.values[0] <= value <= self.values[1]
+
     def _between(self, low: float, high: float, u: float) -> float:
         if self.how == "uniform":
             return low + (high - low) * u
@@ -149,12 +159,21 @@ def _is_number(value: Any) -> bool:
         return False
 
 
+def adaptive(sampler: str) -> bool:
+    """Whether the sampler proposes trials from what earlier ones have shown."""
+    return hasattr(variant(SAMPLERS, sampler, "hpc"), "propose")
+
+
+def ordered(space: dict[str, Any]) -> dict[str, Distribution]:
+    """The distributions as samplers get them: the order in the file must not matter."""
+    return dict(sorted(distributions(space).items()))
+
+
 def draw(
     space: dict[str, Any], base: TrialSettings, seed: int, label: str, index: int, sampler: str = RANDOM
 ) -> TrialSettings:
     """The settings of trial `index` of class `label`: `base` with each searched setting drawn."""
-    ordered = dict(sorted(distributions(space).items()))  # the order in the file must not matter
-    return with_values(base, variant(SAMPLERS, sampler, "hpc").draw(ordered, seed, label, index))
+    return with_values(base, variant(SAMPLERS, sampler, "hpc").draw(ordered(space), seed, label, index))
 
 
 def most_trials(space: dict[str, Any], sampler: str) -> float:

@@ -30,7 +30,8 @@ def complete(plan: Plan, job: Job, s: Snapshot) -> bool:
     """Whether the job has nothing left to do. SkinGanError if a trial that it depends on is damaged."""
     if job.stage == SEARCH:
         e = plan.experiment
-        return not any(unfinished(s.state(job.label, folder), e) for _, folder in plan.trials_of(job))
+        states = (s.state(job.label, folder) for _, folder in plan.trials_of(job))
+        return plan.all_known(job) and not any(unfinished(state, e) for state in states)
     if job.stage in BY_OUTPUT:
         return job.name in s.outputs
     if not s.done(job) or job.name not in s.outputs:

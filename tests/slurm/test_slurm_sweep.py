@@ -129,7 +129,13 @@ def test_limits_of_the_cluster_are_told_before_anything_is_submitted(slurm: Test
 
 
 def test_jobs_without_gpu_run_elsewhere_and_a_sweep_stops_at_its_limit(slurm: Testbed, sweep) -> None:
-    gpus = ("profile.gpus_per_node=1", "profile.gres=gpu:1", "operations.device=cpu", "seed=61", "trial.model.base=12")
+    gpus = (
+        "profile.gpus_per_node=1",
+        "profile.gres=gpu:1",
+        "operations.device=cpu",
+        "seed=61",
+        "trial.model.base=12",
+    )
     s = sweep(*GRID, *gpus, "search.trials=1", "profile.cpu_partition=low", "limit.device_hours=1e-6")
     s.wait()
     show = {
