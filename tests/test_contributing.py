@@ -88,6 +88,36 @@ def test_the_sampler_is_a_choice_that_draws_trials(checkout):
     assert said.splitlines() == [*grid, grid[0]]
 
 
+def test_the_adaptive_sampler_proposes_from_what_trials_have_shown(checkout, tmp_path):
+    said = run(
+        checkout,
+        f"""
+        import sys
+        from pathlib import Path
+        from plans import plan_of
+        from hpc.plan.sweep_plan import proposals
+        from hpc.search.proposals import derived_again, propose_until
+        from skin_gan.io import append_jsonl, read_jsonl
+        plan = plan_of(Path({str(tmp_path)!r}), "classes=[df]", "search.sampler=mutation",
+                       "search.trials=14", "search.startup=4", "search.rungs=[4]", "search.scheduler=none")
+        for index in range(14):
+            propose_until(plan, "df", index)
+            spec, folder = plan.trials("df")[index]
+            row = {{"kimg": 4, "images": 4000, "kid": float(index != 2), "copies": 0.0}}
+            append_jsonl(folder.metrics, {{**row, "coverage": 0.9, "coverage_floor": 1.0}})
+            folder.update(state="completed", kimg=4)
+        rows = read_jsonl(proposals(plan.run, "df"))
+        best = rows[2]["values"]
+        print(*(row["sampler"] for row in rows[3:5]), "optuna" in sys.modules, "torch" in sys.modules)
+        print({{name: sum(row["values"][name] == best[name] for row in rows[4:]) for name in best}})
+        print(all(derived_again(plan, "df", rows, i) == rows[i]["values"] for i in range(4, 14)))
+        """,
+    )
+    first, kept, same = said.splitlines()
+    assert first == "sobol mutation False False" and same == "True"
+    assert all(1 <= n <= 9 for n in eval(kept).values())
+
+
 def test_the_examples_train_are_resumed_and_draw_images(checkout, tmp_path):
     said = run(
         checkout,

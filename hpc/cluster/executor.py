@@ -38,6 +38,7 @@ from hpc.plan.sweep_plan import (
     spares_gpu,
 )
 from hpc.search.rendezvous import PEER
+from hpc.settings.compose import Experiment
 from hpc.settings.profiles import MEMORY, ProfileSettings, extra_options
 from hpc.slurm import client
 from hpc.state import submissions

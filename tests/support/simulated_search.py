@@ -1,4 +1,4 @@
-"""Searches in which a trial's evaluations are computed from its settings: all is real but training and Ray."""
+"""Searches in which evaluations are computed from the settings: all is real but training and Ray."""
 
 from __future__ import annotations
 

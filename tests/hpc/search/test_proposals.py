@@ -38,7 +38,7 @@ def points(plan: Plan) -> list[dict]:
 
 
 def assert_sound(plan: Plan, trials: int) -> None:
-    """Each trial is recorded once, has the settings that are recorded, ran once, and follows from the record."""
+    """Each trial is recorded once, has the settings in the record, ran once, and follows from the record."""
     rows = lines(plan)
     assert [row["index"] for row in rows] == list(range(trials))
     specs = plan.trials("df")

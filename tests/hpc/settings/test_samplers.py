@@ -6,12 +6,28 @@ from scipy.stats import qmc
 
 from hpc.plan.sweep_plan import run_identity, trial_specs
 from hpc.settings.compose import compose
-from hpc.settings.space import SAMPLERS, Distribution, check_space, distributions, draw, value_at
+from hpc.settings.space import (
+    SAMPLERS,
+    Distribution,
+    adaptive,
+    check_space,
+    distributions,
+    draw,
+    ordered,
+    value_at,
+)
+from hpc.settings.told import MEASURED, RUNNING, Told
 from skin_gan.config import SCHEMA, TrialSettings, check
 from skin_gan.errors import SkinGanError
 from skin_gan.variants import names
 
 NAMES = [name for name in names(SAMPLERS, "hpc") if name != "listed"]  # which takes no ranges
+
+
+from skin_gan.variants import names, variant
+
+NAMES = [name for name in names(SAMPLERS, "hpc") if not adaptive(name)]
+ADAPTIVE = [name for name in names(SAMPLERS, "hpc") if adaptive(name)]
 BASE = TrialSettings()
 SPACE = {
     "optim": {"d_steps": {"uniform": [1, 7]}, "beta2": {"uniform": [0.9995, 0.99999]},
@@ -168,3 +184,73 @@ def test_a_listed_sweep_has_as_many_trials_as_rows():
 def test_a_list_with_gaps_is_refused(leaf):
     with pytest.raises(SkinGanError, match=r"loss.zero_outputs (has 2|is a range)"):
         compose(["sweep=losses", "data=demo", f"search.space.loss.zero_outputs={leaf}"])
+
+
+# Adaptive samplers; what they do in a search is in tests/hpc/search/test_proposals.py
+
+
+@pytest.mark.parametrize("sampler", [pytest.param("gp", marks=pytest.mark.slow), "motpe", "tpe"])
+def test_what_is_proposed_is_valid_whatever_the_kind_of_setting(sampler):
+    pytest.importorskip("optuna")
+    space, propose = ordered(SPACE), variant(SAMPLERS, sampler, "hpc").propose
+    drawn = [{name: value_at(trial(i, "sobol"), name) for name in space} for i in range(6)]
+    told = [Told(i, v, MEASURED, 4.0, 50.0 + i, 0.9, {"coverage": i - 3.5}) for i, v in enumerate(drawn)]
+    told[2] = Told(2, drawn[2], MEASURED, None, None, 0.0, {"coverage": 0.5})  # diverged
+    told[5] = Told(5, drawn[5], RUNNING)
+    for index in range(6, 9 if sampler == "gp" else 16):
+        values = propose(space, 0, "df", index, told)
+        assert list(values) == list(space)
+        for name, d in space.items():
+            assert d.holds(values[name]) and type(values[name]) is type(value_at(BASE, name))
+            assert d.rounded(values[name]) == values[name]
+        told.append(Told(index, values, RUNNING))
+
+
+@pytest.mark.parametrize("sampler", ADAPTIVE)
+def test_an_adaptive_sampler_leaves_the_first_trials_to_sobol(sampler):
+    pytest.importorskip("optuna")
+    words = ["sweep=aegan_lr", "search.trials=16", "search.startup=5"]
+    specs = trial_specs(compose([*words, f"search.sampler={sampler}"]), "d", "df")
+    sobol = trial_specs(compose([*words, "search.sampler=sobol"]), "d", "df")
+    assert [spec.id for spec in specs] == [spec.id for spec in sobol[:5]]
+    values = {"optim.lr_g": 1e-4, "optim.lr_d": 2e-4}
+    later = trial_specs(
+        compose([*words, f"search.sampler={sampler}"]), "d", "df", proposed={5: values, 1: values}
+    )
+    assert len(later) == 6 and later[0] == specs[0] and later[2:5] == specs[2:5]
+    assert all(value_at(later[i].settings, name) == v for i in (1, 5) for name, v in values.items())
+
+
+def test_a_package_that_is_missing_or_old_is_named_with_what_to_do(monkeypatch):
+    from hpc.settings import compose as composing
+
+    words = ["sweep=aegan_lr", "search.trials=16", "search.sampler=gp"]
+    expected = r"search.sampler=gp needs optuna, .* install 'optuna>=5'`, or choose one of random, sobol"
+    with monkeypatch.context() as m:
+        m.setattr(composing, "find_spec", lambda name: None if name == "optuna" else name)
+        with pytest.raises(SkinGanError, match=expected):
+            compose(words)
+        compose([*words[:2], "search.sampler=sobol"])
+    monkeypatch.setattr(composing, "find_spec", lambda name: name)
+    monkeypatch.setattr(composing.metadata, "version", lambda name: "4.9.1")
+    with pytest.raises(SkinGanError, match=expected):
+        compose(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["search.sampler=tpe", "search.trials=8"],
+            "search.startup=8 of search.trials=8: tpe proposes nothing",
+        ),
+        (["search.startup=1"], "search.startup=1: expected at least 2"),
+        (["search.round=0"], "search.round=0: expected at least 1"),
+        (["search.min_coverage=0"], "search.min_coverage=0.0: expected .*above 0, at most 1"),
+        (["search.sampler=cmaes"], "expected one of gp, motpe, random, sobol, tpe"),
+    ],
+)
+def test_a_samplers_settings_out_of_range_are_refused(words, says):
+    pytest.importorskip("optuna")
+    with pytest.raises(SkinGanError, match=says):
+        compose(["sweep=aegan_lr", *words])

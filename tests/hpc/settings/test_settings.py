@@ -81,7 +81,10 @@ AEGAN = "sweep=aegan_lr"
         ([AEGAN, "search.rungs=[12,4]"], "rising kimg"),
         ([AEGAN, "search.rungs=[]"], "rising kimg"),
         ([AEGAN, "search.rungs=[0,4]"], "rising kimg above 0"),
-        ([AEGAN, "search.sampler=grid"], "search.sampler on the command line: expected one of random, sobol"),
+        (
+            [AEGAN, "search.sampler=grid"],
+            "search.sampler on the command line: expected one of gp, motpe, random, sobol, tpe",
+        ),
         ([AEGAN, "select.poor_kid=.nan"], "select.poor_kid=nan: expected a finite number"),
         ([AEGAN, "ablate.folds=[0,5]"], "ablate.folds=[0, 5]: expected different folds of 0 to 4"),
         ([AEGAN, "ablate.folds=[1,1]"], "different folds of 0 to 4"),
