@@ -241,10 +241,9 @@ def test_constraints_lead_away_from_a_low_kid_of_a_few_images():
     def low(*violated: str) -> int:
         def evaluate(values):
             rate = values["optim.lr_g"]
-            excess = {
-                name: 0.1 if rate < 3e-4 and name in violated else -0.1 for name in ("coverage", "copies")
-            }
-            return (1.0 if rate < 3e-4 else 50.0) + abs(math.log(rate / 1e-3)), 0.9, excess
+            bad = rate < 3e-4
+            excess = {name: 0.1 if bad and name in violated else -0.1 for name in ("coverage", "copies")}
+            return (abs(math.log(rate / 1e-4)) if bad else 50 + abs(math.log(rate / 1e-3))), 0.9, excess
 
         told = [t for seed in range(3) for t in searched("tpe", seed, evaluate)[8:]]
         return sum(t.values["optim.lr_g"] < 3e-4 for t in told)
