@@ -18,6 +18,7 @@ from skin_gan.errors import SkinGanError
 
 N_FOLDS = 5
 SEED = 0
+SEARCHED, CONFIRMING = 0, 1  # the halves of a class's validation lesions
 RECIPE = f"lesion-grouped stratified rounds v1, {N_FOLDS} folds, seed {SEED}"
 
 
@@ -70,3 +71,12 @@ def split_parts(folds: NDArray[np.int64], fold: int, n_folds: int = N_FOLDS) -> 
     if not 0 <= fold < n_folds:
         raise SkinGanError(f"fold {fold}: expected 0 to {n_folds - 1}")
     return np.where(folds == fold, "test", np.where(folds == (fold + 1) % n_folds, "val", "train"))
+
+
+def halves(groups: Sequence[str], seed: int = SEED + 1) -> NDArray[np.int64]:
+    """The half, `SEARCHED` or `CONFIRMING`, of each of a class's N validation images.
+
+    Groups are dealt as `assign_folds` deals them: so the halves differ by at most one group, and in images by
+    at most the size of the largest.
+    """
+    return assign_folds(groups, [""] * len(groups), 2, seed)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from skin_gan.data.splits import halves
 from skin_gan.data.store import ClassSplit, Part, Store, class_split
 from skin_gan.errors import SkinGanError
+from skin_gan.identity import content_hash
 from skin_gan.metrics import copies
 from skin_gan.metrics.arrays import Array, distances
 from skin_gan.metrics.cache import FeatureCache, cached_record
@@ -38,7 +40,7 @@ class Reference:
     size: int
     fold: int
     unit: str  # unit of the split: "lesion" or "image"
-    fingerprint: str  # of data, split and fold
+    fingerprint: str  # of data, split and fold, and of the half if it has one
     extractor: str
     weights_sha: str
     train: RealSet
@@ -50,6 +52,17 @@ class Reference:
     # The same images by a second network: it has real sets and a cache of its own, while copies and diversity
     # are judged by the first.
     second: Reference | None = None
+
+    def half(self, which: int) -> Reference:
+        """The reference with one half of the validation lesions, see `skin_gan.data.splits.halves`.
+
+        Training images and the thresholds of the copy checks, which judge no generator, stay those of all.
+        """
+        rows = halves(self.val.lesions.tolist()) == which
+        val = RealSet(self.val.images[rows], self.val.lesions[rows], self.val.features[rows])
+        second = self.second and self.second.half(which)
+        fingerprint = content_hash([self.fingerprint, "half", which], 16)
+        return replace(self, val=val, fingerprint=fingerprint, second=second)
 
 
 def reference(

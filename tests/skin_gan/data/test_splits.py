@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skin_gan.data.splits import N_FOLDS, assign_folds, group_labels, split_parts
+from skin_gan.data.splits import (
+    CONFIRMING,
+    N_FOLDS,
+    SEARCHED,
+    assign_folds,
+    group_labels,
+    halves,
+    split_parts,
+)
 from skin_gan.errors import SkinGanError
 
 quick = settings(max_examples=40, deadline=None)
@@ -95,3 +103,16 @@ def test_a_lesion_labelled_twice_goes_by_its_most_frequent_class() -> None:
 def test_a_fold_that_does_not_exist_is_an_error(fold: int) -> None:
     with pytest.raises(SkinGanError, match="expected 0 to 4"):
         split_parts(np.zeros(3, dtype=np.int64), fold)
+
+
+@given(st.lists(st.integers(1, 6), min_size=2, max_size=30), st.randoms())
+def test_halves_hold_whole_lesions_equally_many_and_do_not_depend_on_the_order(sizes, random):
+    groups = [f"lesion {i}" for i, size in enumerate(sizes) for _ in range(size)]
+    found = halves(groups)
+    of = {group: half for group, half in zip(groups, found.tolist(), strict=True)}
+    assert all(of[group] == half for group, half in zip(groups, found.tolist(), strict=True))
+    lesions = [list(of.values()).count(half) for half in (SEARCHED, CONFIRMING)]
+    assert sum(lesions) == len(sizes) and abs(lesions[0] - lesions[1]) <= 1
+    assert abs(int((found == SEARCHED).sum()) - int((found == CONFIRMING).sum())) <= max(sizes)
+    order = random.sample(range(len(groups)), len(groups))
+    assert halves([groups[i] for i in order]).tolist() == found[order].tolist()

@@ -351,6 +351,20 @@ def test_training_and_validation_share_no_lesion(nv: Reference) -> None:
     assert not set(nv.train.lesions) & set(nv.val.lesions)
 
 
+def test_halves_share_no_lesion_and_each_has_a_floor_of_its_own(store: Store, tmp_path: Path) -> None:
+    whole = reference(store, "df", 32, 0, tmp_path, Counting(), Spread())
+    one, other = whole.half(0), whole.half(1)
+    assert not set(one.val.lesions) & set(other.val.lesions)
+    assert len(one.val.images) + len(other.val.images) == len(whole.val.images)
+    for half in (one, other):
+        assert half.second is not None and half.second.val.lesions.tolist() == half.val.lesions.tolist()
+        assert np.array_equal(half.val.features, Counting()(half.val.images))
+        assert half.thresholds == whole.thresholds and half.train is whole.train
+    assert len({ref.fingerprint for ref in (whole, one, other)}) == 3
+    rows = [evaluate(whole.train.images, ref, Counting()) for ref in (whole, one, other)]
+    assert len({row["kid_floor"] for row in rows}) == 3
+
+
 def test_a_cut_feature_file_is_made_again(store: Store, tmp_path: Path) -> None:
     first = reference(store, "df", 32, 0, tmp_path, Counting())
     (file,) = tmp_path.glob("*/df.npy")
