@@ -85,6 +85,20 @@ def kid_interval(
     return float(low), float(high)
 
 
+def kid_by_lesion(fake: Array, real: Array, lesions: Groups) -> tuple[Array, Array]:
+    """KID x1000 of generated images from each lesion alone [L], and its share of the photographs [L].
+
+    The values weighted by the shares are `kid(fake, real, lesions)`. They are written for differences of two
+    generators: what depends on real images alone is the same in all of them.
+    """
+    sums = _PairSums(fake, real, None, lesions)
+    photographs = sums.real.sum(0)
+    within = sums.kid(np.ones((1, sums.n_fake)), np.ones((1, sums.n_real)))[0]
+    between = sums.fake_real.sum(0) / (sums.fake.sum() * photographs)
+    shares = photographs / photographs.sum()
+    return within - 2000 * (between - between @ shares), shares
+
+
 def _resample(rng: np.random.Generator, n: int, draws: int) -> Array:
     """[draws, n]: how often each of n items is drawn when n are drawn with replacement."""
     return rng.multinomial(n, np.full(n, 1 / n), draws).astype(np.float64)
