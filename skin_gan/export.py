@@ -37,22 +37,33 @@ def export(folder: TrialFolder, out: Path, extra: dict[str, Any]) -> dict[str, A
     """
     from safetensors.torch import save
 
-    from skin_gan.training import checkpoint, grids
+    from skin_gan.training import grids
     from skin_gan.training.showcase import draw
 
-    spec = read_yaml(folder.spec)
-    if not folder.best.exists():
-        raise SkinGanError(f"{folder.path} has no best.pt: the trial was never evaluated; train it further")
-    state = checkpoint.load(folder.best, spec["id"])
+    net, spec, state = best_generator(folder)
     weights = save({k: v.contiguous() for k, v in state["learner"]["ema"].items()})
     card = {**card_of(spec, state), "sha256": hashlib.sha256(weights).hexdigest(), **extra}
-    net = build_generator(card["model"])
-    net.load_state_dict(state["learner"]["ema"])
     shown = draw(net, latents(card["model"], seed=0, batch=0))
     grids.save(out / SHEET, grids.sheet(shown, caption=caption_of(card)))
     write_atomic(out / WEIGHTS, weights)
     write_atomic(out / CARD, yaml.safe_dump(card, sort_keys=False))  # last: it holds the weights' hash
     return card
+
+
+def best_generator(folder: TrialFolder) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
+    """The averaged generator of the trial's best.pt, with the contents of trial.yaml and of that checkpoint.
+
+    SkinGanError if best.pt is missing or damaged.
+    """
+    from skin_gan.training import checkpoint
+
+    spec = read_yaml(folder.spec)
+    if not folder.best.exists():
+        raise SkinGanError(f"{folder.path} has no best.pt: the trial was never evaluated; train it further")
+    state = checkpoint.load(folder.best, spec["id"])
+    net = build_generator(spec["settings"]["model"])
+    net.load_state_dict(state["learner"]["ema"])
+    return net, spec, state
 
 
 def card_of(spec: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:

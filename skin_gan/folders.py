@@ -51,6 +51,7 @@ class TrialFolder:
     last = _Inside("last.pt")
     best = _Inside("best.pt")
     samples = _Inside("samples")
+    confirmed = _Inside("confirmed.json")  # what best.pt scores on lesions that chose nothing
     lock = _Inside("lock")
 
     def state(self) -> dict[str, Any]:

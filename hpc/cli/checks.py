@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpc.plan.ablation import sizes
 from hpc.plan.settle import check_weights
@@ -13,7 +14,7 @@ from hpc.plan.sweep_plan import Plan
 from hpc.settings.compose import Experiment, check_results
 from hpc.slurm import client
 from skin_gan.ablation.stats import FEWEST
-from skin_gan.data.splits import split_parts
+from skin_gan.data.splits import CONFIRMING, SEARCHED, halves, split_parts
 from skin_gan.data.store import MIN_IMAGES, MIN_LESIONS, Store
 from skin_gan.errors import SkinGanError
 
@@ -86,7 +87,12 @@ def too_small(e: Experiment, store: Store) -> Iterator[str]:
                 if images < MIN_IMAGES or lesions["train"] < MIN_LESIONS:
                     lacks.append(f"{images} training images of {lesions['train']} {store.grouped_by}, where "
                                  f"{MIN_IMAGES} of {MIN_LESIONS} are needed")  # fmt: skip
-                if lesions["val"] < MEASURED:
+                if fold == e.fold and e.confirm.seeds and (n := in_a_half(groups[rows["val"]])) < MEASURED:
+                    lacks.append(
+                        f"{n} {store.grouped_by} in one half of its validation where {MEASURED} are needed "
+                        "(confirm.seeds=0 does not halve them)"
+                    )
+                elif lesions["val"] < MEASURED:
                     lacks.append(
                         f"{lesions['val']} validation {store.grouped_by} where {MEASURED} are needed"
                     )
@@ -94,6 +100,12 @@ def too_small(e: Experiment, store: Store) -> Iterator[str]:
                 lacks.append(f"{lesions['test']} test {store.grouped_by} where a verdict needs {FEWEST}")
             if lacks:
                 yield f"class {label} has in fold {fold} {', '.join(lacks)}"
+
+
+def in_a_half(groups: NDArray[np.str_]) -> int:
+    """The lesions in the smaller half of a class's validation images, by the lesion of each."""
+    parts = halves(groups.tolist())
+    return min(len(set(groups[parts == half].tolist())) for half in (SEARCHED, CONFIRMING))
 
 
 def check_devices(e: Experiment) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from hpc.plan.precision import described
 from hpc.plan.sweep_plan import Plan
 from hpc.stages.select import word_of
+from hpc.state.confirmed import told
 from hpc.state.generators import read_card
 from skin_gan.io import read_json
 
@@ -34,6 +35,8 @@ def conclude(console: Console, plan: Plan) -> None:
     if data.get("data", {}).get("kind") == "demo":
         console.print("The data is the built-in drawing of lesions: this shows that the software works, and "
                       "nothing about skin.")  # fmt: skip
+    for said in told(plan.run, plan.experiment):
+        console.print(said, highlight=False)
     conclude_ablation(console, plan)
     console.print(f"leaderboard: {plan.run.leaderboard}")
     for sheet in sorted((plan.run.path / "best").glob("*/samples.png")):

@@ -418,9 +418,9 @@ def aggregate(arguments: list[str]) -> int:
         parser.error("--generators says what --publish DIR writes: give both")
     plan = reopen(RunFolder(options.run.absolute()))
     from hpc.report.publish import publish
-    from hpc.stages.select import export_best, write_leaderboard
+    from hpc.stages.best import export_best, write_results
 
-    export_best(plan, write_leaderboard(plan))
+    export_best(plan, *write_results(plan))
     if options.publish:
         publish(plan, options.publish, options.generators)
     conclude(make_console(), plan)

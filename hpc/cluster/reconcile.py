@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from hpc.cluster import executor
-from hpc.plan.sweep_plan import BEFORE_SELECTION, FINAL, SEARCH, Job, Plan, in_rounds
+from hpc.plan.sweep_plan import BEFORE_SELECTION, CONFIRM, FINAL, SEARCH, Job, Plan, in_rounds
 from hpc.settings.compose import Experiment
 from hpc.slurm import client
 from hpc.slurm.job_states import Queue, ask
@@ -117,7 +117,8 @@ def out_of_date(plan: Plan, job: Job, record: Record, queued: client.Queued, ren
     if queued.state == client.COMPLETING:
         return True  # Slurm is cleaning up: the job has ended, perhaps with work left
     running = queued.state != client.PENDING and record.get("state") == "running"
-    return job.stage in (SEARCH, FINAL) and running and record.get("target") != target(plan, job.stage)
+    longer = job.stage in (SEARCH, CONFIRM, FINAL) and record.get("target") != target(plan, job.stage)
+    return longer and running
 
 
 def will_be_outdated(job: Job, before: list[Submission]) -> bool:

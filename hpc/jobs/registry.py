@@ -9,6 +9,7 @@ from hpc.plan.ablation import arm_tasks, combined_tasks, sample_tasks
 from hpc.plan.sweep_plan import (
     ABLATE,
     COMBINE,
+    CONFIRM,
     FINAL,
     FOLDS,
     GENERATE,
@@ -18,10 +19,11 @@ from hpc.plan.sweep_plan import (
     SELECT,
     Plan,
 )
+from hpc.stages.best import select
+from hpc.stages.confirm import confirm
 from hpc.stages.final import train_final
 from hpc.stages.prepare import prepare
 from hpc.stages.pretrain import pretrain
-from hpc.stages.select import select
 from hpc.state.records import Tell
 
 
@@ -57,6 +59,7 @@ def report(plan: Plan, label: str, tell: Tell) -> None:
 WORK: dict[str, Callable[[Plan, str, Tell], None]] = {
     PREPARE: prepare,
     PRETRAIN: pretrain,
+    CONFIRM: confirm,
     SELECT: select,
     FINAL: lambda plan, label, tell: train_final(plan, label),
     **{stage: functools.partial(ablate, stage=stage) for stage in (FOLDS, GENERATE, ABLATE, COMBINE)},

@@ -22,16 +22,18 @@ from hpc.settings.space import RANDOM, STARTUP, adaptive, distributions, draw, w
 from skin_gan.ablation.classifiers import CLASSIFIERS
 from skin_gan.config import AUTO, SCHEMA, TrialSettings, TrialSpec, formerly
 from skin_gan.cores import cores
+from skin_gan.data.splits import SEARCHED
 from skin_gan.data.store import ALL, Store
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, PRUNED, RunFolder, TrialFolder
 from skin_gan.identity import content_hash, differing
 from skin_gan.io import read_json, read_jsonl, size_of
 
-PREPARE, PRETRAIN, SEARCH, SELECT, FINAL = "prepare", "pretrain", "search", "select", "final"
+PREPARE, PRETRAIN, SEARCH, CONFIRM = "prepare", "pretrain", "search", "confirm"
+SELECT, FINAL = "select", "final"
 FOLDS, GENERATE, ABLATE, COMBINE, REPORT = "folds", "generate", "ablate", "combine", "report"
 AFTER_SELECTION = (FOLDS, GENERATE, ABLATE, COMBINE, REPORT)
-STAGES = (PREPARE, PRETRAIN, SEARCH, SELECT, FINAL, *AFTER_SELECTION)
+STAGES = (PREPARE, PRETRAIN, SEARCH, CONFIRM, SELECT, FINAL, *AFTER_SELECTION)
 BEFORE_SELECTION = (PREPARE, PRETRAIN, SEARCH)
 
 
@@ -54,7 +56,8 @@ class Job:
 def class_of(name: str) -> str:
     """The class of a job by its name, such as search-df-0001 or generate-df-fold-0; "" if it has none."""
     stage, _, rest = name.partition("-")
-    return re.sub(r"-(\d{4}|fold-\d+)$", "", rest) if stage in (SEARCH, FINAL, FOLDS, GENERATE) else ""
+    of_class = stage in (SEARCH, CONFIRM, FINAL, FOLDS, GENERATE)
+    return re.sub(r"-(\d{4}|fold-\d+|seed-\d+)$", "", rest) if of_class else ""
 
 
 def fold_of(job: Job) -> int:
@@ -190,6 +193,7 @@ def stages_of(e: Experiment) -> tuple[Stage, ...]:
         (PREPARE, [Job(PREPARE)]),
         (PRETRAIN, [Job(PRETRAIN, f"fold-{fold}", e.pretrain.kimg) for fold in pretraining_folds(e)]),
         (SEARCH, search_jobs(e)),
+        (CONFIRM, confirm_jobs(e)),
         (SELECT, [Job(SELECT)]),
     ]
     if e.final.kimg:
@@ -266,6 +270,41 @@ def rounds(e: Experiment, jobs: Sequence[Job]) -> list[list[Job]]:
         return max(0, (job.index - e.search.startup) // e.search.round + 1)
 
     return [list(group) for _, group in itertools.groupby(sorted(jobs, key=number), key=number)]
+
+
+@dataclass(frozen=True)
+class ConfirmTask:
+    """The trainings of a class with one new seed, one of each setting: the work of one job of the stage."""
+
+    lesion_class: str
+    seed: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.lesion_class}-seed-{self.seed}"
+
+
+def confirm_tasks(e: Experiment) -> list[ConfirmTask]:
+    """The tasks of the stage confirm."""
+    return [ConfirmTask(label, seed) for label in e.classes for seed in range(e.confirm.seeds)]
+
+
+def confirm_jobs(e: Experiment) -> list[Job]:
+    """A job per class and seed. Equal settings are trained once, so the cost is at most this."""
+    settings = 1 + min(e.confirm.top, e.search.trials - 1)
+    if e.confirm.shared and e.search.trials > 1:
+        settings += len(e.classes) - 1
+    return [Job(CONFIRM, task.label, settings * e.search.rungs[-1]) for task in confirm_tasks(e)]
+
+
+def search_half(e: Experiment) -> int | None:
+    """The half of the validation lesions that the search is judged on; None: all of them."""
+    return SEARCHED if e.confirm.seeds else None
+
+
+def confirm_run(run: RunFolder) -> RunFolder:
+    """The folder of the trainings that confirm, laid out like a sweep's."""
+    return RunFolder(run.path / CONFIRM)
 
 
 def nodes_of(e: Experiment, stage: str) -> int:
@@ -357,8 +396,14 @@ def run_identity(e: Experiment, data: str, schema: int) -> str:
         "schema": schema, "data": data, "trial": trial, "space": e.search.space,
         "baseline": e.search.baseline, "seed": e.seed, "fold": e.fold,
     }  # fmt: skip
+    p = e.pretrain
+    own = [p.kimg, p.class_from, p.class_until] if p.conditional and p.kimg else p.kimg
+    if pretrained := p.content or own:
+        decisive["pretrain"] = pretrained
     if e.search.sampler != RANDOM:
         decisive["sampler"] = e.search.sampler
+    if (half := search_half(e)) is not None:
+        decisive["half"] = half
     return content_hash(decisive, length=8)
 
 
@@ -405,9 +450,9 @@ def proposals(run: RunFolder, label: str) -> Path:
     return run.trials / label / "proposals.jsonl"
 
 
-def seed_of(e: Experiment, label: str, index: int) -> int:
-    """The seed of a trial's training."""
-    return int(content_hash([e.seed, label, index], length=8), 16) % 2**31
+def seed_of(e: Experiment, label: str, index: int, *more: Any) -> int:
+    """The seed of a trial's training; `more`: what tells another training of the same settings from it."""
+    return int(content_hash([e.seed, label, index, *more], length=8), 16) % 2**31
 
 
 def survivors(s: SearchSettings) -> list[float]:

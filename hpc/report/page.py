@@ -28,6 +28,7 @@ from hpc.report.tables import BY_IMAGE, HEADLINE, LEAKS, PLAIN, Cost, Tables, re
 from hpc.report.wording import (
     ADJUSTED,
     MINIMUM,
+    OF_TRIALS,
     SOURCES,
     THRESHOLD,
     arm_title,
@@ -42,6 +43,7 @@ from hpc.settings import compose
 from hpc.settings.ablation import BEST
 from hpc.settings.compose import Experiment
 from hpc.stages.select import dispute, word_of
+from hpc.state.confirmed import TABLE, told
 from hpc.state.provenance import code_of
 from skin_gan.ablation.measures import REALISED, SENSITIVITY
 from skin_gan.errors import SkinGanError
@@ -99,10 +101,12 @@ def context(
         "leak": read_json(folder / SPLIT), "photographs": photographs,
         "sheets": sheets(folder, photographs), "curves": training(run, e),
         "best": chosen(run, e), "trials": trials, "cost": cost,
+        "told": told(run, e), "confirmed": read_csv(run.path / TABLE) if e.confirm.seeds else [],
         "disputes": [f"{row['class']}: {said}" for row in trials if (said := dispute(row))],
         "searched": [name for name in next(iter(trials), {}) if "." in name],
         "quiz": (folder / "quiz.html").exists(),
-        "adjusted": ADJUSTED, "threshold": THRESHOLD, "minimum": MINIMUM,
+        "adjusted": ADJUSTED, "threshold": THRESHOLD,
+        "minimum": OF_TRIALS if e.confirm.seeds else MINIMUM,
         "hours": sum(c.device_hours for c in cost),
         "provenance": origin(run, e, made),
         "settings": settings(e, data),
@@ -314,7 +318,8 @@ def chosen(run: RunFolder, e: Experiment) -> list[dict[str, Any]]:
     """A row per class about its selected generator."""
     return [
         {"class": label, "trial": c["trial"][:4], "kimg": c["kimg"], "selection": word_of(c),
-         "reasons": "; ".join(c["reasons"]), "checkerboards": against_real(c["metrics"]), **c["metrics"]}
+         "confirmed": c.get("confirmed", False), "reasons": "; ".join(c["reasons"]),
+         "checkerboards": against_real(c["metrics"]), **c["metrics"]}
         for label, c in cards(run, e).items()
     ]  # fmt: skip
 

@@ -14,7 +14,9 @@ from hpc.report.statement import limits, statement
 from hpc.report.tables import HEADLINE, LEAKS, Tables, read_csv, tables
 from hpc.report.wording import ADJUSTED, MINIMUM, SOURCES, arm_title, measure_title, span, value
 from hpc.settings import compose
-from hpc.stages.select import word_of, write_leaderboard
+from hpc.stages.best import write_results
+from hpc.stages.select import word_of
+from hpc.state.confirmed import TABLE, told
 from hpc.state.provenance import code_of
 from skin_gan.export import CARD, SHEET, halve, read_card
 from skin_gan.identity import content_hash
@@ -40,8 +42,10 @@ def publish(plan: Plan, out: Path, generators: bool = False) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     made = read_json(plan.run.provenance) or {}
-    write_leaderboard(plan)
-    shutil.copyfile(plan.run.leaderboard, out / "leaderboard.csv")
+    write_results(plan)
+    for file in (plan.run.leaderboard, plan.run.path / TABLE):
+        if file.exists():
+            shutil.copyfile(file, out / file.name)
     e = plan.experiment
     sources = {name: Path(path).name for name, path in e.ablate.sources.items()}
     settings = dataclasses.replace(
@@ -66,7 +70,17 @@ def publish(plan: Plan, out: Path, generators: bool = False) -> None:
     write_atomic(
         out / "README.md",
         "\n".join(
-            [*heading(plan, made), "", *table(cards), *(DRAW if generators else ()), *notes, "", *sections]
+            [
+                *heading(plan, made),
+                "",
+                *table(cards),
+                "",
+                *told(plan.run, e),
+                *(DRAW if generators else ()),
+                *notes,
+                "",
+                *sections,
+            ]
         ),
     )
 
@@ -94,12 +108,16 @@ def heading(plan: Plan, made: dict[str, Any]) -> list[str]:
 
 def table(cards: list[dict[str, Any]]) -> list[str]:
     """A row per class, as lines of Markdown."""
-    lines = [HEAD, "| --- " * HEAD.count(" | ") + "| --- |"]
+    confirmed = all(c.get("confirmed") for c in cards)
+    lines = [
+        HEAD.replace(", selected minimum", "") if confirmed else HEAD,
+        "| --- " * HEAD.count(" | ") + "| --- |",
+    ]
     for c in cards:
         m = c["metrics"]
         cells = [
             c["label"],
-            f"{c['trial'][:4]} at {m['kimg']:g} kimg",
+            f"{c.get('setting', c['trial'][:4])} at {m['kimg']:g} kimg",
             f"{m['kid']:.1f} ({m['kid_low']:.1f} to {m['kid_high']:.1f})",
             f"{m['kid_floor']:.1f}",
             f"{m['coverage']:.2f} ({m['coverage_floor']:.2f})",
@@ -108,7 +126,7 @@ def table(cards: list[dict[str, Any]]) -> list[str]:
             ": ".join(filter(None, [word_of(c), "; ".join(c["reasons"])])),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", MINIMUM]
+    return [*lines, "", *([] if confirmed else [MINIMUM])]
 
 
 def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:

@@ -21,7 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from hpc.plan.ablation import Choice, filter_file, part, sample_folder
-from hpc.plan.sweep_plan import ABLATE, FOLDS, GENERATE, PREPARE, PRETRAIN, SEARCH, SELECT, reopen
+from hpc.plan.sweep_plan import (
+    ABLATE,
+    CONFIRM,
+    FOLDS,
+    GENERATE,
+    PREPARE,
+    PRETRAIN,
+    SEARCH,
+    SELECT,
+    confirm_run,
+    reopen,
+)
 from hpc.report.comparisons import (
     ArmRow,
     GainRow,
@@ -283,6 +294,7 @@ def costs(run: RunFolder, classifiers: Mapping[str, Sequence[float]]) -> list[Co
         _by_job(run, PREPARE),
         _by_job(run, PRETRAIN),
         *_trials(SEARCH, run.trials),
+        *_trials(CONFIRM, confirm_run(run).trials),
         _by_job(run, SELECT),
     ]
     for folder in sorted(run.path.glob("folds/*/*/trials")):

@@ -36,6 +36,10 @@ MINIMUM = (
     "A trial's KID is the lowest of its evaluations, and a chosen generator's the lowest of all trials. Such "
     "a minimum is lower than a new measurement would be, and its interval ignores the selection."
 )
+OF_TRIALS = (
+    "A trial's KID is the lowest of its evaluations, on the half of the validation lesions that was searched "
+    "on. Such a minimum is lower than a new measurement would be, and its interval ignores the selection."
+)
 THRESHOLD = (
     f"Each run's melanoma threshold has a specificity of {SPECIFICITY:g} on validation images; sensitivity "
     "and specificity are what this threshold reaches on test images."

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hpc.plan.sweep_plan import Plan, reopen
+from hpc.plan.sweep_plan import Plan, reopen, search_half
 from hpc.state.limits import reached
 from skin_gan.errors import cause
 from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, FAILED, STOPPED, RunFolder
@@ -42,7 +42,7 @@ class Runner:
     @cached_property
     def judge(self) -> Any:
         """Measures generated images; used by the first process only."""
-        return self.inputs.judge(self.label)
+        return self.inputs.judge(self.label, half=search_half(self.plan.experiment))
 
     def open(self, index: int) -> None:
         """Switch to another trial; one that has begun resumes from its folder."""

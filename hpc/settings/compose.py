@@ -112,6 +112,24 @@ class SelectSettings:
 
 
 @dataclass
+class ConfirmSettings:
+    """New trainings of a search's best settings, on lesions that it has not used: `hpc.stages.confirm`."""
+
+    seeds: int = setting(
+        0,
+        "new trainings of each setting; the search then uses half of the validation lesions, which is part "
+        "of the sweep's identity, and the other half confirms; 0: no confirmation, and no gain is claimed",
+        least=0, form="0, or at least 2, which an interval needs", rule=lambda seeds: seeds != 1,
+    )  # fmt: skip
+    top: int = setting(3, "how many of a class's best settings, beside the published one", least=1)
+    shared: bool = setting(
+        False,
+        "look for one setting for all classes: each class trains the best setting of every other class too, "
+        "and gets its own only where that is shown to be better",
+    )
+
+
+@dataclass
 class FinalSettings:
     """The final training of each selected trial by all devices of profile.nodes. See `hpc.stages.final`."""
 
@@ -192,6 +210,7 @@ class Experiment:
     select: SelectSettings = field(default_factory=SelectSettings)
     ablate: AblateSettings = field(default_factory=AblateSettings)
     pretrain: PretrainSettings = field(default_factory=PretrainSettings)
+    confirm: ConfirmSettings = field(default_factory=ConfirmSettings)
     final: FinalSettings = field(default_factory=FinalSettings)
     profile: ProfileSettings = field(default_factory=ProfileSettings)
 
@@ -393,6 +412,7 @@ def checked(e: Experiment, skip: tuple[str, ...] = ()) -> Experiment:
     check_ablate(e.ablate, e.trial.model.family)
     check_pretraining(e)
     check_precision(e)
+    check_confirmation(e)
     check_backend(e)
     e.results = absolute(e.results, "results")
     return e
@@ -467,6 +487,15 @@ def _installed(package: str) -> bool:
     if find_spec(package) is None:
         return False
     return package != "optuna" or int(metadata.version(package).partition(".")[0]) >= 5
+
+
+def check_confirmation(e: Experiment) -> None:
+    """SkinGanError if there would be nothing to compare the best settings with."""
+    if e.confirm.seeds and not e.search.baseline:
+        raise SkinGanError(
+            f"confirm.seeds={e.confirm.seeds} compares the best settings with the published one, which "
+            "search.baseline=false leaves out: set search.baseline=true, or confirm.seeds=0"
+        )
 
 
 def check_backend(e: Experiment) -> None:

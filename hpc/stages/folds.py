@@ -11,12 +11,14 @@ from hpc.plan.sweep_plan import Plan
 from hpc.settings import compose
 from hpc.settings.ablation import BEST
 from hpc.stages.inputs import Inputs
+from hpc.stages.retrain import train_in_full
 from hpc.stages.select import best_row, judgement
+from hpc.state.generators import training_of
 from hpc.state.records import Tell
 from skin_gan.config import TrialSpec, spec_from
 from skin_gan.errors import SkinGanError
 from skin_gan.export import CARD, export, read_card, read_yaml
-from skin_gan.folders import COMPLETED, RunFolder, TrialFolder
+from skin_gan.folders import RunFolder, TrialFolder
 
 
 class Generators:
@@ -66,11 +68,9 @@ class Generators:
 
     def retrain_one(self, label: str, fold: int, source: str) -> None:
         """Retrain a source's selected generator for a fold, unless that is done, and export it."""
-        from skin_gan.training.session import Session
-
         chosen = read_card(self.sweeps[source].best(label) / CARD)
         searched = compose.load(self.sweeps[source].settings)
-        origin = self.sweeps[source].trial(label, chosen["index"], chosen["trial_id"])
+        origin = training_of(self.sweeps[source], chosen)
         spec: TrialSpec = replace(spec_from(read_yaml(origin.spec)), fold=fold)
         pretrained = None
         if spec.start:
@@ -82,17 +82,7 @@ class Generators:
             pretraining = self.plan.pretraining(fold)
             spec, pretrained = replace(spec, start=pretraining.id), pretraining.networks(self.run)
         folder = self.home(source, fold).trial(label, spec.index, spec.id)
-        rungs = searched.search.rungs
-        if folder.state()["state"] != COMPLETED or folder.state()["kimg"] < rungs[-1]:
-            split, judge = self.inputs.split(label, fold), self.inputs.judge(label, fold, spec)
-            watched = replace(searched.evaluate, stop_on_alarm=False)  # which is for trials of a search
-            session = Session(spec, folder, split, self.e.operations, watched, source=pretrained)
-            try:
-                for kimg in rungs:
-                    session.advance(kimg, judge, target=rungs[-1])
-                session.finish(COMPLETED)
-            finally:
-                session.close()
+        train_in_full(self.inputs, spec, folder, searched.search.rungs, searched.evaluate, pretrained)
         row = best_row(folder)
         if row is None:
             raise SkinGanError(
@@ -103,6 +93,5 @@ class Generators:
 
     @staticmethod
     def training(generator: Path) -> TrialFolder:
-        """The trial under RUN/trials from which the generator in RUN/best/CLASS was exported."""
-        card = read_card(generator / CARD)
-        return RunFolder(generator.parents[1]).trial(card["label"], card["index"], card["trial_id"])
+        """The training under RUN from which the generator in RUN/best/CLASS was exported."""
+        return training_of(RunFolder(generator.parents[1]), read_card(generator / CARD))

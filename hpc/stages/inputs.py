@@ -18,6 +18,7 @@ from skin_gan.errors import SkinGanError
 from skin_gan.metrics.evaluate import evaluate
 from skin_gan.metrics.features import Extractor, check_independent, extractor, second_extractor
 from skin_gan.metrics.reference import Progress, Reference, reference, warm
+from skin_gan.metrics.scores.kid import kid_by_lesion
 from skin_gan.pretrained import weights_file
 from skin_gan.training.devices import choose_device
 
@@ -71,16 +72,23 @@ class Inputs:
         labels = None if needs_all_features(e.ablate) else e.classes
         warm(self.store, self.size, self.cache, self.extractor, labels, progress, self.second)
 
-    def judge(self, label: str, fold: int | None = None, spec: TrialSpec | None = None) -> Judge:
+    def judge(
+        self,
+        label: str,
+        fold: int | None = None,
+        spec: TrialSpec | None = None,
+        half: int | None = None,
+    ) -> Judge:
         """The judge of the class's generated images, by default in the fold of the search.
 
-        SkinGanError if a network that measures also trains the discriminator of `spec`, by default of any
-        trial of the search.
+        `half`: of the validation lesions; None: all of them. SkinGanError if a network that measures also
+        trains the discriminator of `spec`, by default of any trial of the search.
         """
         for trial in [spec] if spec else [trial for trial, _ in self.plan.trials(label)]:
             check_independent(trial.settings.model, self.extractor, self.second)
         fold = self.fold if fold is None else fold
         real = reference(self.store, label, self.size, fold, self.cache, self.extractor, self.second)
+        real = real if half is None else real.half(half)
         return Judge(real, self.extractor, self.second)
 
 
@@ -92,3 +100,8 @@ class Judge:
 
     def __call__(self, generated: Any) -> dict[str, Any]:
         return evaluate(generated, self.real, self.network, second=self.second)
+
+    def by_lesion(self, generated: Any) -> tuple[Any, Any]:
+        """KID x1000 from each validation lesion alone [L], in the order of their names, and their shares."""
+        val = self.real.val
+        return kid_by_lesion(self.network(generated), val.features, val.lesions)

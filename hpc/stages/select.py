@@ -1,4 +1,4 @@
-"""Selects each class's best generator: the lowest KID on validation images among those not rejected."""
+"""Ranks a class's trials: the lowest KID on validation images among those not rejected. The leaderboard."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from typing import Any
 from hpc.plan.sweep_plan import Plan
 from hpc.settings.compose import SelectSettings
 from hpc.settings.space import searched, value_at
-from hpc.state.records import Tell
-from skin_gan.errors import SkinGanError
 from skin_gan.folders import TrialFolder
 from skin_gan.io import read_jsonl, write_atomic
 from skin_gan.metrics.scores import declared
@@ -50,16 +48,6 @@ DISPUTE = "the two networks disagree on the order of"
 WATCHED = ("d_train", "d_val", "overfit")  # of the discriminator, at the same evaluation  # fmt: skip
 
 
-def select(plan: Plan, label: str, tell: Tell) -> None:
-    """Write the leaderboard and export the best generator of each class."""
-    rows = write_leaderboard(plan)
-    if not any(row["kid"] is not None for row in rows):
-        raise SkinGanError(
-            f"no trial in {plan.run.path} has been evaluated: see the jobs' logs in {plan.run.jobs}"
-        )
-    export_best(plan, rows)
-
-
 def best_row(folder: TrialFolder) -> dict[str, Any] | None:
     """The trial's evaluation that best.pt holds, chosen by KID and coverage."""
     return best_of([row for row in read_jsonl(folder.metrics) if "kid" in row])
@@ -70,24 +58,26 @@ def leaderboard(plan: Plan) -> list[dict[str, Any]]:
 
     `kimg` is the training at that evaluation, `trained_kimg` the whole training.
     """
+    return [row for label in plan.experiment.classes for row in class_rows(plan, label)]
+
+
+def class_rows(plan: Plan, label: str) -> list[dict[str, Any]]:
+    """The class's rows of the leaderboard."""
     names = searched(plan.experiment.search.space)
     columns = (*dict.fromkeys((*FIRST, *declared())), "extractor", "extractor2", *WATCHED, "n_real", "n_fake",
                "note")  # fmt: skip
-    rows = []
-    for label in plan.experiment.classes:
-        of_class = []
-        for spec, folder in plan.trials(label):
-            state, best = folder.state(), best_row(folder)
-            row: dict[str, Any] = {"class": label, "trial": folder.path.name, "state": state["state"]}
-            row["kimg"] = best["kimg"] if best else None
-            row["trained_kimg"] = state.get("kimg")
-            row.update({name: best.get(name) if best else None for name in columns})
-            row["note"] = "; ".join(filter(None, (row["note"], flagged(state))))
-            row.update({name: value_at(spec.settings, name) for name in names})
-            row["reason"] = state.get("reason", "")
-            of_class.append(row)
-        rows += noted(sorted(of_class, key=lambda r: (r["kid"] is None, r["kid"] or 0.0, r["trial"])))
-    return rows
+    of_class = []
+    for spec, folder in plan.trials(label):
+        state, best = folder.state(), best_row(folder)
+        row: dict[str, Any] = {"class": label, "trial": folder.path.name, "state": state["state"]}
+        row["kimg"] = best["kimg"] if best else None
+        row["trained_kimg"] = state.get("kimg")
+        row.update({name: best.get(name) if best else None for name in columns})
+        row["note"] = "; ".join(filter(None, (row["note"], flagged(state))))
+        row.update({name: value_at(spec.settings, name) for name in names})
+        row["reason"] = state.get("reason", "")
+        of_class.append(row)
+    return noted(sorted(of_class, key=lambda r: (r["kid"] is None, r["kid"] or 0.0, r["trial"])))
 
 
 def flagged(state: Mapping[str, Any]) -> str:
@@ -117,9 +107,12 @@ def dispute(row: Mapping[str, Any]) -> str:
     return next((said for said in (row.get("note") or "").split("; ") if said.startswith(DISPUTE)), "")
 
 
-def write_leaderboard(plan: Plan) -> list[dict[str, Any]]:
-    """Write leaderboard.csv and return its rows."""
+def write_leaderboard(plan: Plan, remarks: Mapping[tuple[str, str], str]) -> list[dict[str, Any]]:
+    """Write leaderboard.csv and return its rows; `remarks`: added to notes, by class and trial (0003)."""
     rows = leaderboard(plan)
+    for row in rows:
+        said = remarks.get((row["class"], row["trial"][:4]))
+        row["note"] = "; ".join(filter(None, (row["note"], said)))
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -185,25 +178,11 @@ def choose(rows: list[dict[str, Any]], s: SelectSettings) -> Selected | None:
 
     This is the row with the fewest reasons for rejection, then with the lowest KID.
     """
+    found = ranked(rows, s)
+    return Selected(found[0], judgement(found[0], s)) if found else None
+
+
+def ranked(rows: list[dict[str, Any]], s: SelectSettings) -> list[dict[str, Any]]:
+    """The evaluated ones of a class's rows, the best first: by reasons for rejection, then by KID."""
     measured = [row for row in rows if row["kid"] is not None]
-    if not measured:
-        return None
-    row = min(measured, key=lambda row: (len(rejections(row, s)), row["kid"]))
-    return Selected(row, judgement(row, s))
-
-
-def export_best(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Selected]:
-    """Write best/CLASS/ for every class that has an evaluated trial."""
-    from skin_gan.generate import export  # torch
-
-    chosen = {}
-    for label in plan.experiment.classes:
-        selected = choose([row for row in rows if row["class"] == label], plan.experiment.select)
-        if selected is None:
-            continue
-        chosen[label] = selected
-        folder = next(f for _, f in plan.trials(label) if f.path.name == selected.row["trial"])
-        extra = {"sweep": plan.experiment.sweep, "trial": folder.path.name, **selected.judgement}
-        trials = sum(row["class"] == label for row in rows)
-        export(folder, plan.run.best(label), {**extra, "trials": trials})
-    return chosen
+    return sorted(measured, key=lambda row: (len(rejections(row, s)), row["kid"]))

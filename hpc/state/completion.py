@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from hpc.plan import ablation
 from hpc.plan.sweep_plan import (
     AFTER_SELECTION,
+    CONFIRM,
     FINAL,
     PREPARE,
     PRETRAIN,
@@ -15,6 +17,7 @@ from hpc.plan.sweep_plan import (
     SELECT,
     Job,
     Plan,
+    class_of,
     jobs_before,
     unfinished,
 )
@@ -53,7 +56,7 @@ def of_earlier_version(job: Job, s: Snapshot) -> bool:
 
 def reads_others(job: Job) -> bool:
     """Whether the job reads results of other jobs, and is out of date when those change."""
-    return job.stage == SELECT or job.stage in AFTER_SELECTION
+    return job.stage in (CONFIRM, SELECT) or job.stage in AFTER_SELECTION
 
 
 def inputs(plan: Plan, job: Job, s: Snapshot) -> str | None:
@@ -61,8 +64,10 @@ def inputs(plan: Plan, job: Job, s: Snapshot) -> str | None:
 
     None for jobs that read no results of others, and while a job before it has not ended.
     """
-    if job.stage == SELECT:
-        return content_hash([asdict(plan.experiment.select), plan.experiment.classes, results(plan, s)])
+    e = plan.experiment
+    if job.stage == CONFIRM:
+        labels = e.classes if e.confirm.shared else [class_of(job.name)]
+        return content_hash([asdict(e.select), labels, target(plan, CONFIRM), results(plan, s, labels)])
     if not reads_others(job):
         return None
     before = {j.name: s.record(j) for j in jobs_before(plan, job.stage)}
@@ -70,26 +75,31 @@ def inputs(plan: Plan, job: Job, s: Snapshot) -> str | None:
         return None
     # A job that ran again may have other results.
     runs = {name: [record.get(key) for key in RUN] for name, record in before.items()}
+    if job.stage == SELECT:
+        read = [asdict(e.select), e.classes, results(plan, s, e.classes)]
+        return content_hash([*read, asdict(e.confirm), runs] if e.confirm.seeds else read)
     return content_hash([target(plan, job.stage), plan.experiment.classes, runs, list(s.sources)])
 
 
-def results(plan: Plan, s: Snapshot) -> list[list[Any]]:
-    """The name and result of each trial of the plan."""
-    trials = ((label, folder) for label in plan.experiment.classes for _, folder in plan.trials(label))
+def results(plan: Plan, s: Snapshot, labels: Sequence[str]) -> list[list[Any]]:
+    """The name and result of each trial of these classes."""
+    trials = ((label, folder) for label in labels for _, folder in plan.trials(label))
     return [[folder.path.name, *map(s.state(label, folder).get, RESULT)] for label, folder in trials]
 
 
 def target(plan: Plan, stage: str) -> Any:
     """The goal of a stage's jobs, which a later launch may change.
 
-    This is a length in kimg; in a search also the trials per class; after the selection a hash of the
-    ablation's settings and of the external images.
+    This is a length in kimg; in a search also the trials per class, in a confirmation which settings; after
+    the selection a hash of the ablation's settings and of the external images.
     """
     e = plan.experiment
     if stage == FINAL:
         return [e.final.kimg]
     if stage == PRETRAIN:
         return [e.pretrain.kimg]
+    if stage == CONFIRM:
+        return [e.confirm.top, e.confirm.shared, *e.search.rungs]
     if stage in AFTER_SELECTION:
         return content_hash([asdict(e.ablate), asdict(e.select), e.allow_rejected, *plan.source_stamps])
     return [e.search.trials, *e.search.rungs]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hpc.plan.sweep_plan import Plan
+from hpc.plan.sweep_plan import Plan, confirm_run
 from skin_gan import export
-from skin_gan.config import TrialSpec
+from skin_gan.config import TrialSpec, spec_from
 from skin_gan.folders import COMPLETED, RunFolder, TrialFolder
 
 
@@ -22,9 +22,18 @@ def final_run(plan: Plan) -> RunFolder:
     return RunFolder(plan.run.path / "final")
 
 
+def training_of(run: RunFolder, card: dict[str, Any]) -> TrialFolder:
+    """The training under `run` from which the generator with this card was exported."""
+    home = confirm_run(run) if card.get("confirmed") else run
+    return home.trial(card["label"], card["index"], card["trial_id"])
+
+
 def chosen(plan: Plan, label: str) -> tuple[TrialSpec, TrialFolder] | None:
     """The selected trial of the class and the folder of its final training; None if none is selected."""
     card = read_card(plan.run.best(label))
+    if card and card.get("confirmed"):
+        again = spec_from(export.read_yaml(training_of(plan.run, card).spec))
+        return again, final_run(plan).trial(label, again.index, again.id)
     named = (spec for spec, folder in plan.trials(label) if card and folder.path.name == card["trial"])
     spec = next(named, None)
     return (spec, final_run(plan).trial(label, spec.index, spec.id)) if spec else None

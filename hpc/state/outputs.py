@@ -13,6 +13,7 @@ from hpc.plan.precision import is_settled
 from hpc.plan.sweep_plan import (
     ABLATE,
     COMBINE,
+    CONFIRM,
     FINAL,
     GENERATE,
     PREPARE,
@@ -21,10 +22,13 @@ from hpc.plan.sweep_plan import (
     SELECT,
     Job,
     Plan,
+    class_of,
+    confirm_run,
     fold_of,
 )
 from hpc.state.generators import finished
 from skin_gan.errors import SkinGanError
+from skin_gan.folders import DIVERGED, TrialFolder
 
 BY_OUTPUT = (PRETRAIN, FINAL)  # stages whose jobs are complete if their outputs exist, whatever their records
 
@@ -36,6 +40,10 @@ def outputs_exist(plan: Plan, job: Job, record: Mapping[str, Any]) -> bool:
         return is_settled(run, plan.experiment)
     if job.stage == PRETRAIN:
         return plan.pretraining(fold_of(job)).networks(run).exists()
+    if job.stage == CONFIRM:
+        folders = [TrialFolder(confirm_run(run).trials / class_of(job.name) / name)
+                   for name in record.get("trainings", [])]  # fmt: skip
+        return all(f.confirmed.exists() or f.state()["state"] == DIVERGED for f in folders)
     if job.stage == SELECT:
         return run.leaderboard.exists()
     if job.stage == FINAL:

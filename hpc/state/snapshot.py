@@ -15,6 +15,7 @@ from typing import Any
 from hpc.plan import ablation
 from hpc.plan.sweep_plan import (
     AFTER_SELECTION,
+    CONFIRM,
     SEARCH,
     SELECT,
     Job,
@@ -178,7 +179,7 @@ def of_jobs(plan: Plan, jobs: Iterable[Job]) -> Snapshot:
     names = {job.name for job in jobs if job.stage != SEARCH}
     names |= {job.name for stage in stages for job in jobs_before(plan, stage)}
     labels = {job.label for job in jobs if job.stage == SEARCH}
-    if SELECT in stages:
+    if stages & {CONFIRM, SELECT}:
         labels |= set(plan.experiment.classes)
     trials = {label: _trials(plan.run, label) for label in sorted(labels)}
     return _with_outputs(plan, jobs, Snapshot(plan.run, plan.experiment, _records(plan.run, names), trials))

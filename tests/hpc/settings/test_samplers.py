@@ -19,14 +19,9 @@ from hpc.settings.space import (
 from hpc.settings.told import MEASURED, RUNNING, Told
 from skin_gan.config import SCHEMA, TrialSettings, check
 from skin_gan.errors import SkinGanError
-from skin_gan.variants import names
-
-NAMES = [name for name in names(SAMPLERS, "hpc") if name != "listed"]  # which takes no ranges
-
-
 from skin_gan.variants import names, variant
 
-NAMES = [name for name in names(SAMPLERS, "hpc") if not adaptive(name)]
+NAMES = [n for n in names(SAMPLERS, "hpc") if not adaptive(n) and n != "listed"]  # which takes no ranges
 ADAPTIVE = [name for name in names(SAMPLERS, "hpc") if adaptive(name)]
 BASE = TrialSettings()
 SPACE = {
