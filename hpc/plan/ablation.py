@@ -24,9 +24,10 @@ from hpc.settings.ablation import (
     AblateSettings,
     ClassifierPlan,
     arms,
+    named,
 )
 from skin_gan.ablation.arm import Arm, on_top
-from skin_gan.ablation.arms import ARMS, CONTROLS
+from skin_gan.ablation.arms import CONTROLS
 from skin_gan.ablation.balance import images_to_add
 from skin_gan.ablation.classifiers import CLASSIFIERS, PUBLISHED, ClassifierSettings
 from skin_gan.errors import SkinGanError
@@ -78,9 +79,10 @@ def folds(a: AblateSettings, plan: ClassifierPlan) -> list[int]:
 
 def without_whole(a: AblateSettings) -> tuple[AblateSettings, list[str]]:
     """The settings without arms that need generated images of every class, and the names of these arms."""
-    whole = [name for name, arm in ARMS.items() if arm.synthetic == "alone"]
+    whole = [name for plan in a.classifiers.values() for name, arm in arms(a, plan).items()
+             if arm.synthetic == "alone"]  # fmt: skip
     plans = {k: replace(p, arms=[x for x in p.arms if x not in whole]) for k, p in a.classifiers.items()}
-    used = [name for name in whole if any(name in p.arms for p in a.classifiers.values())]
+    used = list(dict.fromkeys(whole))
     return replace(a, classifiers=plans), used
 
 
@@ -253,9 +255,10 @@ def choose(validation: dict[str, float], plan: ClassifierPlan) -> Choice:
     best other source takes its place.
     """
     known = {name: value for name, value in validation.items() if name in plan.arms}
-    conventional = [a for a in known if a in ARMS and ARMS[a].synthetic == "none"]
+    made = {name: named(name) for name in known}
+    conventional = [a for a in known if made[a].synthetic == "none"]
     conventional.sort(key=lambda arm: arm != PLAIN)  # of equal arms `max` takes the plain, then the first
-    others = [a for a in known if a not in CONTROLS and (a not in ARMS or ARMS[a].synthetic == "add")]
+    others = [a for a in known if made[a].synthetic == "add" and not {*a.split("+")} & {*CONTROLS}]
     asked = BEST in plan.arms
     ratios = {
         f"{BEST}@{r:g}": validation[f"{BEST}@{r:g}"] for r in plan.ratios if f"{BEST}@{r:g}" in validation
@@ -270,7 +273,7 @@ def choose(validation: dict[str, float], plan: ClassifierPlan) -> Choice:
     filter_ = max(gains, key=lambda f: gains[f], default=None)
     return {
         "strongest": max(conventional, key=lambda a: known[a], default=None),
-        "treatment": max((a for a in conventional if not ARMS[a].duplicate), key=lambda a: known[a],
+        "treatment": max((a for a in conventional if not made[a].duplicate), key=lambda a: known[a],
                          default=None),
         "generated": BEST if asked else max(others, key=lambda a: known[a], default=None),
         "ratio": ratio if asked and ratio and ratios[ratio] > plain else None,

@@ -59,13 +59,13 @@ ADJUSTED = (
 
 def arm_title(arm: str) -> str:
     """`best@2+class_weights` as "+ best generator ×2, class weights"."""
-    first, _, treatment = arm.partition("+")
+    first, *treatment = arm.split("+")
     name, _, ratio = first.partition("@")
     name, _, filtered = name.partition("/")
     title = ARMS.get(name, f"+ {name}")
     title += f" ×{ratio}" if ratio else ""
     title += f" ({filtered})" if filtered else ""
-    return f"{title}, {ARMS.get(treatment, treatment)}" if treatment else title
+    return ", ".join([title, *(ARMS.get(part, part) for part in treatment)])
 
 
 def classifier_title(name: str) -> str:

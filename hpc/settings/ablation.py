@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from skin_gan.ablation.arm import Arm
+from skin_gan.ablation.arm import Arm, together
 from skin_gan.ablation.arms import ARMS, CONTROLS, MADE
 from skin_gan.ablation.balance import HIGHEST, LOWEST, images_to_add
 from skin_gan.ablation.classifiers import CLASSIFIERS, PUBLISHED
@@ -36,7 +36,8 @@ class ClassifierPlan:
 
     arms: list[str] = setting(
         [],
-        "what is compared: files in skin_gan/ablation/arms, model families, or names in ablate.sources",
+        "what is compared: files in skin_gan/ablation/arms, model families, or names in ablate.sources; "
+        "a+b combines them, such as class_weights+mixup",
     )
     seeds: int = setting(3, "trainings of each arm in each fold", least=1)
     steps: int = setting(0, "optimiser updates; 0: the classifier's own number", unit="updates", least=0)
@@ -81,9 +82,9 @@ class AblateSettings:
 
 def arms(a: AblateSettings, plan: ClassifierPlan) -> dict[str, Arm]:
     """The arms of one classifier by name, in the order given."""
-    named = {name: ARMS.get(name) or Arm(name, synthetic="add", source=name) for name in plan.arms}
+    made = {name: named(name) for name in plan.arms}
     found = {name: arm if arm.balance != "equalise" else replace(arm, balance=a.balance)
-             for name, arm in named.items()}  # fmt: skip
+             for name, arm in made.items()}  # fmt: skip
     added = replace(ARMS[BEST], balance=a.balance)
     for ratio in plan.ratios:
         found[f"{BEST}@{ratio:g}"] = replace(added, name=f"{BEST}@{ratio:g}", balance=ratio)
@@ -91,6 +92,14 @@ def arms(a: AblateSettings, plan: ClassifierPlan) -> dict[str, Arm]:
         for filter_ in (name, RANDOM + name):
             found[f"{BEST}/{filter_}"] = replace(added, name=f"{BEST}/{filter_}", filter=filter_)
     return found
+
+
+def named(name: str) -> Arm:
+    """The arm of this name, or what all parts of a+b change together.
+
+    A name that is no arm's is a source's, whose images are added.
+    """
+    return together([ARMS.get(part) or Arm(part, synthetic="add", source=part) for part in name.split("+")])
 
 
 def check_ablate(a: AblateSettings, family: str) -> None:
@@ -108,7 +117,7 @@ def check_ablate(a: AblateSettings, family: str) -> None:
                 f"file that torchvision.models.get_model_weights('{CLASSIFIERS[name].network}').DEFAULT.url "
                 "names, or leave it out to train from scratch"
             )
-        if unknown := [arm for arm in plan.arms if arm not in own]:
+        if unknown := [p for arm in plan.arms for p in arm.split("+") if p not in own]:
             raise SkinGanError(f"unknown arm {', '.join(unknown)}: choose of {', '.join(own)}")
         if PLAIN not in plan.arms:
             raise SkinGanError(

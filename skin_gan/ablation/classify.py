@@ -177,8 +177,8 @@ def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
     frozen = task.frozen
     made = [frozen.of(train.altered), *(frozen.of_sample(s, n) for s, n in train.made)]
     x = np.concatenate([frozen.all_real[train.real.rows[train.stored]], *made])
-    if arm.augment == "strong":
-        views = np.concatenate([x[:, None], _views(frozen, train)], 1)
+    if arm.augment != "none":
+        views = np.concatenate([x[:, None], _views(frozen, train, arm.augment)], 1)
         labels, x = labels.repeat_interleave(views.shape[1]), views.reshape(-1, views.shape[2])
         generated = generated.repeat(views.shape[1])
     # All arms standardise features by the real training images.
@@ -194,11 +194,11 @@ def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
     )
 
 
-def _views(frozen: Frozen, train: TrainingSet) -> NDArray[np.float32]:
+def _views(frozen: Frozen, train: TrainingSet, how: str) -> NDArray[np.float32]:
     """[N,VIEWS,d]: features of augmented views; those of repeated images are computed once."""
-    real = [frozen.views(train.real.images)[train.stored]] if len(train.stored) else []
-    real += [frozen.views(train.altered)] if len(train.altered) else []
-    return np.concatenate([*real, *(frozen.views(s.images)[:n] for s, n in train.made)])
+    real = [frozen.views(train.real.images, how)[train.stored]] if len(train.stored) else []
+    real += [frozen.views(train.altered, how)] if len(train.altered) else []
+    return np.concatenate([*real, *(frozen.views(s.images, how)[:n] for s, n in train.made)])
 
 
 def _part(task: Task, part: str) -> LabelledPart:

@@ -6,11 +6,8 @@ A run is a function of its settings, seed and data: the random numbers of an upd
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skin_gan.ablation import networks
-from skin_gan.ablation.arms import own
+from skin_gan.ablation.arm import Arm
+from skin_gan.ablation.augment import DRAWS, augment, mix
 from skin_gan.ablation.classifiers import ClassifierSettings
 from skin_gan.ablation.runs import ArmRun
 from skin_gan.ablation.trainingset import Rows
-from skin_gan.ablation.weights import generated_share, image_weights
+from skin_gan.ablation.weights import generated_share, loss_weights
 from skin_gan.training import checkpoint
 from skin_gan.training.interruption import Interruption
 
@@ -51,10 +49,9 @@ def fit(
     """
     c, arm = run.classifier, run.arm
     draw = Batches(labels.numpy(), generated, c.batch, arm.balanced_sampling, run.seed)
-    weight = None
-    if arm.class_weights:
-        weigh = own(arm, "weights") or image_weights
-        weight = torch.from_numpy(weigh(labels.numpy(), generated, classes)).float().to(device)
+    weights, shares = loss_weights(arm, labels.numpy(), generated, classes)
+    weight = None if weights is None else torch.from_numpy(weights).float().to(device)
+    prior = torch.from_numpy(shares).float().log().to(device)
     inputs, labels = inputs.to(device), labels.to(device)
     with torch.random.fork_rng(), Interruption() as interruption:
         torch.manual_seed(_stream(run.seed, 0))
@@ -67,10 +64,9 @@ def fit(
             optimiser.param_groups[0]["lr"] = c.lr * rate(c.schedule, step / c.steps)
             rows = torch.from_numpy(draw(step)).to(device)
             x = prepare(inputs[rows])
-            if arm.augment == "strong" and x.ndim == 4:  # features are of augmented views already
-                x = strong(x)
-            w = None if weight is None else weight[rows]
-            loss = focal_loss(net(x), labels[rows], arm.focal, w)
+            if arm.augment != "none" and x.ndim == 4:  # features are of augmented views already
+                x = augment(x, DRAWS[arm.augment](len(x)))
+            loss = loss_of(arm, net, x, labels[rows], None if weight is None else weight[rows], prior)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -82,6 +78,8 @@ def fit(
                 saved = time.monotonic()
             if interruption.noted:
                 interruption.act()
+    if arm.adjust_after:
+        net = Adjusted(net, -arm.adjust_after * prior)
     return net.eval(), losses.cpu()
 
 
@@ -159,6 +157,33 @@ class Batches:
         return self._epoch[1]
 
 
+class Adjusted(nn.Module):
+    """A network to whose logits [N,K] a shift [K] is added."""
+
+    def __init__(self, net: nn.Module, shift: Tensor) -> None:
+        super().__init__()
+        self.net, self.shift = net, shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) + self.shift
+
+
+def loss_of(arm: Arm, net: nn.Module, x: Tensor, y: Tensor, w: Tensor | None, prior: Tensor) -> Tensor:
+    """The arm's loss of a batch x [N,...], y [N] with weights w [N]; prior [K]: log shares of the classes.
+
+    A mixed image has both labels, each by its share.
+    """
+    if arm.mix != "none":
+        partner = torch.randperm(len(x)).to(y.device)
+        x, share = mix(x, partner, arm.mix)
+        w = torch.ones_like(share) if w is None else w
+        y, w = torch.cat([y, y[partner]]), torch.cat([share * w, (1 - share) * w[partner]])
+    logits = net(x)
+    if arm.adjust:
+        logits = logits + arm.adjust * prior
+    return focal_loss(logits.repeat(len(y) // len(logits), 1), y, arm.focal, w)
+
+
 def focal_loss(logits: Tensor, y: Tensor, gamma: float = 0.0, weight: Tensor | None = None) -> Tensor:
     """Mean of w (1 - p_y)^gamma * -log p_y (Lin 2017, arXiv:1708.02002, eq. 5), divided by the mean of w.
 
@@ -207,65 +232,3 @@ def _restore(
     optimiser.load_state_dict(content["optimiser"])
     losses.copy_(content.get("losses", losses))  # a state of an earlier version has none
     return content["step"]
-
-
-CROP = 0.75  # smallest side of the crop, as a share of the image's
-COLOUR = 0.2  # largest relative change of brightness, contrast and saturation
-TINT = 0.05  # largest relative change of one channel
-
-
-@dataclass(frozen=True)
-class Changes:
-    """The random draws of strong augmentation for N images."""
-
-    angle: Tensor  # [N] of the rotation, radians
-    where: Tensor  # [N,2] 0..1: place of the crop
-    side: Tensor  # [N] side of the crop, as a share of the image's
-    flip: Tensor  # [N] -1 or 1
-    colours: Tensor  # [N,3,1,1,1] factors of brightness, contrast and saturation
-    tint: Tensor  # [N,3,1,1] factor of each channel
-
-    def __getitem__(self, images: slice) -> Changes:
-        return Changes(*(getattr(self, f.name)[images] for f in fields(self)))
-
-
-def changes(n: int, generator: torch.Generator | None = None) -> Changes:
-    """Draws for n images from `generator`, by default torch's global one."""
-    rand = partial(torch.rand, generator=generator)
-    return Changes(
-        angle=2 * math.pi * rand(n),
-        where=rand(n, 2),
-        side=CROP + (1 - CROP) * rand(n),
-        flip=torch.where(rand(n) < 0.5, -1.0, 1.0),
-        colours=(1 + COLOUR * (2 * rand(3, n, 1, 1, 1) - 1)).transpose(0, 1),
-        tint=1 + TINT * (2 * rand(n, 3, 1, 1) - 1),
-    )
-
-
-def strong(x: Tensor, c: Changes | None = None) -> Tensor:
-    """Images [N,3,S,S] in [-1,1], each rotated by any angle, flipped, cropped and recoloured at random.
-
-    Corners that a rotation leaves empty are filled by reflection. `c`: the draws, by default `changes(N)`.
-    """
-    c = c or changes(len(x))
-    return recolour(move(x, c), c)
-
-
-def move(x: Tensor, c: Changes) -> Tensor:
-    """Turn, flip and crop each image, in one interpolation."""
-    n, angle, where, side, flip = len(x), c.angle, c.where, c.side, c.flip
-    cos, sin = side * angle.cos(), side * angle.sin()
-    shift = (1 - side)[:, None] * (2 * where - 1)
-    rows = torch.stack([flip * cos, -sin, shift[:, 0], flip * sin, cos, shift[:, 1]], 1)
-    grid = F.affine_grid(rows.view(n, 2, 3).to(x), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
-
-
-def recolour(x: Tensor, c: Changes) -> Tensor:
-    """Change each image's brightness, contrast, saturation and tint, within [-1,1]."""
-    bright, contrast, saturation = c.colours.to(x).unbind(1)
-    y = (x + 1) * bright * c.tint.to(x)
-    grey = y.mean(1, keepdim=True)
-    y = grey + saturation * (y - grey)
-    mean = y.mean((1, 2, 3), keepdim=True)
-    return (mean + contrast * (y - mean) - 1).clamp(-1, 1)

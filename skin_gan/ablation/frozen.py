@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from skin_gan.ablation.fit import changes, strong
+from skin_gan.ablation.augment import DRAWS, augment
 from skin_gan.ablation.samples import SampleSet
 from skin_gan.data.store import Store
 from skin_gan.io import lock, write_atomic
@@ -19,7 +19,7 @@ from skin_gan.metrics.cache import FeatureCache
 from skin_gan.metrics.features import Extractor
 from skin_gan.pixels import digest, pieces
 
-VIEWS = 4  # strongly augmented views of each training image, beside the image itself
+VIEWS = 4  # augmented views of each training image, beside the image itself
 VIEWS_VERSION = 1  # raise it when the augmentation changes
 WAIT = 3600.0  # seconds to wait for another process that computes the same
 CHUNK = 256  # images whose features are computed, and kept in one file, at a time
@@ -65,17 +65,18 @@ class Frozen:
         rows = sample.rows[:n]
         return self.of(sample.whole.images[: rows.max(initial=-1) + 1])[rows]
 
-    def views(self, images: NDArray[np.uint8]) -> Features:
-        """[N,VIEWS,d] of strongly augmented views of images uint8 [N,3,S,S]; the same on every call."""
-        return self._kept(f"views{VIEWS_VERSION}", images).reshape(len(images), VIEWS, -1)
+    def views(self, images: NDArray[np.uint8], how: str = "strong") -> Features:
+        """[N,VIEWS,d] of views of images uint8 [N,3,S,S], augmented as `DRAWS` says; equal on every call."""
+        kind = f"views{VIEWS_VERSION}" if how == "strong" else f"{how}{VIEWS_VERSION}"
+        return self._kept(kind, images, how).reshape(len(images), VIEWS, -1)
 
-    def _kept(self, kind: str, images: NDArray[np.uint8]) -> Features:
+    def _kept(self, kind: str, images: NDArray[np.uint8], how: str = "") -> Features:
         file = self._file(kind, images)
         # Chunks whose hashes begin alike share a lock: its file stays, and there are thousands of chunks.
         shared = file.with_name(f"{file.name.split('-')[1][:2]}.lock")
         with lock(shared, wait=WAIT, what=f"features of {len(images)} images"):
             if not file.exists():
-                wanted = [images] if kind == "images" else augmented(images)
+                wanted = augmented(images, how) if how else [images]
                 found = np.concatenate([self.extractor(some) for some in wanted])
                 write_atomic(file, lambda f: np.save(f, found, allow_pickle=False))
         return np.load(file, allow_pickle=False)
@@ -85,15 +86,15 @@ class Frozen:
         return self.cache / "samples" / f"{kind}-{content}-{self.extractor.weights_sha}.npy"
 
 
-def augmented(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+def augmented(images: NDArray[np.uint8], how: str) -> Iterator[NDArray[np.uint8]]:
     """VIEWS views of each image uint8 [N,3,S,S], next to one another: uint8 [n*VIEWS,3,S,S] at a time."""
     generator = torch.Generator().manual_seed(0)
     for start in range(0, max(1, len(images)), CHUNK):
         some = images[start : start + CHUNK]
-        drawn = changes(len(some) * VIEWS, generator)
+        drawn = DRAWS[how](len(some) * VIEWS, generator)
         out = np.empty((len(some) * VIEWS, *images.shape[1:]), np.uint8)
         for piece in pieces(some, VIEWS):
             views = slice(piece.start * VIEWS, piece.stop * VIEWS)
             x = torch.from_numpy(some[piece]).float().div(127.5).sub(1).repeat_interleave(VIEWS, 0)
-            out[views] = strong(x, drawn[views]).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+            out[views] = augment(x, drawn[views]).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
         yield out

@@ -105,7 +105,7 @@ def content(record: Mapping[str, Any]) -> str:
 
 def check(c: ClassifierSettings, arm: Arm) -> None:
     """SkinGanError that names each value out of range and each invalid combination."""
-    evened = [k for k in ("class_weights", "balanced_sampling") if getattr(arm, k)]
+    evened = [k for k in ("class_weights", "balanced_sampling", "adjust", "adjust_after") if getattr(arm, k)]
     expected = {
         f"pretrained={c.pretrained}": (not c.pretrained or c.network.startswith("resnet"), "a resnet for it"),
         f"duplicate={arm.duplicate}": (
@@ -113,6 +113,9 @@ def check(c: ClassifierSettings, arm: Arm) -> None:
             "no synthetic images, whose place repeated photographs take",
         ),
         " and ".join(evened): (len(evened) < 2, "one of them: each makes classes count equally by itself"),
+        f"mix={arm.mix} with network={c.network}": (
+            arm.mix != "cutmix" or c.network != "head", "a classifier of images: features have no rectangles",
+        ),
         f"duplicate={arm.duplicate} with {', '.join(evened)}": (
             not (arm.duplicate and evened), "one of them: repeats make classes count equally by themselves",
         ),

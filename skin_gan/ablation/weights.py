@@ -1,4 +1,4 @@
-"""Weights of training images that give all classes equal weight. Pure, numpy only.
+"""Weights of training images in the loss, and the classes' shares of it. Pure, numpy only.
 
 Class weights and balanced sampling compensate for classes with few *photographs*. So every class gets the
 same share of the loss, 1/K, whatever was added to it. Within a class of n photographs, its g generated images
@@ -12,6 +12,10 @@ a generated image counts as a photograph. With g > n photographs keep half the w
 simpler rules were rejected. Inverse frequency of all images is 1 for every image once classes are filled up,
 which cancels the weights. Inverse frequency of photographs for all images counts a filled-up class twice: 57
 photographs filled up to 3,400 images would have 60 times the share of a class of 3,400 photographs.
+
+Logit adjustment compensates in another way: it adds the logarithm of each class's share of the loss to the
+logits, and weighs no class. There, too, the generated images of a class count as m photographs together, so
+that a class filled up has the share of twice its photographs at most.
 """
 
 from __future__ import annotations
@@ -21,6 +25,9 @@ from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
+
+from skin_gan.ablation.arm import Arm
+from skin_gan.ablation.arms import own
 
 
 def generated_share(photographs: int, generated: int) -> float:
@@ -55,3 +62,24 @@ def image_weights(
                                         int(((labels == k) & generated).sum()))  # fmt: skip
                 weights[rows] = len(labels) * (share if made else 1 - share) / (classes * count)
     return weights
+
+
+def loss_weights(
+    arm: Arm, labels: NDArray[np.integer], generated: NDArray[np.bool_], classes: int
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
+    """The weight of each image [N] in the arm's loss (None: all equal), and each class's share [K] of it.
+
+    A class without images has the share of one image, so that its logarithm is finite.
+    """
+    weights = None
+    if arm.class_weights:
+        weights = (own(arm, "weights") or image_weights)(labels, generated, classes)
+    elif (arm.adjust or arm.adjust_after) and generated.any():
+        weights = np.ones(len(labels))
+        for k in range(classes):
+            photographs, made = (int(((labels == k) & (generated == kind)).sum()) for kind in (False, True))
+            if made and photographs:
+                weights[(labels == k) & generated] = min(photographs, made) / made
+    each = np.ones(len(labels)) if weights is None else weights
+    shares = np.bincount(labels, each, classes) / each.sum()
+    return weights, np.maximum(shares, 1 / len(labels))

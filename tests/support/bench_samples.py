@@ -14,6 +14,7 @@ import yaml
 from data_samples import encode
 from PIL import Image
 
+from skin_gan.ablation.runs import FORMER_FIELDS
 from skin_gan.data.store import COLUMNS, Store, describe_rows, image_file, open_store, store_json
 
 SIZE = 32
@@ -113,5 +114,5 @@ def rebuilt(value, classes):
 
 def former_record(record: dict[str, Any]) -> dict[str, Any]:
     """The record of a run as the version before wrote it, which had fewer fields."""
-    arm = {name: value for name, value in record["arm"].items() if name != "method"}
+    arm = {name: record["arm"][name] for name in ("name", *FORMER_FIELDS["arm"])}
     return {name: value for name, value in record.items() if name not in ("weights", "schema")} | {"arm": arm}

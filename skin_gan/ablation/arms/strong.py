@@ -1,4 +1,4 @@
-"""Photographs turned, flipped, cropped and recoloured as they are drawn (`skin_gan.ablation.fit.strong`)."""
+"""Photographs turned, flipped, cropped and recoloured as they are drawn (`skin_gan.ablation.augment`)."""
 
 from skin_gan.ablation.arm import Arm
 

@@ -38,6 +38,7 @@ from hpc.report.page import write_report
 from hpc.report.publish import arm_table, publish, published
 from hpc.report.statement import controls
 from hpc.report.tables import BY_IMAGE, HEADLINE, read_csv, tables
+from hpc.report.wording import arm_title
 from hpc.settings.ablation import AblateSettings, ClassifierPlan, check_ablate
 from hpc.settings.compose import ROOT, compose, save
 from hpc.settings.compose import load as load_settings
@@ -547,6 +548,7 @@ def settings(**changes) -> AblateSettings:
     [
         ({"classifier": "vgg"}, "unknown classifier 'vgg': choose one of cnn, head, resnet18"),
         ({"arms": ["real", "bst"]}, "unknown arm bst: choose of .*real, .*strong"),
+        ({"arms": ["real", "strong+mixp"]}, "unknown arm mixp: choose of .*mixup"),
         ({"arms": ["best"]}, "expected real among them"),
         ({"arms": ["real", "dcgan"]}, "this sweep searches aegan.*ablate.sources.dcgan"),
         ({"classifier": "dermamnist"}, "best need generated images, and dermamnist has images of 28 pixels"),
@@ -648,6 +650,17 @@ def test_the_strongest_arm_is_conventional_and_a_filter_must_beat_chance():
     assert (chosen["generated"], chosen["ratio"], chosen["filter"]) == ("best", "best@2", "best/distance")
     arm = ablation.combined(settings(), plan, chosen)
     assert arm is not None and arm.name == "best/distance@2+class_weights"
+
+
+def test_arms_that_are_combined_by_name_are_conventional_and_may_be_the_strongest():
+    plan = ClassifierPlan(arms=["real", "class_weights", "class_weights+mixup", "best", "best+class_weights"])
+    measured = {"real": 0.4, "class_weights": 0.6, "class_weights+mixup": 0.7, "best": 0.5,
+                "best+class_weights": 0.8}  # fmt: skip
+    chosen = ablation.choose(measured, plan)
+    assert (chosen["strongest"], chosen["generated"]) == ("class_weights+mixup", "best")
+    arm = ablation.combined(settings(arms=plan.arms), plan, chosen)
+    assert arm is not None and (arm.class_weights, arm.mix, arm.source) == (True, "mixup", "best")
+    assert arm_title(arm.name) == "+ best generator, class weights, MixUp"
 
 
 def test_without_the_best_generator_the_best_of_other_images_takes_its_place():

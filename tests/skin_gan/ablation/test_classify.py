@@ -12,11 +12,11 @@ import torchvision
 from bench_samples import MeanColour, former_record, make_store, rebuilt, with_a_new_field
 
 from skin_gan.ablation import arms, classify, fit, measures, networks
-from skin_gan.ablation.arm import Arm, on_top
+from skin_gan.ablation.arm import Arm, on_top, together
 from skin_gan.ablation.arms import ARMS, make_samples
+from skin_gan.ablation.augment import DRAWS, augment, mix
 from skin_gan.ablation.classifiers import CLASSIFIERS, ClassifierSettings
 from skin_gan.ablation.classify import Task, run_arm
-from skin_gan.ablation.fit import strong
 from skin_gan.ablation.frozen import VIEWS, Frozen
 from skin_gan.ablation.parts import image_split, leak, lesion_split, seen_rows
 from skin_gan.ablation.predictions import load
@@ -439,8 +439,8 @@ class TestArms:
 
     def test_a_changed_default_raises_the_schema(self) -> None:
         arm = dict(name="real", augment="none", class_weights=False, balanced_sampling=False, focal=0.0,
-                   duplicate=False, synthetic="none", source="", balance="equalise", filter="",
-                   method="")  # fmt: skip
+                   adjust=0.0, adjust_after=0.0, mix="none", duplicate=False, synthetic="none", source="",
+                   balance="equalise", filter="", method="")  # fmt: skip
         classifier = dict(network="cnn", size=32, steps=1500, batch=64, lr=1e-3, schedule="cosine",
                           weight_decay=1e-4, dropout=0.2, pretrained="")  # fmt: skip
         assert (SCHEMA, asdict(Arm()), asdict(ClassifierSettings())) == (3, arm, classifier)
@@ -512,6 +512,7 @@ class TestArms:
         [
             (Arm("both", duplicate=True, synthetic="add"), "no synthetic images"),
             (Arm("twice", class_weights=True, balanced_sampling=True), "one of them: each makes classes"),
+            (Arm("twice", adjust=1.0, class_weights=True), "one of them: each makes classes"),
             (Arm("again", duplicate=True, class_weights=True), "repeats make classes count equally by"),
             (Arm("nothing", synthetic="alone", balanced_sampling=True), "photographs, whose counts"),
             (Arm("unused", source="best"), "synthetic=add or alone to use them"),
@@ -521,8 +522,60 @@ class TestArms:
         with pytest.raises(SkinGanError, match=f"arm {arm.name}: .*{why}"):
             check(QUICK, arm)
 
+    def test_parts_that_are_named_together_make_all_changes_or_disagree(self) -> None:
+        made = together([ARMS["class_weights"], ARMS["mixup"]])
+        assert (made.name, made.class_weights, made.mix) == ("class_weights+mixup", True, "mixup")
+        with pytest.raises(SkinGanError, match=r"arm mixup\+cutmix: its parts disagree on mix"):
+            together([ARMS["mixup"], ARMS["cutmix"]])
+        with pytest.raises(SkinGanError, match="features have no rectangles"):
+            check(HEAD, ARMS["cutmix"])
+
 
 class TestTraining:
+    @pytest.mark.parametrize("how", ["adjust", "adjust_after"])
+    def test_logit_adjustment_takes_the_classes_shares_out_of_predictions(self, how: str) -> None:
+        """From images that tell nothing, plain training predicts the shares of the classes."""
+        labels = np.repeat([0, 1, 2, 1], [60, 12, 4, 48])
+        generated = np.arange(len(labels)) >= 76
+        c = replace(HEAD, steps=400, lr=0.05, weight_decay=0.0)
+        x, y = torch.zeros(len(labels), 1), torch.from_numpy(labels)
+        for arm, expected in ((Arm(), np.bincount(labels) / len(labels)), (Arm(**{how: 1.0}), [1 / 3] * 3)):
+            net, _ = fit.fit(x, y, generated, 3, ArmRun(c, arm, 0, "fold"))
+            np.testing.assert_allclose(net(x[:1]).softmax(1)[0].detach(), expected, atol=0.04)
+
+    def test_a_mixed_image_has_both_labels_by_their_shares(self) -> None:
+        torch.manual_seed(0)
+        x, y, partner = torch.rand(4, 3, 16, 16), torch.tensor([0, 1, 2, 0]), torch.tensor([1, 2, 3, 0])
+        mixed, share = mix(x, partner, "mixup")
+        assert share.min() >= 0.5
+        torch.testing.assert_close(mixed, share[0] * x + (1 - share[0]) * x[partner])
+        for _ in range(5):
+            mixed, share = mix(x, partner, "cutmix")
+            own = (mixed == x).all(1).float().mean((1, 2))
+            torch.testing.assert_close(own, share)
+        torch.manual_seed(1)
+        logits, w = torch.randn(4, 3), torch.tensor([1.0, 2.0, 1.0, 3.0])
+        loss = fit.loss_of(Arm(mix="mixup"), torch.nn.Identity(), logits, y, w, torch.zeros(3))
+        torch.manual_seed(1)
+        torch.randn(4, 3)
+        partner = torch.randperm(4)
+        mixed, share = mix(logits, partner, "mixup")
+        nll = -mixed.log_softmax(1)
+        weights = share * w, (1 - share) * w[partner]
+        by_hand = weights[0] * nll[range(4), y] + weights[1] * nll[range(4), y[partner]]
+        torch.testing.assert_close(loss, by_hand.sum() / sum(weights).sum())
+
+    def test_randaugment_changes_place_and_brightness_and_never_the_hue(self) -> None:
+        torch.manual_seed(0)
+        colour = torch.tensor([0.3, -0.1, -0.2])[:, None, None].expand(3, 8, 8)
+        drawn = DRAWS["randaugment"](64)
+        area = drawn.place[:, :, :2].det().abs()
+        assert area.min() > 0.9 and area.max() < 1.1, "turned, sheared and shifted, never enlarged"
+        seen = augment(colour.expand(64, 3, 8, 8), drawn)[:, :, 4, 4]
+        assert seen[:, 0].std() > 0.02
+        hue = (seen[:, 1] - seen[:, 2]) / (seen[:, 0] - seen[:, 2])
+        torch.testing.assert_close(hue, torch.full((64,), 0.2), rtol=1e-3, atol=1e-3)
+
     def test_focal_loss_is_cross_entropy_at_zero_and_forgets_the_easy(self) -> None:
         logits, y = torch.tensor([[4.0, 0.0], [0.0, 1.0], [2.0, 0.0]]), torch.tensor([0, 0, 0])
         weight = torch.tensor([2.0, 0.5])
@@ -558,9 +611,11 @@ class TestTraining:
         assert [fit.rate("steps", d) for d in (0, 0.49, 0.5, 0.75)] == pytest.approx([1, 1, 0.1, 0.01])
         assert [fit.rate("cosine", d) for d in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
 
-    def test_strong_augmentation_moves_each_image_by_its_own_draw(self) -> None:
+    @pytest.mark.parametrize("how", DRAWS)
+    def test_augmentation_moves_each_image_by_its_own_draw(self, how: str) -> None:
+        torch.manual_seed(0)
         x = torch.rand(1, 3, 16, 16).mul(2).sub(1).repeat(4, 1, 1, 1)
-        seen = strong(x)
+        seen = augment(x, DRAWS[how](4))
         assert seen.shape == x.shape and seen.abs().max() <= 1
         assert len({v.numpy().tobytes() for v in [*seen, x[0]]}) == 5
 
