@@ -38,6 +38,17 @@ class Arm:
     source: str = ""  # source of generated images: a model family, best, noise, ...
     balance: Any = "equalise"  # for duplicate and synthetic; see `skin_gan.ablation.balance`
     filter: str = ""  # name of the filter that the samples have passed
+    generated_weight: float = setting(
+        1.0, "weight of a generated image in the loss, where a photograph of its class has 1", above=0, most=1
+    )
+    batch_share: float = setting(1.0, "largest share of generated images in a batch", above=0, most=1)
+    minority: bool = False  # only to classes with fewer photographs than the median class
+    own_norm: bool = False  # generated images have batch normalisation of their own
+    generated_first: float = setting(
+        0.0, "share of updates, at first, on generated images alone", least=0, most=1
+    )
+    real_last: float = setting(0.0, "share of updates, at last, on photographs alone", least=0, most=1)
+    mix_generated: Mixing = setting("none", "each image is mixed with one of the other kind in its batch")
     method: str = ""  # file in skin_gan/ablation/arms whose `alter` or `weights` replaces the usual one
 
 
@@ -46,11 +57,23 @@ TREATMENT = ("augment", "class_weights", "balanced_sampling", "focal", "adjust",
              "method")  # fmt: skip
 
 
+# The ways of using generated images, which need a source.
+WAYS = ("generated_weight", "batch_share", "minority", "own_norm", "generated_first", "real_last",
+        "mix_generated")  # fmt: skip
+
+
+def ways(arm: Arm) -> list[str]:
+    """The fields by which the arm uses generated images in another way than as photographs."""
+    return [name for name in WAYS if name in differing(arm)]
+
+
 def on_top(arm: Arm, strongest: Arm) -> Arm:
     """`arm` with the changes of the strongest conventional arm, to measure its gain on top of that."""
     if strongest.duplicate:
         raise SkinGanError("duplicate takes the place that generated images would: choose another arm")
     treatment = {name: getattr(strongest, name) for name in TREATMENT}
+    if arm.mix_generated != "none":  # an image is mixed once
+        treatment["mix"] = "none"
     return replace(arm, name=f"{arm.name}+{strongest.name}", **treatment)
 
 

@@ -124,6 +124,19 @@ def mix(x: Tensor, partner: Tensor, how: str) -> tuple[Tensor, Tensor]:
     return mixed, x.new_full((len(x),), 1 - cut)
 
 
+def other_kind(made: Tensor) -> Tensor:
+    """A random partner [N] of the other kind for each image of a batch, itself if there is none.
+
+    made [N]: which images are generated.
+    """
+    partner = torch.arange(len(made), device=made.device)
+    for mine, others in ((~made, made), (made, ~made)):
+        if mine.any() and others.any():
+            drawn = torch.randint(int(others.sum()), (int(mine.sum()),))
+            partner[mine] = torch.nonzero(others)[:, 0][drawn.to(made.device)]
+    return partner
+
+
 def _interval(n: int, share: float) -> tuple[int, int]:
     """A random interval of this share of 0..n, cut off at its ends, around a uniform centre."""
     centre, half = float(torch.rand(())) * n, share * n / 2

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping
 
+from skin_gan.ablation.arm import Arm
 from skin_gan.errors import SkinGanError
 
 EQUALISE = "equalise"
@@ -25,6 +27,13 @@ def images_to_add(counts: Mapping[str, int], plan: Plan) -> dict[str, int]:
         return {label: largest - n for label, n in counts.items()}
     ratio = _ratio(plan)
     return {label: round(ratio * n) for label, n in counts.items()}
+
+
+def wanted(arm: Arm, counts: Mapping[str, int]) -> dict[str, int]:
+    """The images that the arm adds to each class, as `images_to_add`."""
+    add = images_to_add(counts, arm.balance)
+    median = statistics.median(counts.values())
+    return {label: n if not arm.minority or counts[label] < median else 0 for label, n in add.items()}
 
 
 def _counted(counts: Mapping[str, int], plan: Mapping[str, int]) -> dict[str, int]:

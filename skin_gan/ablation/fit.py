@@ -18,11 +18,12 @@ from torch.nn import functional as F
 
 from skin_gan.ablation import networks
 from skin_gan.ablation.arm import Arm
-from skin_gan.ablation.augment import DRAWS, augment, mix
+from skin_gan.ablation.augment import DRAWS, augment, mix, other_kind
+from skin_gan.ablation.batches import ALL, Batches
 from skin_gan.ablation.classifiers import ClassifierSettings
 from skin_gan.ablation.runs import ArmRun
 from skin_gan.ablation.trainingset import Rows
-from skin_gan.ablation.weights import generated_share, loss_weights
+from skin_gan.ablation.weights import loss_weights
 from skin_gan.training import checkpoint
 from skin_gan.training.interruption import Interruption
 
@@ -48,14 +49,15 @@ def fit(
     training resumes if it exists; it is saved every minute, and when the process is told to stop.
     """
     c, arm = run.classifier, run.arm
-    draw = Batches(labels.numpy(), generated, c.batch, arm.balanced_sampling, run.seed)
-    weights, shares = loss_weights(arm, labels.numpy(), generated, classes)
-    weight = None if weights is None else torch.from_numpy(weights).float().to(device)
-    prior = torch.from_numpy(shares).float().log().to(device)
+    draw = Batches(labels.numpy(), generated, c.batch, arm, run.seed, c.steps)
+    weighed = {p: _weighed(draw, p, labels.numpy(), generated, classes, device) for p in draw.phases}
+    made = torch.from_numpy(generated).to(device)
     inputs, labels = inputs.to(device), labels.to(device)
     with torch.random.fork_rng(), Interruption() as interruption:
         torch.manual_seed(_stream(run.seed, 0))
-        net = network(c, inputs, classes).to(device).train()
+        net = network(c, inputs, classes)
+        norms = networks.own_norms(net) if arm.own_norm else []
+        net = net.to(device).train()
         optimiser = make_optimiser(c, net)
         losses = torch.zeros(c.steps, device=device)
         begin, saved = _restore(state, run.id, net, optimiser, losses), time.monotonic()
@@ -66,7 +68,11 @@ def fit(
             x = prepare(inputs[rows])
             if arm.augment != "none" and x.ndim == 4:  # features are of augmented views already
                 x = augment(x, DRAWS[arm.augment](len(x)))
-            loss = loss_of(arm, net, x, labels[rows], None if weight is None else weight[rows], prior)
+            weight, prior = weighed[draw.phase(step)]
+            for norm in norms:
+                norm.generated = made[rows]
+            w = None if weight is None else weight[rows]
+            loss = loss_of(arm, net, x, labels[rows], w, prior, made[rows])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -79,7 +85,7 @@ def fit(
             if interruption.noted:
                 interruption.act()
     if arm.adjust_after:
-        net = Adjusted(net, -arm.adjust_after * prior)
+        net = Adjusted(net, -arm.adjust_after * weighed[draw.phase(c.steps - 1)][1])
     return net.eval(), losses.cpu()
 
 
@@ -114,49 +120,6 @@ def network(c: ClassifierSettings, inputs: Tensor | Rows, classes: int) -> nn.Mo
     return net.to(memory_format=torch.channels_last)
 
 
-class Batches:
-    """The rows of each update's batch: epochs in random order, or every class equally often.
-
-    Within a class generated images are drawn by their share in `skin_gan.ablation.weights`.
-    """
-
-    def __init__(
-        self,
-        labels: NDArray[np.integer],
-        generated: NDArray[np.bool_],
-        batch: int,
-        balanced: bool,
-        seed: int,
-    ) -> None:
-        self.n, self.batch, self.seed = len(labels), batch, seed
-        of_class = [labels == k for k in np.unique(labels)] if balanced else []
-        # photographs and generated images of each class
-        self.members = [(np.flatnonzero(c & ~generated), np.flatnonzero(c & generated)) for c in of_class]
-        self._epoch: tuple[int, NDArray[np.integer]] = (-1, np.empty(0, int))
-
-    def __call__(self, step: int) -> NDArray[np.integer]:
-        """[batch] rows in 0..N-1, the same for the same `step`."""
-        if self.members:
-            rng = np.random.default_rng([self.seed, 2, step])
-            classes = rng.integers(len(self.members), size=self.batch)
-            return np.array([self._one(rng, *self.members[k]) for k in classes])
-        places = np.arange(step * self.batch, (step + 1) * self.batch)
-        return np.array([self._order(int(p) // self.n)[p % self.n] for p in places])
-
-    @staticmethod
-    def _one(rng: np.random.Generator, real: NDArray[np.integer], made: NDArray[np.integer]) -> int:
-        """A row of one class."""
-        if not len(made):
-            return int(rng.choice(real))
-        from_made = rng.random() < generated_share(len(real), len(made))
-        return int(rng.choice(made if from_made else real))
-
-    def _order(self, epoch: int) -> NDArray[np.integer]:
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, np.random.default_rng([self.seed, 3, epoch]).permutation(self.n))
-        return self._epoch[1]
-
-
 class Adjusted(nn.Module):
     """A network to whose logits [N,K] a shift [K] is added."""
 
@@ -168,14 +131,43 @@ class Adjusted(nn.Module):
         return self.net(x) + self.shift
 
 
-def loss_of(arm: Arm, net: nn.Module, x: Tensor, y: Tensor, w: Tensor | None, prior: Tensor) -> Tensor:
+def _weighed(
+    draw: Batches,
+    phase: str,
+    labels: NDArray[np.integer],
+    generated: NDArray[np.bool_],
+    classes: int,
+    device: str,
+) -> tuple[Tensor | None, Tensor]:
+    """The weight of each image [N] in a phase's loss (None: all equal); log shares of the classes [K]."""
+    rows = draw.pools[phase]
+    drawn = draw.drawn if phase == ALL else 1.0
+    weights, shares = loss_weights(draw.arm, labels[rows], generated[rows], classes, drawn)
+    prior = torch.from_numpy(shares).float().log().to(device)
+    if weights is None:
+        return None, prior
+    whole = torch.zeros(len(labels))
+    whole[torch.from_numpy(rows)] = torch.from_numpy(weights).float()
+    return whole.to(device), prior
+
+
+def loss_of(
+    arm: Arm,
+    net: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    w: Tensor | None,
+    prior: Tensor,
+    made: Tensor,
+) -> Tensor:
     """The arm's loss of a batch x [N,...], y [N] with weights w [N]; prior [K]: log shares of the classes.
 
-    A mixed image has both labels, each by its share.
+    made [N]: which images are generated. A mixed image has both labels, each by its share.
     """
-    if arm.mix != "none":
-        partner = torch.randperm(len(x)).to(y.device)
-        x, share = mix(x, partner, arm.mix)
+    how = arm.mix_generated if arm.mix_generated != "none" else arm.mix
+    if how != "none":
+        partner = other_kind(made) if arm.mix_generated != "none" else torch.randperm(len(x)).to(y.device)
+        x, share = mix(x, partner, how)
         w = torch.ones_like(share) if w is None else w
         y, w = torch.cat([y, y[partner]]), torch.cat([share * w, (1 - share) * w[partner]])
     logits = net(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,39 @@ class SmallCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))
+
+
+class OwnNorm(nn.Module):
+    """Batch normalisation that keeps statistics and factors of its own for generated images.
+
+    As for adversarial images (Xie 2020, arXiv:1911.09665); arXiv:2312.02253 does so for generated ones. A
+    trained network uses those of photographs.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.photographs, self.made = norm, copy.deepcopy(norm)
+        self.generated: Tensor | None = None  # bool [N]: which images of the coming batch are generated
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.generated is None:
+            return self.photographs(x)
+        out = torch.empty_like(x)
+        for norm, rows in ((self.photographs, ~self.generated), (self.made, self.generated)):
+            if rows.any():
+                out[rows] = norm(x[rows])
+        return out
+
+
+def own_norms(net: nn.Module) -> list[OwnNorm]:
+    """Replace the network's batch normalisations by `OwnNorm`; returns these."""
+    found = []
+    for module in list(net.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                found.append(OwnNorm(child))
+                setattr(module, name, found[-1])
+    return found
 
 
 def head(features: int, classes: int) -> nn.Module:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from skin_gan.ablation.arm import Arm
+from skin_gan.ablation.arm import Arm, ways
 from skin_gan.ablation.arms import own
 from skin_gan.ablation.classifiers import ClassifierSettings
 from skin_gan.ablation.weights import even
@@ -95,8 +95,8 @@ def content(record: Mapping[str, Any]) -> str:
     """
     run = run_of(record)
     arm = replace(run.arm, **{k: getattr(Arm, k) for k in ("name", "source", "filter", "balance", "duplicate",
-                                                           "synthetic")})  # fmt: skip
-    if not arm.method and even(record["real"], record["synthetic"]):
+                                                           "synthetic", "minority")})  # fmt: skip
+    if not arm.method and not ways(arm) and even(record["real"], record["synthetic"]):
         arm = replace(arm, class_weights=False)
     known = replace(run.classifier, pretrained=run.weights or run.classifier.pretrained)
     done = [differing(known), differing(arm), run.seed, run.split, run.samples]
@@ -113,8 +113,24 @@ def check(c: ClassifierSettings, arm: Arm) -> None:
             "no synthetic images, whose place repeated photographs take",
         ),
         " and ".join(evened): (len(evened) < 2, "one of them: each makes classes count equally by itself"),
-        f"mix={arm.mix} with network={c.network}": (
-            arm.mix != "cutmix" or c.network != "head", "a classifier of images: features have no rectangles",
+        ", ".join(ways(arm)): (
+            arm.synthetic == "add" or not ways(arm), f"a source of images to use so, as in best+{arm.name}",
+        ),
+        f"batch_share={arm.batch_share}": (
+            arm.batch_share * c.batch >= 1, f"at least one image of a batch of {c.batch}",
+        ),
+        f"generated_first={arm.generated_first}, real_last={arm.real_last}": (
+            arm.generated_first + arm.real_last <= 1, "at most 1 together",
+        ),
+        f"own_norm={arm.own_norm} with network=head": (
+            not arm.own_norm or c.network != "head", "a network with batch normalisation",
+        ),
+        f"mix={arm.mix}, mix_generated={arm.mix_generated}": (
+            "none" in (arm.mix, arm.mix_generated), "one of them: an image is mixed once",
+        ),
+        f"cutmix with network={c.network}": (
+            "cutmix" not in (arm.mix, arm.mix_generated) or c.network != "head",
+            "a classifier of images: features have no rectangles",
         ),
         f"duplicate={arm.duplicate} with {', '.join(evened)}": (
             not (arm.duplicate and evened), "one of them: repeats make classes count equally by themselves",

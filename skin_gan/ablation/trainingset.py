@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skin_gan.ablation.arm import Arm
 from skin_gan.ablation.arms import own
-from skin_gan.ablation.balance import images_to_add
+from skin_gan.ablation.balance import wanted
 from skin_gan.ablation.parts import LabelledPart, Split, labelled_part
 from skin_gan.ablation.samples import SampleSet, check_fold, require
 from skin_gan.data.store import Store
@@ -113,7 +113,7 @@ def training_set(
         )
     chosen, altered = np.arange(len(real.labels)), real.images[:0]
     if arm.duplicate:
-        repeated = repeats(real, images_to_add(counts, arm.balance), store.classes, seed)
+        repeated = repeats(real, wanted(arm, counts), store.classes, seed)
         chosen = np.concatenate([chosen, repeated])
         if alter := own(arm, "alter"):
             plain = real.images[repeated]
@@ -125,7 +125,7 @@ def training_set(
                 )
     made: tuple[tuple[SampleSet, int], ...] = ()
     if arm.synthetic != "none":
-        made = _made(split, size, arm, samples, images_to_add(counts, arm.balance), unverified)
+        made = _made(split, size, arm, samples, wanted(arm, counts), unverified)
     if arm.synthetic == "alone":
         _need_every_class(store.classes, made)
         chosen = chosen[:0]

@@ -30,11 +30,14 @@ from skin_gan.ablation.arm import Arm
 from skin_gan.ablation.arms import own
 
 
-def generated_share(photographs: int, generated: int) -> float:
-    """The share 0..1/2 of generated images in their class's weight, m / (n + m); 1 without photographs."""
+def generated_share(photographs: int, generated: int, worth: float = 1.0) -> float:
+    """The share of generated images in their class's weight, m / (n + m), 0..1/2; 1 without photographs.
+
+    `worth`: the weight of a generated image, by which m is multiplied.
+    """
     if not photographs:
         return 1.0
-    m = min(photographs, generated)
+    m = min(photographs, generated) * worth
     return m / (photographs + m)
 
 
@@ -50,36 +53,54 @@ def even(photographs: Mapping[str, int], generated: Mapping[str, int]) -> bool:
 
 
 def image_weights(
-    labels: NDArray[np.integer], generated: NDArray[np.bool_], classes: int
+    labels: NDArray[np.integer],
+    generated: NDArray[np.bool_],
+    classes: int,
+    worth: float = 1.0,
+    drawn: float = 1.0,
 ) -> NDArray[np.float64]:
-    """[N] weight of each image, of mean 1: N times the shares above. labels [N] in 0..classes-1."""
+    """[N] weight of each image, N times the shares above. labels [N] in 0..classes-1.
+
+    `worth`: `Arm.generated_weight`; `drawn`: how often a generated image is drawn for every draw of a
+    photograph. Whatever they are, all classes have the same share of the loss of the images drawn.
+    """
     weights = np.zeros(len(labels))
     for k in range(classes):
         for made in (False, True):
             rows = (labels == k) & (generated == made)
             if count := int(rows.sum()):
                 share = generated_share(int(((labels == k) & ~generated).sum()),
-                                        int(((labels == k) & generated).sum()))  # fmt: skip
-                weights[rows] = len(labels) * (share if made else 1 - share) / (classes * count)
+                                        int(((labels == k) & generated).sum()), worth * drawn)  # fmt: skip
+                weights[rows] = len(labels) * (share / drawn if made else 1 - share) / (classes * count)
     return weights
 
 
 def loss_weights(
-    arm: Arm, labels: NDArray[np.integer], generated: NDArray[np.bool_], classes: int
+    arm: Arm,
+    labels: NDArray[np.integer],
+    generated: NDArray[np.bool_],
+    classes: int,
+    drawn: float = 1.0,
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
     """The weight of each image [N] in the arm's loss (None: all equal), and each class's share [K] of it.
 
-    A class without images has the share of one image, so that its logarithm is finite.
+    A class without images has the share of one image, so that its logarithm is finite. `drawn` as in
+    `image_weights`. In balanced sampling `Arm.generated_weight` decides what is drawn instead.
     """
     weights = None
-    if arm.class_weights:
-        weights = (own(arm, "weights") or image_weights)(labels, generated, classes)
+    if arm.class_weights and (weigh := own(arm, "weights")):
+        weights = weigh(labels, generated, classes) * np.where(generated, arm.generated_weight, 1.0)
+    elif arm.class_weights:
+        weights = image_weights(labels, generated, classes, arm.generated_weight, drawn)
     elif (arm.adjust or arm.adjust_after) and generated.any():
         weights = np.ones(len(labels))
         for k in range(classes):
             photographs, made = (int(((labels == k) & (generated == kind)).sum()) for kind in (False, True))
             if made and photographs:
                 weights[(labels == k) & generated] = min(photographs, made) / made
-    each = np.ones(len(labels)) if weights is None else weights
+        weights[generated] *= arm.generated_weight
+    elif arm.generated_weight != 1 and not arm.balanced_sampling:
+        weights = np.where(generated, arm.generated_weight, 1.0)
+    each = (1.0 if weights is None else weights) * np.where(generated, drawn, 1.0)
     shares = np.bincount(labels, each, classes) / each.sum()
     return weights, np.maximum(shares, 1 / len(labels))

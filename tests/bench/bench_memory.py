@@ -19,7 +19,8 @@ import torch
 
 from skin_gan.ablation.arm import Arm
 from skin_gan.ablation.arms import make_samples
-from skin_gan.ablation.fit import Batches, prepare
+from skin_gan.ablation.batches import Batches
+from skin_gan.ablation.fit import prepare
 from skin_gan.ablation.frozen import Frozen
 from skin_gan.ablation.leakage import Images, leakage
 from skin_gan.ablation.parts import labelled_part, lesion_split
@@ -84,7 +85,7 @@ def epoch(store: Store, size: int, label: str) -> str:
     """Every class filled up with repeats, and each image drawn once."""
     train = training_set(store, lesion_split(store, 0), size, Arm("duplicate", duplicate=True))
     made = np.zeros(len(train.labels), bool)
-    draw, inputs = Batches(train.labels, made, 64, False, 0), as_rows(train.images)
+    draw, inputs = Batches(train.labels, made, 64, Arm(), 0), as_rows(train.images)
     total = sum(float(prepare(inputs[torch.from_numpy(draw(i))]).mean()) for i in range(len(made) // 64))
     most = np.bincount(train.labels).max()
     return f"{len(made)} images, {most} of each class, mean {total * 64 / len(made):.3f}"

@@ -12,16 +12,18 @@ import torchvision
 from bench_samples import MeanColour, former_record, make_store, rebuilt, with_a_new_field
 
 from skin_gan.ablation import arms, classify, fit, measures, networks
-from skin_gan.ablation.arm import Arm, on_top, together
+from skin_gan.ablation.arm import Arm, on_top, together, ways
 from skin_gan.ablation.arms import ARMS, make_samples
-from skin_gan.ablation.augment import DRAWS, augment, mix
+from skin_gan.ablation.augment import DRAWS, augment, mix, other_kind
+from skin_gan.ablation.balance import wanted
+from skin_gan.ablation.batches import ALL, GENERATED, PHOTOGRAPHS, Batches
 from skin_gan.ablation.classifiers import CLASSIFIERS, ClassifierSettings
 from skin_gan.ablation.classify import Task, run_arm
 from skin_gan.ablation.frozen import VIEWS, Frozen
 from skin_gan.ablation.parts import image_split, leak, lesion_split, seen_rows
 from skin_gan.ablation.predictions import load
 from skin_gan.ablation.runs import SCHEMA, ArmRun, check, content, current, run_of, weights_of
-from skin_gan.ablation.weights import even, image_weights
+from skin_gan.ablation.weights import even, image_weights, loss_weights
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
 from skin_gan.identity import content_hash
@@ -85,6 +87,8 @@ class TestRuns:
     def test_every_arm_makes_the_same_number_of_updates(self, task: Task) -> None:
         samples = make_samples("noise", task.store, task.split, SIZE, 60)
         for arm in ARMS.values():
+            if ways(arm):
+                arm = together([ARMS["best"], arm])
             done: list[int] = []
             short = replace(task, settings=replace(QUICK, steps=3))
             run_arm(short, arm, 0, samples=samples, progress=done.append)
@@ -291,7 +295,7 @@ class TestWeights:
 
     def test_balanced_batches_draw_as_the_weights_say(self) -> None:
         labels, made = self.images()
-        draw = fit.Batches(labels, made, 64, True, seed=0)
+        draw = Batches(labels, made, 64, ARMS["balanced"], seed=0)
         rows = np.concatenate([draw(step) for step in range(200)])
         for k, share in self.SHARE.items():
             mine = rows[labels[rows] == k]
@@ -440,7 +444,9 @@ class TestArms:
     def test_a_changed_default_raises_the_schema(self) -> None:
         arm = dict(name="real", augment="none", class_weights=False, balanced_sampling=False, focal=0.0,
                    adjust=0.0, adjust_after=0.0, mix="none", duplicate=False, synthetic="none", source="",
-                   balance="equalise", filter="", method="")  # fmt: skip
+                   balance="equalise", filter="", generated_weight=1.0, batch_share=1.0, minority=False,
+                   own_norm=False, generated_first=0.0, real_last=0.0, mix_generated="none",
+                   method="")  # fmt: skip
         classifier = dict(network="cnn", size=32, steps=1500, batch=64, lr=1e-3, schedule="cosine",
                           weight_decay=1e-4, dropout=0.2, pretrained="")  # fmt: skip
         assert (SCHEMA, asdict(Arm()), asdict(ClassifierSettings())) == (3, arm, classifier)
@@ -515,6 +521,7 @@ class TestArms:
             (Arm("twice", adjust=1.0, class_weights=True), "one of them: each makes classes"),
             (Arm("again", duplicate=True, class_weights=True), "repeats make classes count equally by"),
             (Arm("nothing", synthetic="alone", balanced_sampling=True), "photographs, whose counts"),
+            (Arm("light", generated_weight=0.3), "a source of images to use so, as in best.light"),
             (Arm("unused", source="best"), "synthetic=add or alone to use them"),
         ],
     )  # fmt: skip
@@ -529,6 +536,74 @@ class TestArms:
             together([ARMS["mixup"], ARMS["cutmix"]])
         with pytest.raises(SkinGanError, match="features have no rectangles"):
             check(HEAD, ARMS["cutmix"])
+
+
+class TestWays:
+    """Ways of using generated images: what is drawn, when, with what weight, and how it is normalised."""
+
+    LABELS = np.repeat([0, 1, 1, 2, 2], [40, 10, 40, 10, 20])
+    MADE = np.repeat([False, False, True, False, True], [40, 10, 40, 10, 20])
+
+    @pytest.mark.parametrize("balanced", [False, True])
+    def test_a_training_begins_with_generated_images_and_ends_with_photographs(self, balanced: bool) -> None:
+        arm = Arm(generated_first=0.25, real_last=0.5, balanced_sampling=balanced)
+        draw = Batches(self.LABELS, self.MADE, 30, arm, 0, steps=8)
+        assert [draw.phase(s) for s in range(8)] == [GENERATED] * 2 + [ALL] * 2 + [PHOTOGRAPHS] * 4
+        found = [self.MADE[draw(s)].mean() for s in range(8)]
+        assert found[:2] == [1, 1] and 0 < found[2] < 1 and found[4:] == [0] * 4
+        assert Batches(self.LABELS, self.MADE & False, 30, arm, 0, steps=8).phases == [ALL]
+
+    @pytest.mark.parametrize("balanced", [False, True])
+    def test_a_batch_holds_no_more_generated_images_than_its_share(self, balanced: bool) -> None:
+        arm = Arm(batch_share=0.3, balanced_sampling=balanced)
+        draw = Batches(self.LABELS, self.MADE, 20, arm, 0, steps=30)
+        rows = [draw(step) for step in range(30)]
+        assert max(self.MADE[r].sum() for r in rows) == 6
+        if not balanced:
+            seen = np.bincount(np.concatenate(rows), minlength=120)
+            assert set(seen[~self.MADE]) == {7}, "30 batches of 14 go through 60 photographs seven times"
+            assert set(seen[self.MADE]) == {3}
+            few = Batches(self.LABELS[:70], self.MADE[:70], 20, arm, 0, steps=30)  # 2 in 7 are generated
+            counts = [self.MADE[few(step)].sum() for step in range(7)]
+            assert sum(counts) == 40 and max(counts) <= 6
+
+    def test_weights_give_every_class_the_same_share_of_what_is_drawn(self) -> None:
+        worth, drawn = 0.3, 0.25
+        w = image_weights(self.LABELS, self.MADE, 3, worth, drawn)
+        share = np.bincount(self.LABELS, w * np.where(self.MADE, drawn, 1.0))
+        np.testing.assert_allclose(share, len(w) / 3)
+        of_two = self.LABELS == 2
+        ratio = w[of_two & self.MADE][0] / w[of_two & ~self.MADE][0]
+        assert ratio == pytest.approx(worth * 10 / 20), "20 generated images count as its 10 photographs"
+        weights, shares = loss_weights(Arm(generated_weight=worth), self.LABELS, self.MADE, 3, drawn)
+        assert weights is not None and set(weights[self.MADE]) == {worth} and set(weights[~self.MADE]) == {1}
+        expected = np.array([40, 10 + 40 * worth * drawn, 10 + 20 * worth * drawn])
+        np.testing.assert_allclose(shares, expected / expected.sum())
+
+    def test_generated_images_leave_the_normalisation_of_photographs_alone(self) -> None:
+        torch.manual_seed(0)
+        x, made = torch.rand(8, 3, 16, 16), torch.arange(8) >= 4
+        x[made] += 50
+        net = networks.SmallCNN(16, 3, 0.0)
+        plain = networks.SmallCNN(16, 3, 0.0)
+        plain.load_state_dict(net.state_dict())
+        norms = networks.own_norms(net.train())
+        assert len(norms) == 2
+        for norm in norms:
+            norm.generated = made
+        torch.testing.assert_close(net(x)[:4], plain.train()(x[:4]))
+        torch.testing.assert_close(net.eval()(x), plain.eval()(x))
+        assert norms[0].made.running_mean.abs().max() > norms[0].photographs.running_mean.abs().max()
+
+    def test_a_mixed_image_has_a_partner_of_the_other_kind(self) -> None:
+        made = torch.tensor([True, False, False, True, False])
+        assert (made[other_kind(made)] == ~made).all()
+        assert other_kind(made & False).tolist() == list(range(5))
+
+    def test_small_classes_are_those_below_the_median(self) -> None:
+        counts = {"a": 100, "b": 10, "c": 40, "d": 30}
+        assert wanted(Arm(synthetic="add", minority=True), counts) == {"a": 0, "b": 90, "c": 0, "d": 70}
+        assert wanted(Arm(synthetic="add"), counts) == {"a": 0, "b": 90, "c": 60, "d": 70}
 
 
 class TestTraining:
@@ -555,7 +630,7 @@ class TestTraining:
             torch.testing.assert_close(own, share)
         torch.manual_seed(1)
         logits, w = torch.randn(4, 3), torch.tensor([1.0, 2.0, 1.0, 3.0])
-        loss = fit.loss_of(Arm(mix="mixup"), torch.nn.Identity(), logits, y, w, torch.zeros(3))
+        loss = fit.loss_of(Arm(mix="mixup"), torch.nn.Identity(), logits, y, w, torch.zeros(3), y < 0)
         torch.manual_seed(1)
         torch.randn(4, 3)
         partner = torch.randperm(4)
@@ -594,16 +669,16 @@ class TestTraining:
 
     def test_epochs_hold_every_image_once(self) -> None:
         photographs = np.zeros(10, bool)
-        draw = fit.Batches(np.zeros(10, int), photographs, 4, False, seed=0)
+        draw = Batches(np.zeros(10, int), photographs, 4, Arm(), seed=0)
         rows = np.concatenate([draw(step) for step in range(5)])
         assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
         assert rows[:10].tolist() != rows[10:].tolist()
-        fresh = fit.Batches(np.zeros(10, int), photographs, 4, False, seed=0)
+        fresh = Batches(np.zeros(10, int), photographs, 4, Arm(), seed=0)
         np.testing.assert_array_equal(fresh(3), rows[12:16])
 
     def test_balanced_batches_hold_every_class_equally_often(self) -> None:
         labels = np.repeat([0, 1, 2], [500, 20, 2])
-        draw = fit.Batches(labels, np.zeros(len(labels), bool), 64, True, seed=0)
+        draw = Batches(labels, np.zeros(len(labels), bool), 64, ARMS["balanced"], seed=0)
         seen = np.bincount(labels[np.concatenate([draw(s) for s in range(50)])])
         assert seen.min() > 0.28 * seen.sum()
 
