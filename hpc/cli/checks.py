@@ -14,7 +14,7 @@ from hpc.plan.sweep_plan import Plan
 from hpc.settings.compose import Experiment, check_results
 from hpc.slurm import client
 from skin_gan.ablation.stats import FEWEST
-from skin_gan.data.splits import CONFIRMING, SEARCHED, halves, split_parts
+from skin_gan.data.splits import CONFIRMING, N_FOLDS, SEARCHED, halves
 from skin_gan.data.store import MIN_IMAGES, MIN_LESIONS, Store
 from skin_gan.errors import SkinGanError
 
@@ -77,7 +77,7 @@ def too_small(e: Experiment, store: Store) -> Iterator[str]:
     plans = e.ablate.classifiers.values()
     tested = e.ablate.folds if any(plan.by_lesion for plan in plans) else []
     for fold in sorted({e.fold, *(e.ablate.folds if plans else [])}):
-        parts = split_parts(store.folds, fold)
+        parts = store.parts(fold)
         for label in store.classes:
             rows = {part: (labels == label) & (parts == part) for part in ("train", "val", "test")}
             lesions = {part: len(np.unique(groups[mask].astype(str))) for part, mask in rows.items()}
@@ -96,7 +96,7 @@ def too_small(e: Experiment, store: Store) -> Iterator[str]:
                     lacks.append(
                         f"{lesions['val']} validation {store.grouped_by} where {MEASURED} are needed"
                     )
-            if fold in tested and lesions["test"] < FEWEST:
+            if fold in tested and fold < N_FOLDS and lesions["test"] < FEWEST:
                 lacks.append(f"{lesions['test']} test {store.grouped_by} where a verdict needs {FEWEST}")
             if lacks:
                 yield f"class {label} has in fold {fold} {', '.join(lacks)}"

@@ -30,6 +30,7 @@ from hpc.settings.compose import CHOICES, CLUSTER, ROOT, Experiment, changes, co
 from hpc.slurm import client
 from hpc.slurm.job_states import Queue, job_states
 from hpc.state.completion import complete, of_earlier_version
+from hpc.state.endpoints import power_lines
 from hpc.state.limits import GB, device_hours, reached, size
 from hpc.state.provenance import code_of, commit, record_launch
 from hpc.state.snapshot import Snapshot, of_plan, snapshot
@@ -131,6 +132,7 @@ def planned(words: list[str]) -> Planned:
     data, e.data = e.data, "demo" if store.kind == "demo" else str(store.path)
     plan = make_plan(e, store)
     check_launch(plan, store)
+    notes += power_lines(plan.experiment.ablate, store)
     return Planned(words, plan, store, data, reachable, show, notes)
 
 

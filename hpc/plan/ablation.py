@@ -26,12 +26,16 @@ from hpc.settings.ablation import (
     arms,
     named,
 )
-from skin_gan.ablation.arm import Arm, on_top
+from skin_gan.ablation.arm import TREATMENT, WAYS, Arm, on_top, ways
 from skin_gan.ablation.arms import CONTROLS
-from skin_gan.ablation.balance import images_to_add
+from skin_gan.ablation.balance import wanted
 from skin_gan.ablation.classifiers import CLASSIFIERS, PUBLISHED, ClassifierSettings
+from skin_gan.ablation.measures import DECIDING
+from skin_gan.ablation.outside import OUTSIDE
+from skin_gan.data.splits import N_FOLDS
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
+from skin_gan.identity import differing
 from skin_gan.io import lock, read_json, write_json
 
 POOL = 2.0  # generated images per needed image where filters choose among them
@@ -53,6 +57,13 @@ class ArmTask:
 def part(fold: int | None) -> str:
     """The split's name in paths: fold-0, ..., or by-image."""
     return BY_IMAGE if fold is None else f"fold-{fold}"
+
+
+def parts(a: AblateSettings, fold: int | None) -> tuple[str, ...]:
+    """The parts of the data that a classifier run predicts."""
+    if fold is None:
+        return ("test",)
+    return ("val", "test", OUTSIDE) if a.external and fold < N_FOLDS else ("val", "test")
 
 
 def slug(arm: str) -> str:
@@ -176,7 +187,7 @@ def images_needed(
             if arm.source == source and (name in leaky if fold is None else plan.by_lesion):
                 # the best filter may be combined with the best ratio
                 pool = POOL if arm.filter or (plan.filters and name not in plan.arms) else 1.0
-                most = max(most, images_to_add(counts, arm.balance)[label] * pool)
+                most = max(most, wanted(arm, counts)[label] * pool)
     return round(most)
 
 
@@ -204,14 +215,17 @@ def external_sources(a: AblateSettings) -> dict[str, Path]:
 
 
 class Choice(TypedDict, total=False):
-    """The choices of the stage combine in a fold, by balanced accuracy on its validation images."""
+    """The choices of the stage combine in a fold, on its validation images."""
 
     strongest: str | None  # the best arm without generated images: the baseline
     treatment: str | None  # the best arm without generated or repeated images
     generated: str | None  # the arm whose generated images are added to the treatment
     ratio: str | None  # the best ratio's arm; None if `generated` is better
+    way: str | None  # the best way of using them, such as best+light; None if `generated` is better
     filter: str | None  # the best filter's arm; None if `generated` is better
+    by: str  # the measure that decided; missing in files of earlier versions: balanced accuracy
     validation: dict[str, float]  # balanced accuracy, 0..1, of each candidate arm
+    measured: dict[str, dict[str, float]]  # each arm's measures in `skin_gan.ablation.measures.DECIDING`
     combined: str | None  # the arm that was trained; None without generated images
     runs: list[str]  # ids of the runs that were compared; missing in files of earlier versions
 
@@ -248,11 +262,18 @@ def write_choice(run: RunFolder, classifier: str, fold: int, chosen: Choice) -> 
         write_json(file, {"folds": {**before.get("folds", {}), str(fold): chosen}})
 
 
-def choose(validation: dict[str, float], plan: ClassifierPlan) -> Choice:
-    """Choose a fold's arms, ratio and filter; `validation`: balanced accuracy, 0..1, by arm.
+def choose_by(measured: dict[str, dict[str, float]], plan: ClassifierPlan, by: str) -> Choice:
+    """`choose` by one of several measures, all of which are recorded; `measured`: by arm and measure."""
+    chosen = choose({arm: DECIDING[by] * of_arm[by] for arm, of_arm in measured.items()}, plan)
+    shares = {arm: of_arm["balanced_accuracy"] for arm, of_arm in measured.items()}
+    return {**chosen, "by": by, "validation": shares, "measured": measured}
 
-    A ratio must beat `best`, and a filter its random control. If the settings do not name the arm `best`, the
-    best other source takes its place.
+
+def choose(validation: dict[str, float], plan: ClassifierPlan) -> Choice:
+    """Choose a fold's arms, ratio, way and filter; `validation`: a value by arm, of which more is better.
+
+    A ratio or way must beat `best`, and a filter its random control. If the settings do not name the arm
+    `best`, the best other source takes its place.
     """
     known = {name: value for name, value in validation.items() if name in plan.arms}
     made = {name: named(name) for name in known}
@@ -271,12 +292,16 @@ def choose(validation: dict[str, float], plan: ClassifierPlan) -> Choice:
         if f"{BEST}/{name}" in validation
     }
     filter_ = max(gains, key=lambda f: gains[f], default=None)
+    of_best = {a: known[a] for a in others if made[a].source == BEST and ways(made[a])
+               and not {*TREATMENT} & {*differing(made[a])}}  # fmt: skip
+    way = max(of_best, key=lambda a: of_best[a], default=None)
     return {
         "strongest": max(conventional, key=lambda a: known[a], default=None),
         "treatment": max((a for a in conventional if not made[a].duplicate), key=lambda a: known[a],
                          default=None),
         "generated": BEST if asked else max(others, key=lambda a: known[a], default=None),
         "ratio": ratio if asked and ratio and ratios[ratio] > plain else None,
+        "way": way if asked and way and of_best[way] > plain else None,
         "filter": filter_ if asked and filter_ and gains[filter_] > 0 else None,
         "validation": validation,
     }  # fmt: skip
@@ -292,5 +317,9 @@ def combined(a: AblateSettings, plan: ClassifierPlan, chosen: Choice) -> Arm | N
     if chosen["filter"] and chosen["ratio"]:
         ratio = known[chosen["ratio"]].balance
         arm = replace(arm, name=f"{arm.name}@{ratio:g}", balance=ratio)
+    if way := chosen.get("way"):
+        balance = arm.balance if chosen["ratio"] else known[way].balance
+        used = {field: getattr(known[way], field) for field in WAYS}
+        arm = replace(arm, name=arm.name + way.removeprefix(BEST), balance=balance, **used)
     treatment = chosen["treatment"] or PLAIN
     return arm if treatment == PLAIN else on_top(arm, known[treatment])

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from hpc.plan import ablation
 from hpc.settings.ablation import RANDOM, AblateSettings
+from skin_gan.ablation.classifiers import CLASSIFIERS, PUBLISHED
+from skin_gan.ablation.outside import OUTSIDE, open_outside
 from skin_gan.ablation.samples import SampleSet, Survey, read_samples, survey
 from skin_gan.data.files import scan, signature
 from skin_gan.data.store import Store, fold_fingerprint
@@ -56,7 +58,24 @@ def source_stamps(a: AblateSettings) -> list[str]:
             store = path / "store.json"
             stamp = store.read_text() if store.exists() else signature(scan(path))
         found.append(f"{name} {stamp}")
+    if a.external:
+        with contextlib.suppress(OSError):
+            found.append(f"{OUTSIDE} {(Path(a.external) / 'store.json').read_text()}")
     return found
+
+
+def check_external(a: AblateSettings, data: Store, size: int) -> None:
+    """SkinGanError, naming the setting, unless ablate.external is a store that all classifiers can be tested
+    on."""
+    if odd := [name for name in a.classifiers if name in PUBLISHED and a.classifiers[name].by_lesion]:
+        raise SkinGanError(
+            f"ablate.external={a.external}: {odd[0]} has images of {CLASSIFIERS[odd[0]].size} pixels, and is "
+            "not tested outside: set its by_lesion to false"
+        )
+    try:
+        open_outside(a.external, data, size)
+    except SkinGanError as e:
+        raise SkinGanError(f"ablate.external={a.external}: {e}") from e
 
 
 def check_sources(a: AblateSettings, data: Store, labels: list[str], size: int) -> list[str]:
@@ -102,7 +121,8 @@ def _check_images(
         )
     if not set(labels) & set(found):
         raise SkinGanError(f"{setting} has no images of {', '.join(labels)}: expected a folder per class")
-    if any(name in ablation.arms(a, p) and p.by_lesion for p in a.classifiers.values()):
+    if any(p.by_lesion and name in (arm.source for arm in ablation.arms(a, p).values())
+           for p in a.classifiers.values()):  # fmt: skip
         _check_folds(setting, found, a, data)
     remarks = []
     for label, one in found.items():

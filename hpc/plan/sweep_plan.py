@@ -22,8 +22,8 @@ from hpc.settings.space import RANDOM, STARTUP, adaptive, distributions, draw, w
 from skin_gan.ablation.classifiers import CLASSIFIERS
 from skin_gan.config import AUTO, SCHEMA, TrialSettings, TrialSpec, formerly
 from skin_gan.cores import cores
-from skin_gan.data.splits import SEARCHED
-from skin_gan.data.store import ALL, Store
+from skin_gan.data.splits import N_FOLDS, SEARCHED
+from skin_gan.data.store import ALL, SOURCE, Store
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, PRUNED, RunFolder, TrialFolder
 from skin_gan.identity import content_hash, differing
@@ -155,11 +155,12 @@ class Plan:
     @cached_property
     def source_stamps(self) -> list[str]:
         """Texts that change when external images do; read once."""
-        if not self.experiment.ablate.sources:
+        a = self.experiment.ablate
+        if not a.sources and not a.external:
             return []
         from hpc.plan.sample_sources import source_stamps  # opens images, which planning itself does not
 
-        return source_stamps(self.experiment.ablate)
+        return source_stamps(a)
 
     @property
     def kimg(self) -> float:
@@ -174,17 +175,34 @@ def make_plan(e: Experiment, data: Store) -> Plan:
     labels = [label for label in data.classes if not e.classes or label in e.classes]
     check_balance(e.ablate, labels)
     a, notes = e.ablate, []
+    if a.by_source and a.classifiers:
+        a = dataclasses.replace(a, folds=[*(f for f in a.folds if f < N_FOLDS), *source_folds(data)])
     if a.sources:
         from hpc.plan.sample_sources import check_sources
 
         notes = check_sources(a, data, labels, e.trial.model.size)
+    if a.external and a.classifiers:
+        from hpc.plan.sample_sources import check_external
+
+        check_external(a, data, e.trial.model.size)
     if len(labels) < len(data.classes):
-        a, left_out = without_whole(e.ablate)
+        a, left_out = without_whole(a)
         notes += [f"left out: the arm {arm}, which needs generators of all classes" for arm in left_out]
     e = dataclasses.replace(e, classes=labels, ablate=a)
     e, run, settled = settle(e, data.fingerprint, lambda e: run_folder(e, data))
     check_processes(e)
     return Plan(e, data.fingerprint, run, stages_of(e), (*settled, *notes))
+
+
+def source_folds(data: Store) -> list[int]:
+    """The numbers of the folds that hold out a source each. SkinGanError if the data has fewer than two."""
+    found = data.sources if data.path.exists() else []
+    if len(found) < 2:
+        raise SkinGanError(
+            f"ablate.by_source=true: {data.name} has {', '.join(found) or 'nothing'} in its column {SOURCE}: "
+            "expected at least two sources, to train on one and to test on another"
+        )
+    return [N_FOLDS + i for i in range(len(found))]
 
 
 def stages_of(e: Experiment) -> tuple[Stage, ...]:

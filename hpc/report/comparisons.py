@@ -21,10 +21,11 @@ from skin_gan.ablation.measures import (
     rests_on,
     share,
 )
-from skin_gan.ablation.predictions import Predictions, pooled
+from skin_gan.ablation.outside import OUTSIDE
+from skin_gan.ablation.predictions import Predictions, averaged, pooled
 from skin_gan.ablation.runs import content
 from skin_gan.ablation.stats import Draws, compare, draws_of, interval, test_images
-from skin_gan.ablation.verdict import holm, not_learnt, verdict
+from skin_gan.ablation.verdict import holm, in_sequence, not_learnt, verdict
 from skin_gan.errors import SkinGanError
 from skin_gan.identity import content_hash
 from skin_gan.words import CONTROL, NOTHING
@@ -126,12 +127,16 @@ def scope(
     splits: Sequence[str],
     runs: Mapping[str, Mapping[str, Mapping[int, Predictions]]],
 ) -> Scope:
-    """The scope of all `splits` together, with the seeds of each arm that have finished in all of them."""
-    arms = {}
+    """The scope of all `splits` together, with the seeds of each arm that have finished in all of them.
+
+    Folds are tested on different photographs, which are pooled; outside they are tested on the same ones, and
+    the folds' classifiers of one seed predict together, by their mean.
+    """
+    arms, join = {}, averaged if name == OUTSIDE else pooled
     for arm, by in runs.items():
         seeds = sorted(set.intersection(*(set(by.get(split, {})) for split in splits)))
         if seeds:
-            arms[arm] = {seed: pooled([by[split][seed] for split in splits]) for seed in seeds}
+            arms[arm] = {seed: join([by[split][seed] for split in splits]) for seed in seeds}
     return Scope(classifier, name, splits, arms)
 
 
@@ -194,11 +199,12 @@ def arm_rows(m: Measured) -> list[ArmRow]:
 
 
 def gain_rows(
-    m: Measured, base: str, primary: tuple[str, str] | None = None
+    m: Measured, base: str, primary: tuple[str, str] | None = None, before: float = 0.0
 ) -> tuple[list[GainRow], list[str]]:
     """A row for each measure of each other arm minus `base`, and a line for each failed comparison.
 
-    `primary`: arm and measure of the one comparison that was fixed beforehand.
+    `primary`: arm and measure of the one comparison that was fixed beforehand; `before`: the largest p value
+    of the endpoints that come before it in the fixed sequence.
     """
     rows: list[GainRow] = []
     problems: dict[str, None] = {}
@@ -216,6 +222,7 @@ def gain_rows(
         tested = adjusted(m.scope, {arm: x.p for arm, x in found.items()}, base, first)
         for arm, x in found.items():
             p, n = tested[arm]
+            p = in_sequence([before, p])[-1] if arm == first else p
             v = verdict(x, p, n, unlearnt=m.unlearnt)
             label = m.scope.no_verdict(arm)
             rows.append(

@@ -13,7 +13,9 @@ from hpc.settings.compose import Experiment
 from hpc.stages.current_runs import EARLIER, Current
 from skin_gan.ablation.arm import Arm
 from skin_gan.ablation.measures import MELANOMA, cutoff
+from skin_gan.ablation.outside import OUTSIDE
 from skin_gan.ablation.predictions import Predictions, load
+from skin_gan.data.splits import N_FOLDS
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
 
@@ -34,7 +36,9 @@ class Finished:
     """The finished runs of one classifier with test predictions, its choices, and the missing runs."""
 
     runs: dict[str, dict[str, dict[int, Predictions]]] = field(default_factory=dict)  # by arm, split, seed
+    outside: dict[str, dict[str, dict[int, Predictions]]] = field(default_factory=dict)  # likewise, outside
     choices: dict[int, Choice] = field(default_factory=dict)  # by fold
+    asked: list[int] = field(default_factory=list)  # the folds of the settings
     gaps: list[Gap] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # other damage
 
@@ -44,8 +48,13 @@ class Finished:
 
     @property
     def folds(self) -> list[str]:
-        """The splits by lesion."""
-        return [split for split in self.splits if split != part(None)]
+        """The folds, each of all sources."""
+        return [split for split in self.splits if split != part(None) and split not in self.sources]
+
+    @property
+    def sources(self) -> list[str]:
+        """The folds that hold out a source each."""
+        return [part(fold) for fold in sorted(self.asked) if fold >= N_FOLDS and part(fold) in self.splits]
 
 
 def classifiers(e: Experiment) -> list[str]:
@@ -55,7 +64,7 @@ def classifiers(e: Experiment) -> list[str]:
 
 def finished(current: Current, classifier: str) -> Finished:
     """The runs that the present settings ask for, in order. A run that cannot be used is a gap."""
-    found, run, a = Finished(), current.run, current.e.ablate
+    found, run, a = Finished(asked=current.e.ablate.folds), current.run, current.e.ablate
     plan = a.classifiers[classifier]
     known = arms(a, plan)
     asked: set[Path] = set()
@@ -99,12 +108,14 @@ def _add(found: Finished, current: Current, task: ArmTask, arm: Arm | None) -> s
         try:
             if arm is None:
                 raise SkinGanError("not started")
-            predictions = current.read(task, arm, seed, "test")
+            for name in ablation.parts(current.e.ablate, task.fold):
+                if name != "val":
+                    predictions = current.read(task, arm, seed, name)
+                    runs = found.outside if name == OUTSIDE else found.runs
+                    runs.setdefault(task.arm, {}).setdefault(part(task.fold), {})[seed] = predictions
         except SkinGanError as error:
             why = _relative(error, current.run)
             found.gaps.append(Gap(task.classifier, task.arm, part(task.fold), seed, why))
-        else:
-            found.runs.setdefault(task.arm, {}).setdefault(part(task.fold), {})[seed] = predictions
     return folders
 
 
@@ -118,6 +129,11 @@ def _check_choice(current: Current, classifier: str, fold: int, found: Finished)
     whole = {arm for arm, ids in in_fold.items() if len(ids) == plan.seeds}
     chosen_from = set(chosen["validation"])
     ids = {identity for arm in chosen_from for identity in in_fold.get(arm, ())}
+    if (by := chosen.get("by", "balanced_accuracy")) != a.choose_by:
+        raise SkinGanError(
+            f"{ablation.choices_file(current.run, classifier)}, fold {fold}, was decided by {by}, and "
+            f"ablate.choose_by is {a.choose_by}: launch the sweep again"
+        )
     others = whole - chosen_from or chosen_from - set(arms(a, plan))
     if others or not ids <= set(chosen.get("runs", ids)):  # an earlier version did not write the runs
         file = ablation.choices_file(current.run, classifier)

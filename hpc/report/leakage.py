@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -12,8 +12,10 @@ import numpy as np
 from hpc.report.sample_sets import Sampled
 from hpc.report.tables import LEAKS, write_csv
 from skin_gan.ablation.leakage import Images, leakage
+from skin_gan.ablation.outside import OUTSIDE
 from skin_gan.ablation.parts import labelled_part, lesion_split
 from skin_gan.ablation.samples import SampleSet
+from skin_gan.data.splits import N_FOLDS
 from skin_gan.errors import SkinGanError
 from skin_gan.metrics.cache import FeatureCache, one_thread
 
@@ -41,9 +43,12 @@ class LeakRow:
 
 def write_leaks(sampled: Sampled, folder: Path) -> list[LeakRow]:
     """Judge every set of every source and fold, and write leakage.csv."""
-    seen = lru_cache(1)(partial(training_images, sampled))  # sets are sorted by fold
+    seen = lru_cache(1)(partial(all_images, sampled, part="train"))  # sets are sorted by fold
     found = (leak_row(sampled, fold, source, label, seen) for fold, source, label in sampled.sets())
     rows = [row for row in found if row]
+    rows += [
+        outside_row(sampled, fold, label) for fold in outside_folds(sampled) for label in sampled.e.classes
+    ]
     write_csv(folder / LEAKS, rows, LeakRow)
     return rows
 
@@ -60,6 +65,29 @@ def leak_row(sampled: Sampled, fold: int, source: str, label: str, seen: Seen) -
     except SkinGanError as error:
         why = nameless(str(error), sampled.run.path, source, sampled.a.sources.get(source))
         return LeakRow(fold, source, label, 0, 0, 0, None, None, 0, None, False, f"not judged: {why}")
+
+
+def outside_folds(sampled: Sampled) -> list[int]:
+    """The folds whose photographs ablate.external is looked through for."""
+    return [fold for fold in sampled.a.folds if fold < N_FOLDS] if sampled.inputs.outside else []
+
+
+def outside_row(sampled: Sampled, fold: int, label: str) -> LeakRow:
+    """The photographs outside of one class against those that a fold's classifiers were trained and tuned on.
+
+    The fold's own test photographs, which are of other lesions, set the limit of near.
+    """
+    assert sampled.inputs.outside is not None
+    store, part = sampled.inputs.store, sampled.inputs.outside.part
+    images = part.images[part.labels == store.classes.index(label)]
+    features = sampled.there.frozen.of(images)
+    with one_thread():
+        tuned, test = (real_images(sampled, fold, label, parts) for parts in (("train", "val"), "test"))
+        found = leakage(images, features, tuned, test, all_images(sampled, fold, "test"))
+    return LeakRow(
+        fold, OUTSIDE, label, found.images, len(images), int(found.near.sum()), found.share, found.expected,
+        found.identical, found.p, found.caught, found.why.replace("generated", "outside"),
+    )  # fmt: skip
 
 
 def nameless(message: str, run: Path, source: str, place: str | None) -> str:
@@ -82,8 +110,8 @@ def _judge(sampled: Sampled, fold: int, source: str, label: str, sample: SampleS
     )  # fmt: skip
 
 
-def real_images(sampled: Sampled, fold: int, label: str, part: str) -> Images:
-    """The photographs of a class in one part of a fold, with cached features."""
+def real_images(sampled: Sampled, fold: int, label: str, part: str | Sequence[str]) -> Images:
+    """The photographs of a class in one part of a fold, or several, with cached features."""
     inputs = sampled.inputs
     found = labelled_part(inputs.store, lesion_split(inputs.store, fold), part, sampled.size, label)
     if len(found.labels) < 2:
@@ -93,10 +121,10 @@ def real_images(sampled: Sampled, fold: int, label: str, part: str) -> Images:
     return Images(found.images[:n], features, found.lesions[:n])
 
 
-def training_images(sampled: Sampled, fold: int) -> Images:
-    """The training photographs of all classes in a fold, with cached features."""
+def all_images(sampled: Sampled, fold: int, part: str) -> Images:
+    """The photographs of all classes in one part of a fold, with cached features."""
     store = sampled.inputs.store
-    found = labelled_part(store, lesion_split(store, fold), "train", sampled.size)
+    found = labelled_part(store, lesion_split(store, fold), part, sampled.size)
     features = np.empty((len(found.labels), sampled.inputs.extractor.dimensions), np.float32)
     for k, label in enumerate(store.classes):
         of_class = found.labels == k

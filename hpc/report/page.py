@@ -23,6 +23,7 @@ from PIL import Image
 from hpc.plan.ablation import Choice
 from hpc.report import plots
 from hpc.report.comparisons import ArmRow, GainRow
+from hpc.report.endpoints import endpoint_rows, late
 from hpc.report.statement import Statement, controls, limits, statement
 from hpc.report.tables import BY_IMAGE, HEADLINE, LEAKS, PLAIN, Cost, Tables, read_csv
 from hpc.report.wording import (
@@ -37,15 +38,19 @@ from hpc.report.wording import (
     measure_title,
     number,
     span,
+    unit,
     value,
 )
 from hpc.settings import compose
 from hpc.settings.ablation import BEST
 from hpc.settings.compose import Experiment
 from hpc.stages.select import dispute, word_of
+from hpc.state import endpoints
 from hpc.state.confirmed import TABLE, told
+from hpc.state.endpoints import ADJUSTMENT, HELD_OUT
 from hpc.state.provenance import code_of
-from skin_gan.ablation.measures import REALISED, SENSITIVITY
+from skin_gan.ablation.measures import DECIDING, REALISED, SENSITIVITY
+from skin_gan.ablation.outside import OUTSIDE
 from skin_gan.errors import SkinGanError
 from skin_gan.export import CARD, NOTICE, read_card
 from skin_gan.folders import RunFolder
@@ -93,9 +98,13 @@ def context(
     leaks = read_csv(folder / LEAKS)
     caught = [row for row in leaks if row["caught"] == "True"]
     trials = read_csv(run.leaderboard)
+    fixed = endpoints.read(run)
+    first = statement(found, caught, data)
+    first.warnings.extend(late(fixed))
     return {
+        "endpoints": endpoint_rows(found, fixed), "sequence": ADJUSTMENT,
         "title": e.about or e.sweep, "run": run.path.name, "data": data, "notice": NOTICE,
-        "source": SOURCES.get(data.get("kind", ""), ""), "statement": statement(found, caught, data),
+        "source": SOURCES.get(data.get("kind", ""), ""), "statement": first,
         "panels": [panel(found, c, i) for i, c in enumerate(found.classifiers)], "missing": gaps(found),
         "leaks": leaks, "usual": usual(found), "published": published(found),
         "leak": read_json(folder / SPLIT), "photographs": photographs,
@@ -120,12 +129,14 @@ def context(
 def panel(found: Tables, classifier: str, place: int) -> dict[str, Any]:
     """The tables and figures of one classifier, for each scope by lesion."""
     scopes = [s for s in found.scopes if any((a.classifier, a.scope) == (classifier, s) for a in found.arms)]
+    tested = {a.scope for a in found.arms if a.classifier == classifier}
     return {
         "name": classifier, "place": place,
         "strongest": found.pair(classifier, scopes[0])[1] if scopes else "",
-        "choices": [(fold, chosen, ranked(chosen))
+        "choices": [(fold, chosen, heads(chosen), ranked(chosen))
                     for fold, chosen in sorted(found.choices.get(classifier, {}).items())],
         "tables": [table(found, classifier, scope) for scope in scopes],
+        "others": [table(found, classifier, scope) for scope in (HELD_OUT, OUTSIDE) if scope in tested],
         "forests": forests(found, classifier, scopes[0], place) if scopes else [],
         "recalls": recall_plot(found, classifier, scopes[0], place) if scopes else None,
         "images": images(found, classifier),
@@ -135,10 +146,20 @@ def panel(found: Tables, classifier: str, place: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def ranked(chosen: Choice) -> list[tuple[str, str]]:
-    """The arms of a choice with their validation balanced accuracy in percent, the best first."""
-    of_arms = sorted((chosen.get("validation") or {}).items(), key=lambda pair: -pair[1])
-    return [(arm_title(arm), value(share)) for arm, share in of_arms]
+def ranked(chosen: Choice) -> list[tuple[str, list[str]]]:
+    """The arms of a choice with their values on validation images in the order of `heads`, the best first."""
+    known = chosen.get("measured") or {
+        arm: {HEADLINE: share} for arm, share in (chosen.get("validation") or {}).items()
+    }
+    by = chosen.get("by", HEADLINE)
+    of_arms = sorted(known.items(), key=lambda pair: -DECIDING[by] * pair[1][by])
+    return [(arm_title(arm), [value(x, name) for name, x in of_arm.items()]) for arm, of_arm in of_arms]
+
+
+def heads(chosen: Choice) -> list[str]:
+    """The names of the measures of `ranked`."""
+    names = next(iter((chosen.get("measured") or {}).values()), {HEADLINE: 0.0})
+    return [f"{measure_title(name)}{', %' if unit(name)[0] == 100 else ''}" for name in names]
 
 
 def table(found: Tables, classifier: str, scope: str) -> dict[str, Any]:
@@ -161,7 +182,7 @@ def table(found: Tables, classifier: str, scope: str) -> dict[str, Any]:
         )  # fmt: skip
     heads = [measure_title(HEADLINE), *(f"over {arm_title(b)}" for b in bases), *map(measure_title, COLUMNS)]
     return {
-        "scope": scope, "whole": scope == found.scopes[0], "folds": mine[0].folds.split(), "heads": heads,
+        "scope": scope, "whole": scope in found.scopes[:1], "folds": mine[0].folds.split(), "heads": heads,
         "rows": rows, "extent": f"{mine[0].images} test images of {mine[0].lesions} lesions",
     }  # fmt: skip
 
@@ -367,6 +388,7 @@ def settings(e: Experiment, data: Mapping[str, Any]) -> str:
         del values[name]
     values["cluster"] = Path(e.cluster).stem  # it may be the path of a profile
     values["data"] = data.get("name", "")
+    values["ablate"]["external"] = Path(e.ablate.external).name
     values["ablate"]["sources"] = {name: Path(path).name for name, path in e.ablate.sources.items()}
     return yaml.safe_dump(values, sort_keys=False, width=100)
 

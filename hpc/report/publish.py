@@ -16,6 +16,7 @@ from hpc.report.wording import ADJUSTED, MINIMUM, SOURCES, arm_title, measure_ti
 from hpc.settings import compose
 from hpc.stages.best import write_results
 from hpc.stages.select import word_of
+from hpc.state import endpoints
 from hpc.state.confirmed import TABLE, told
 from hpc.state.provenance import code_of
 from skin_gan.export import CARD, SHEET, halve, read_card
@@ -52,7 +53,7 @@ def publish(plan: Plan, out: Path, generators: bool = False) -> None:
         e,
         data=made["data"]["name"],
         results="results",
-        ablate=dataclasses.replace(e.ablate, sources=sources),
+        ablate=dataclasses.replace(e.ablate, sources=sources, external=Path(e.ablate.external).name),
         pretrain=dataclasses.replace(e.pretrain, source=Path(e.pretrain.source).name),
     )
     compose.save(settings, out / "sweep.yaml")
@@ -132,6 +133,8 @@ def table(cards: list[dict[str, Any]]) -> list[str]:
 def ablation(plan: Plan, made: dict[str, Any], out: Path) -> list[str]:
     """Copy the report's tables, draw its gains, and return its text as lines of Markdown."""
     report = plan.run.path / "report"
+    if (fixed := endpoints.file_of(plan.run)).exists():
+        shutil.copyfile(fixed, out / fixed.name)
     for name in ("arms.csv", "gains.csv", "images.csv", "published.csv", "leakage.csv", "costs.csv"):
         if (report / name).exists():
             shutil.copyfile(report / name, out / name)

@@ -90,7 +90,7 @@ def used(plan: Plan) -> set[tuple[int, str, str]]:
     found, current = set(), Current(plan)
     for classifier in classifiers(plan.experiment):
         there = finished(current, classifier)
-        for split in there.folds:
+        for split in (*there.folds, *there.sources):
             runs = (p for by in there.runs.values() for p in by.get(split, {}).values())
             for record in (p.record for p in runs):
                 given = (label for label, n in record["synthetic"].items() if n)

@@ -13,6 +13,7 @@ from hpc.report.wording import arm_title, classifier_title, gain, measure_title,
 from hpc.settings.ablation import COMBINED, STRONGEST
 from skin_gan.ablation.arms import CONTROLS
 from skin_gan.ablation.measures import MELANOMA, SENSITIVITY
+from skin_gan.ablation.outside import OUTSIDE
 from skin_gan.ablation.verdict import WORTHWHILE
 from skin_gan.words import HARMS, HELPS, NOT_JUDGED, NOTHING, POOR, REJECTED, RULED_OUT, UNRESOLVED
 
@@ -135,7 +136,8 @@ def _support(found: Tables, row: GainRow) -> list[str]:
     why = row.why.replace("-", "−")
     lines = [
         f"Classifier {row.classifier}: {arm_title(row.arm)}, against {arm_title(row.base)}, the strongest "
-        f"arm without generated images on validation. {why[0].upper()}{why[1:]}."
+        f"arm without generated images on validation, by {measure_title(found.chosen_by)}. "
+        f"{why[0].upper()}{why[1:]}."
     ]
     lines[0] += _chosen(found, row)
     if isfinite(row.mde) and row.verdict != NOT_JUDGED:
@@ -179,7 +181,9 @@ def _warnings(found: Tables, caught: Sequence[Mapping[str, str]], data: Mapping[
     if data.get("kind") == "demo":
         said.append("Demo data, drawn by a program: this page only shows that the software works.")
     said += [line for _, line, expected in controls(found) if not expected]
-    if caught := [c for c in caught if c["source"] not in CONTROLS]:
+    if near := sorted({c["label"] for c in caught if c["source"] == OUTSIDE}):
+        said.append(f"The set outside repeats training photographs of {', '.join(near)}: no verdict on it.")
+    if caught := [c for c in caught if c["source"] not in (*CONTROLS, OUTSIDE)]:
         sets = ", ".join(sorted({f"{c['source']}/{c['label']} (fold {c['fold']})" for c in caught}))
         said.append(f"Caught leaking: {sets}. Arms with these images are not to be believed.")
     for used, word in ((found.rejected, REJECTED), (found.poor, POOR)):
@@ -249,8 +253,8 @@ def limits(found: Tables, data: Mapping[str, Any]) -> list[str]:
     if data.get("partial"):
         said.append("The data is a partial copy of its release: do not compare with published numbers.")
     said += [
-        "All photographs are from one data set. Nothing here says how a classifier performs on those of "
-        "another clinic, camera or population.",
+        "By lesion all photographs are from one data set. That does not say how a classifier performs on "
+        "those of another clinic, camera or population.",
         "There is one generator per class and source: the intervals do not include the variation between "
         "trainings of the generator.",
     ]

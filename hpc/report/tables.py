@@ -48,6 +48,8 @@ from hpc.report.finished import Finished, Gap, Runs, classifiers, earlier, finis
 from hpc.settings.ablation import BEST, COMBINED, PLAIN, RANDOM, STRONGEST
 from hpc.stages.current_runs import Current
 from hpc.stages.select import word_of
+from hpc.state.endpoints import HELD_OUT
+from skin_gan.ablation.outside import OUTSIDE
 from skin_gan.ablation.predictions import Predictions
 from skin_gan.ablation.stats import RESAMPLES
 from skin_gan.errors import SkinGanError
@@ -58,6 +60,7 @@ from skin_gan.words import ACCEPTED, LEAKAGE, POOR, REJECTED
 
 HEADLINE = "balanced_accuracy"
 POOLED, BY_IMAGE = "pooled", "by image"
+NOT_BY_LESION = (BY_IMAGE, HELD_OUT, OUTSIDE)
 LEAKS = "leakage.csv"
 
 Classes = dict[str, tuple[int, int]]  # test images and lesions of each class
@@ -69,6 +72,7 @@ class Tables:
 
     classifiers: list[str]  # the headline first
     fold: int  # the search's own
+    chosen_by: str = HEADLINE  # the measure of validation images that decided each fold's choices
     arms: list[ArmRow] = field(default_factory=list)
     gains: list[GainRow] = field(default_factory=list)
     given: list[GivenRow] = field(default_factory=list)
@@ -98,7 +102,7 @@ class Tables:
     @property
     def scopes(self) -> list[str]:
         """The scopes by lesion, all folds together first."""
-        return list(dict.fromkeys(a.scope for a in self.arms if a.scope != BY_IMAGE))
+        return list(dict.fromkeys(a.scope for a in self.arms if a.scope not in NOT_BY_LESION))
 
     def pair(self, classifier: str, scope: str) -> tuple[str, str]:
         """The arm with generated images and the base of a classifier's verdict; ("", "") if not all folds of
@@ -123,12 +127,17 @@ class Tables:
         """The verdict of the first classifier."""
         return self.verdict(next(iter(self.classifiers), ""))
 
+    def endpoint(self, scope: str) -> GainRow | None:
+        """The same comparison on the photographs of `HELD_OUT` or `OUTSIDE`."""
+        classifier = next(iter(self.classifiers), "")
+        return self.gain(classifier, scope, *self.pair(classifier, scope))
+
 
 def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
     """The tables of all finished runs, and the missing runs."""
     current = Current(reopen(run))
     e = current.e
-    out = Tables(classifiers(e), e.fold)
+    out = Tables(classifiers(e), e.fold, e.ablate.choose_by)
     for classifier in out.classifiers:
         done = finished(current, classifier)
         out.missing += done.gaps
@@ -142,8 +151,9 @@ def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
         _describe(out, classifier, runs)
         out.given += given_rows(run, classifier, runs)
         out.problems += problems
+        outside = with_chosen(done.outside, done.choices)
         for name, splits in _scopes(done, e.fold).items():
-            of = scope(classifier, name, splits, runs)
+            of = scope(classifier, name, splits, outside if name == OUTSIDE else runs)
             if not of.arms:
                 continue  # no arm has all folds yet
             out.classes.setdefault(name, _counts(of))
@@ -155,14 +165,16 @@ def tables(run: RunFolder, resamples: int = RESAMPLES) -> Tables:
             out.arms += rows
             out.published += published_rows(of, rows, PLAIN) if name == BY_IMAGE else []
             for base in out.bases(classifier, name):
-                gains, problems = gain_rows(measured, base, _primary(out, classifier, name, base))
+                primary = _primary(out, classifier, name, base)
+                before = _before(out, name, e.ablate.by_source)
+                gains, problems = gain_rows(measured, base, primary, before)
                 out.gains += gains
                 out.problems += problems
         _note_generators(out, run, done, e.ablate.folds[0])
     for place in sorted((run.path / "ablation").glob("*")):
         out.problems += earlier(run, place.name) if place.name not in out.classifiers else []
     out.leaking = {row["source"] for row in read_csv(run.path / "report" / LEAKS) if row["caught"] == "True"}
-    out.gains = [_leaked(g) if {*out.sources.get(g.arm, ())} & out.leaking else g for g in out.gains]
+    out.gains = [_leaked(g) if {g.scope, *out.sources.get(g.arm, ())} & out.leaking else g for g in out.gains]
     return out
 
 
@@ -190,8 +202,9 @@ def with_chosen(runs: Runs, choices: Mapping[int, Choice]) -> Runs:
 
 
 def _leaked(row: GainRow) -> GainRow:
-    """The gain with the verdict leakage: the arm's images repeat photographs that it is tested on."""
-    return replace(row, verdict=LEAKAGE, why=f"its images repeat test photographs; by number {row.why}")
+    """The gain with the verdict leakage: what the arm is trained on repeats photographs of the test."""
+    what = "training" if row.scope == OUTSIDE else "its"
+    return replace(row, verdict=LEAKAGE, why=f"{what} images repeat test photographs; by number {row.why}")
 
 
 def _scopes(done: Finished, own: int) -> dict[str, list[str]]:
@@ -199,6 +212,10 @@ def _scopes(done: Finished, own: int) -> dict[str, list[str]]:
     found = {POOLED: done.folds} if len(done.folds) > 1 else {}
     for alone in {part(own)} & set(done.folds) if found else done.folds:
         found[alone.replace("-", " ")] = [alone]
+    if done.sources:
+        found[HELD_OUT] = done.sources
+    if done.outside:
+        found[OUTSIDE] = done.folds
     if part(None) in done.splits:
         found[BY_IMAGE] = [part(None)]
     return found
@@ -208,7 +225,15 @@ def _primary(out: Tables, classifier: str, name: str, base: str) -> tuple[str, s
     """Arm and measure of the headline's comparison, if it belongs to this scope and base; else None."""
     arm, against = out.pair(classifier, name)
     here = classifier == out.classifiers[0] and name != BY_IMAGE and base == against
-    return (arm, HEADLINE) if here and out.headline is None else None
+    return (arm, HEADLINE) if here and (out.headline is None or name in NOT_BY_LESION) else None
+
+
+def _before(out: Tables, name: str, by_source: bool) -> float:
+    """The largest p value of the endpoints before this scope's in the fixed sequence; 1 if one is missing."""
+    if name not in (HELD_OUT, OUTSIDE):
+        return 0.0
+    earlier = [out.headline] + [out.endpoint(HELD_OUT)] * (name == OUTSIDE and by_source)
+    return max(row.p_adjusted if row else 1.0 for row in earlier)
 
 
 def _describe(out: Tables, classifier: str, runs: Runs) -> None:

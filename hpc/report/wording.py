@@ -17,7 +17,7 @@ ARMS = {
 }
 MEASURES = {
     "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_auc": "macro AUC",
-    "ece": "calibration error",
+    "ece": "calibration error", "balanced_log_loss": "balanced log loss",
     SENSITIVITY: "melanoma sensitivity", REALISED: "melanoma specificity",
 }  # fmt: skip
 # Classes of HAM10000 and the ISIC challenges (Tschandl 2018, doi:10.1038/sdata.2018.161)
@@ -85,7 +85,8 @@ def measure_title(measure: str) -> str:
 
 def unit(measure: str) -> tuple[float, int, str]:
     """The factor from 0..1 to the displayed number, its digits, and the unit of differences."""
-    return (1.0, 3, "AUC") if measure == "macro_auc" else (100.0, 1, "points")
+    plain = {"macro_auc": "AUC", "balanced_log_loss": "nats"}
+    return (1.0, 3, plain[measure]) if measure in plain else (100.0, 1, "points")
 
 
 def number(x: float, digits: int) -> str:

@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from skin_gan.ablation.arm import Arm, together
 from skin_gan.ablation.arms import ARMS, CONTROLS, MADE
 from skin_gan.ablation.balance import HIGHEST, LOWEST, images_to_add
 from skin_gan.ablation.classifiers import CLASSIFIERS, PUBLISHED
+from skin_gan.ablation.outside import OUTSIDE
 from skin_gan.ablation.runs import check
 from skin_gan.data.splits import N_FOLDS
 from skin_gan.errors import SkinGanError
@@ -64,18 +65,31 @@ class AblateSettings:
         {}, f"by name, of {', '.join(CLASSIFIERS)}; the first is the headline"
     )
     folds: list[int] = setting(
-        [0], "tested on; others than the search's cost training", least=0, most=N_FOLDS - 1,
+        [0], "tested on; others than the search's cost training", least=0,
         form=f"different folds of 0 to {N_FOLDS - 1}", rule=_different_folds,
     )  # fmt: skip
+    by_source: bool = setting(
+        False,
+        "also held out in turn: each value of the metadata's column `dataset`, such as a clinic or a camera, "
+        "is tested on by what is trained on the others; costs training like as many folds",
+    )
     balance: Any = setting(
         "equalise",
         f"how many images generated arms add: equalise fills classes up to the largest; a ratio of "
         f"{LOWEST:g} to {HIGHEST:g} adds so many per real image; or a count for each class",
     )
+    choose_by: Literal["balanced_accuracy", "macro_auc", "balanced_log_loss"] = setting(
+        "balanced_accuracy", "what decides on validation images which arm, ratio, way and filter a fold uses"
+    )
     sources: dict[str, str] = setting(
         {},
         "more generators, each an arm by its name: another sweep's folder, or images of any origin (a folder "
         "or zip of folders named like the classes, a store)",
+    )
+    external: str = setting(
+        "",
+        "a store of other photographs with the same classes, such as the official ISIC 2018 test set: every "
+        "classifier is tested on it, and nothing is ever trained, chosen or tuned on it; empty: none",
     )
     unverified: bool = setting(False, "allow images that do not say which fold their generator has seen")
 
@@ -151,6 +165,11 @@ def check_arms(a: AblateSettings) -> None:
 
     Only launches check this: saved settings of an earlier version may break the rule.
     """
+    if max(a.folds) >= N_FOLDS:
+        raise SkinGanError(
+            f"ablate.folds={a.folds}: expected different folds of 0 to {N_FOLDS - 1}; ablate.by_source=true "
+            "holds out sources"
+        )
     for name, plan in a.classifiers.items():
         for what, named in (("arms", plan.arms), ("ratios", plan.ratios), ("filters", plan.filters)):
             if len({*named}) < len(named):  # type: ignore[arg-type]
@@ -167,6 +186,7 @@ def check_name(source: str, family: str) -> None:
     reserved = {
         BEST: "is the best of all generators",
         **{name: "is an arm of its own" for name in (COMBINED, STRONGEST)},
+        OUTSIDE: "is the set of ablate.external",
         family: "is what this sweep searches itself",
         **{name: "is a control" if name in CONTROLS else "is made by an arm" for name in MADE},
     }

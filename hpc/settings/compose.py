@@ -313,6 +313,8 @@ def compose(words: list[str]) -> Experiment:
         check_name(source, e.trial.model.family)
     # Absolute, since jobs run in another folder.
     e.ablate.sources = {k: absolute(path, f"ablate.sources.{k}") for k, path in e.ablate.sources.items()}
+    if e.ablate.external:
+        e.ablate.external = absolute(e.ablate.external, "ablate.external")
     check_arms(e.ablate)
     return e
 

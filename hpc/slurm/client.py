@@ -226,6 +226,8 @@ def paths_of_jobs(e: Experiment) -> dict[str, Path]:
     found |= {f"Python: {file}": file for file in files if not file.is_relative_to("/usr")}
     if e.data not in ("auto", "demo"):  # those are among the results
         found[f"data={e.data}"] = Path(e.data).expanduser().resolve()
+    if e.ablate.external:
+        found[f"ablate.external={e.ablate.external}"] = Path(e.ablate.external).resolve()
     return found
 
 

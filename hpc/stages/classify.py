@@ -18,9 +18,10 @@ from hpc.stages.generate import SampleSets
 from hpc.stages.inputs import Inputs
 from hpc.state.records import Tell
 from skin_gan.ablation.arm import Arm
-from skin_gan.ablation.balance import images_to_add
+from skin_gan.ablation.balance import wanted
 from skin_gan.ablation.classify import Task, run_arm
-from skin_gan.ablation.measures import measures
+from skin_gan.ablation.measures import deciding, measures
+from skin_gan.ablation.outside import OUTSIDE
 from skin_gan.ablation.parts import Split, image_split, lesion_split
 from skin_gan.ablation.predictions import Predictions
 from skin_gan.ablation.samples import SampleSet
@@ -48,12 +49,14 @@ class Arms:
         split = image_split(store, **shares) if task.fold is None else lesion_split(store, task.fold)
         settings = ablation.classifier_settings(task.classifier, plan, self.size)
         frozen = self.samples.frozen if settings.network == "head" else None
-        shared = Task(store, split, settings, frozen, choose_device(self.e.operations.device))
+        device = choose_device(self.e.operations.device)
+        parts = ablation.parts(self.a, task.fold)
+        outside = self.inputs.outside if OUTSIDE in parts else None
+        shared = Task(store, split, settings, frozen, device, outside)
         arm, made = self.with_images(arm, split, self.current.fold(task))
         total = plan.seeds * settings.steps
         for seed in range(plan.seeds):
             folder = ablation.arm_folder(self.run, task, seed)
-            parts = ("test",) if task.fold is None else ("val", "test")
 
             def progress(step: int, before: int = seed * settings.steps) -> None:
                 tell(done=before + step, total=total)
@@ -67,7 +70,7 @@ class Arms:
         if arm.synthetic == "none" and not arm.duplicate:
             return arm, None
         counts = self.samples.training_counts(split)
-        add = images_to_add(counts, arm.balance)
+        add = wanted(arm, counts)
         if arm.duplicate:
             return replace(arm, balance={label: add[label] for label in self.e.classes}), None
         made = {k: s for k, s in self.samples.read(arm.source, fold).items() if k in counts}
@@ -85,17 +88,18 @@ class Arms:
         assert task.fold is not None
         plan = self.a.classifiers[task.classifier]
         validation, runs = self.validation(task, plan)
-        chosen = ablation.choose(validation, plan)
+        chosen = ablation.choose_by(validation, plan, self.a.choose_by)
         arm = ablation.combined(self.a, plan, chosen)
         chosen |= {"combined": arm.name if arm else None, "runs": sorted(runs)}
         ablation.write_choice(self.run, task.classifier, task.fold, chosen)
         if arm:
             self.train_arm(replace(task, arm=arm.name), plan, arm, tell)
 
-    def validation(self, task: ArmTask, plan: ClassifierPlan) -> tuple[dict[str, float], set[str]]:
-        """Balanced accuracy, 0..1, of each arm with all seeds on the fold's validation images, the mean over
-        seeds; and the ids of the runs."""
-        found, runs = {}, set()
+    def validation(self, task: ArmTask, plan: ClassifierPlan) -> tuple[dict[str, dict[str, float]], set[str]]:
+        """The measures that may decide, of each arm with all seeds on the fold's validation images, the mean
+        over seeds; and the ids of the runs."""
+        found: dict[str, dict[str, float]] = {}
+        runs: set[str] = set()
         for name, arm in arms(self.a, plan).items():
             mine = replace(task, arm=name)
             try:
@@ -103,7 +107,8 @@ class Arms:
             except SkinGanError as e:
                 print(f"{name} cannot be chosen: {e}", file=sys.stderr)
                 continue
-            found[name] = float(np.mean([measured(p)["balanced_accuracy"] for p in read]))
+            of_seeds = [deciding(p.labels, p.probabilities) for p in read]
+            found[name] = {key: float(np.mean([one[key] for one in of_seeds])) for key in of_seeds[0]}
             runs |= {p.record["id"] for p in read}
         if PLAIN not in found:
             raise SkinGanError(

@@ -19,10 +19,12 @@ from hpc.settings.ablation import COMBINED
 from hpc.state.completion import complete
 from hpc.state.snapshot import Snapshot, of_jobs
 from skin_gan.ablation.arm import Arm
-from skin_gan.ablation.balance import images_to_add
+from skin_gan.ablation.balance import wanted
+from skin_gan.ablation.outside import OUTSIDE
 from skin_gan.ablation.predictions import Predictions, load
 from skin_gan.ablation.runs import current, run_of, weights_of
 from skin_gan.ablation.samples import SampleSet, subset
+from skin_gan.data.store import open_store
 from skin_gan.errors import SkinGanError
 
 EARLIER = "of earlier settings"
@@ -42,6 +44,11 @@ class Current:
         stages = (stage for stage in self.plan.stages if stage.name in (ABLATE, COMBINE))
         return of_jobs(self.plan, [job for stage in stages for job in stage.jobs])
 
+    @cached_property
+    def outside(self) -> str:
+        """The fingerprint of the store in ablate.external."""
+        return open_store(self.e.ablate.external).fingerprint
+
     def read(self, task: ArmTask, arm: Arm, seed: int, part: str) -> Predictions:
         """The predictions of a run. SkinGanError if they are missing, damaged, or `EARLIER`."""
         folder = ablation.arm_folder(self.run, task, seed)
@@ -50,6 +57,8 @@ class Current:
         if not (folder / f"{part}.npz").exists():
             raise SkinGanError("not finished")
         found = load(folder / f"{part}.npz")
+        if part == OUTSIDE and found.record.get("outside") != self.outside:
+            raise SkinGanError(f"{EARLIER} (another set outside): launch again")
         changed = self.changed(task, arm, found.record) or self.other_images(task, arm, found.record)
         if not changed and not current(found.record):
             changed = ["an earlier version weighted generated images differently"]
@@ -78,7 +87,7 @@ class Current:
         if arm.synthetic == "alone":
             return dict(before)  # as many as there are photographs, which no setting changes
         counts = {k: n - (before.get(k, 0) if arm.duplicate else 0) for k, n in record["real"].items()}
-        add = images_to_add(counts, arm.balance)
+        add = wanted(arm, counts)
         if arm.duplicate:
             return {label: add[label] for label in self.e.classes}
         external = arm.source in ablation.external_sources(self.e.ablate)
@@ -101,7 +110,7 @@ class Current:
         source = (arm.source, arm.filter, self.fold(task))
         others = [k for k in used if self.fingerprint(*source, k, balance[k]) != used[k]]
         if arm.synthetic == "add":
-            add = images_to_add(record["real"], arm.balance)
+            add = wanted(arm, record["real"])
             others += [
                 k for k in add if add[k] and k not in balance and self.sets(arm.source, self.fold(task), k)
             ]

@@ -11,6 +11,7 @@ from hpc.plan.ablation import needs_all_features
 from hpc.plan.settle import NONE, SECOND
 from hpc.plan.sweep_plan import Plan
 from hpc.stages.scratch import STORE
+from skin_gan.ablation.outside import Outside, open_outside, outside_part
 from skin_gan.config import TrialSpec
 from skin_gan.data.resolve import resolve
 from skin_gan.data.store import ClassSplit, Store, all_split, class_split
@@ -42,6 +43,15 @@ class Inputs:
                 f"{self.plan.data} and is {store.fingerprint}; restore it, or launch a new sweep on it"
             )
         return store
+
+    @cached_property
+    def outside(self) -> Outside | None:
+        """The photographs of ablate.external; None without it."""
+        path = self.plan.experiment.ablate.external
+        if not path:
+            return None
+        there = open_outside(path, self.store, self.size)
+        return Outside(there.fingerprint, outside_part(there, self.store, self.size))
 
     @cached_property
     def extractor(self) -> Extractor:

@@ -75,7 +75,7 @@ def _predicted(plan: Plan, job: Job) -> bool:
             return True
         task = replace(task, arm=chosen["combined"])
     folders = [ablation.arm_folder(run, task, seed) for seed in range(a.classifiers[task.classifier].seeds)]
-    parts = ("test",) if task.fold is None else ("val", "test")
+    parts = ablation.parts(a, task.fold)
     if not all(zipfile.is_zipfile(folder / f"{part}.npz") for folder in folders for part in parts):
         return False
     return job.stage == ABLATE or all(_is_current(folder / "test.npz") for folder in folders)

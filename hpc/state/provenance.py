@@ -19,6 +19,7 @@ from typing import Any
 from hpc.plan.sweep_plan import Plan
 from hpc.settings import compose
 from hpc.settings.compose import ROOT, Experiment
+from hpc.state import endpoints
 from skin_gan.cores import cores
 from skin_gan.data.store import Store
 from skin_gan.folders import RunFolder
@@ -46,6 +47,7 @@ def record_launch(plan: Plan, store: Store, words: list[str], before: Experiment
     if before != plan.experiment:
         compose.save(plan.experiment, plan.run.settings)
     code = freeze(plan.run)
+    endpoints.fix(plan, store, code.name)
     write_json(plan.run.provenance, provenance(plan, store))
     row = {"time": time.time(), "words": words, "code": code.name, **commit(plan.experiment.cluster)}
     append_jsonl(plan.run.path / "launches.jsonl", row)

@@ -23,6 +23,7 @@ from skin_gan.ablation.arm import Arm
 from skin_gan.ablation.classifiers import ClassifierSettings
 from skin_gan.ablation.fit import Progress, fit, loss_curve, prepare
 from skin_gan.ablation.frozen import Frozen
+from skin_gan.ablation.outside import OUTSIDE, Outside
 from skin_gan.ablation.parts import PARTS, LabelledPart, Split, labelled_part
 from skin_gan.ablation.predictions import Predictions, load, predictions
 from skin_gan.ablation.runs import ArmRun, check, content, current, weights_of
@@ -48,6 +49,7 @@ class Task:
     settings: ClassifierSettings
     frozen: Frozen | None = None  # needed by network="head"
     device: str = "cpu"
+    outside: Outside | None = None  # needed by the part "outside"
 
 
 def run_arm(
@@ -61,7 +63,8 @@ def run_arm(
     progress: Progress | None = None,
     family: Path | None = None,
 ) -> dict[str, Predictions]:
-    """Train once and return the predictions on each of `parts`. Test images are predicted only if named.
+    """Train once and return the predictions on each of `parts`: train, val, test or outside. Test images are
+    predicted only if named.
 
     `samples`: generated images by class, for arms that use them; `unverified` as in `samples.check_fold`.
     `folder`: keeps each part's predictions as PART.npz, which are not computed again, and the state during
@@ -78,7 +81,7 @@ def run_arm(
     run = ArmRun(task.settings, arm, seed, task.split.fingerprint, train.samples, weights)
     kept: dict[str, Predictions] = {}
     if folder:
-        run, kept = _resume(folder, run)
+        run, kept = _resume(folder, run, task.outside)
         if set(parts) <= kept.keys():
             return {part: kept[part] for part in parts}
         _clear(folder, kept, run.id)
@@ -86,7 +89,7 @@ def run_arm(
     # Two jobs may start equal runs at the same time: the second waits for the first.
     alone = family / "locks" / content(record) if family and folder else None
     with lock(alone, wait=math.inf) if alone else contextlib.nullcontext():
-        found = _from_equal_run(family, folder, record, parts) if family and folder else {}
+        found = _from_equal_run(family, folder, record, parts, task.outside) if family and folder else {}
         if not found:
             found = _train_and_predict(task, arm, train, run, record, tests, folder, progress)
         if folder:
@@ -113,11 +116,17 @@ def _train_and_predict(
         data.inputs, data.labels, data.generated, len(task.store.classes), run, task.device, state, progress
     )
     whole = {**record, "seconds": round(time.monotonic() - began, 1), "loss": loss_curve(losses)}
+    if task.outside:
+        whole["outside"] = task.outside.fingerprint
     return {p: _predict(task, net, of_part, data, {**whole, "part": p}) for p, of_part in tests.items()}
 
 
 def _from_equal_run(
-    family: Path, folder: Path, record: Mapping[str, Any], parts: Sequence[str]
+    family: Path,
+    folder: Path,
+    record: Mapping[str, Any],
+    parts: Sequence[str],
+    outside: Outside | None,
 ) -> dict[str, Predictions]:
     """The predictions of an equal run of another arm, with this arm's record; {} if there is none."""
     wanted = content(record)
@@ -126,7 +135,7 @@ def _from_equal_run(
         for part in parts if place != folder else ():
             with contextlib.suppress(SkinGanError):  # missing, damaged, or of another version
                 p = load(place / f"{part}.npz")
-                if current(p.record) and content(p.record) == wanted:
+                if current(p.record) and content(p.record) == wanted and _there(p, part, outside):
                     found[part] = p
         if found.keys() == set(parts):
             reused = {"seconds": 0.0, "same_as": next(iter(found.values())).record["arm"]["name"]}
@@ -134,12 +143,19 @@ def _from_equal_run(
     return {}
 
 
-def _resume(folder: Path, run: ArmRun) -> tuple[ArmRun, dict[str, Predictions]]:
+def _there(p: Predictions, part: str, outside: Outside | None) -> bool:
+    """Whether predictions are on the present photographs of their part."""
+    return part != OUTSIDE or (outside is not None and p.record.get("outside") == outside.fingerprint)
+
+
+def _resume(folder: Path, run: ArmRun, outside: Outside | None) -> tuple[ArmRun, dict[str, Predictions]]:
     """The run under the identity with which it was started, and its readable predictions in `folder`."""
     found, state = {}, folder / "state.pt"
-    for part in PARTS:
+    for part in (*PARTS, OUTSIDE):
         with contextlib.suppress(SkinGanError):  # missing or damaged: computed again
-            found[part] = load(folder / f"{part}.npz")
+            p = load(folder / f"{part}.npz")
+            if _there(p, part, outside):
+                found[part] = p
     for known in (run, run.before):
         kept = {part: p for part, p in found.items() if p.record.get("id") == known.id}
         if kept or (state.exists() and checkpoint.of(state, known.id)):
@@ -149,7 +165,7 @@ def _resume(folder: Path, run: ArmRun) -> tuple[ArmRun, dict[str, Predictions]]:
 
 def _clear(folder: Path, kept: Mapping[str, Predictions], identity: str) -> None:
     """Remove the files of runs other than `identity`, so that they are not mixed up after a kill."""
-    for part in PARTS:
+    for part in (*PARTS, OUTSIDE):
         if part not in kept:
             (folder / f"{part}.npz").unlink(missing_ok=True)
     state = folder / "state.pt"
@@ -181,6 +197,11 @@ def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
         views = np.concatenate([x[:, None], _views(frozen, train, arm.augment)], 1)
         labels, x = labels.repeat_interleave(views.shape[1]), views.reshape(-1, views.shape[2])
         generated = generated.repeat(views.shape[1])
+
+    def of(part: LabelledPart) -> NDArray[np.float32]:
+        there = task.outside and part is task.outside.part
+        return frozen.of(part.images) if there else frozen.all_real[part.rows]
+
     # All arms standardise features by the real training images.
     real = frozen.all_real[task.split.parts == "train"]
     mean, scale = real.mean(0), real.std(0)
@@ -190,7 +211,7 @@ def _inputs(task: Task, arm: Arm, train: TrainingSet) -> _Data:
         torch.from_numpy((x - mean) / scale),
         labels,
         generated,
-        lambda part: torch.from_numpy((frozen.all_real[part.rows] - mean) / scale),
+        lambda part: torch.from_numpy((of(part) - mean) / scale),
     )
 
 
@@ -203,6 +224,8 @@ def _views(frozen: Frozen, train: TrainingSet, how: str) -> NDArray[np.float32]:
 
 def _part(task: Task, part: str) -> LabelledPart:
     """The images of one part; SkinGanError if there are none."""
+    if part == OUTSIDE and task.outside:
+        return task.outside.part
     found = labelled_part(task.store, task.split, part, task.settings.size)
     if not len(found.labels):
         raise SkinGanError(f"the split {task.split.name} has no {part} images: choose another part")

@@ -22,6 +22,7 @@ LOWER_IS_BETTER = frozenset({"ece"})
 MELANOMA, SENSITIVITY, REALISED = "mel", "mel_sensitivity", "mel_specificity"
 SPECIFICITY = 0.9  # on validation images, which fixes the threshold of the two measures above
 BINS = 15  # of the calibration error
+SMALLEST = 1e-6  # probability in the log loss: a certain error costs 13.8, whatever the float's precision
 
 
 def accuracy(y: Labels, p: Array, w: Array) -> Array:
@@ -44,6 +45,13 @@ def recall(y: Labels, p: Array, w: Array, label: int) -> Array:
 def balanced_accuracy(y: Labels, p: Array, w: Array) -> Array:
     """Mean recall over the classes that have images: ISIC 2018's metric."""
     return _mean_of_defined(recalls(y, p, w))
+
+
+def balanced_log_loss(y: Labels, p: Array, w: Array) -> Array:
+    """Mean over the classes that have images of the mean -log p of the true class, in nats; at least 0."""
+    member = np.eye(p.shape[1], dtype=w.dtype)[y]
+    loss = -np.log(np.maximum(p[np.arange(len(y)), y], SMALLEST))[:, None]
+    return _mean_of_defined(_ratio(w @ (member * loss), w @ member))
 
 
 def macro_auc(y: Labels, p: Array, w: Array, folds: Labels | None = None) -> Array:
@@ -116,6 +124,17 @@ def measures(classes: Sequence[str], folds: Labels | None = None) -> dict[str, M
         "ece": ece,
     }
     return found | {f"recall_{c}": partial(recall, label=k) for k, c in enumerate(classes)}
+
+
+# The measures of validation images by which arms are chosen, and whether more (1) or less (-1) is better.
+DECIDING = {"balanced_accuracy": 1, "macro_auc": 1, "balanced_log_loss": -1}
+
+
+def deciding(y: Labels, p: Array) -> dict[str, float]:
+    """The measures in `DECIDING` of unweighted images."""
+    whole = np.ones((1, len(y)))
+    measured = (balanced_accuracy, macro_auc, balanced_log_loss)
+    return {name: float(m(y, p, whole)[0]) for name, m in zip(DECIDING, measured, strict=True)}
 
 
 def rests_on(measure: str, classes: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from skin_gan.data.splits import split_parts
+from skin_gan.data.splits import N_FOLDS
 from skin_gan.data.store import Store, fold_fingerprint
 from skin_gan.errors import SkinGanError
 from skin_gan.identity import content_hash
@@ -57,9 +57,12 @@ class Leak:
 
 
 def lesion_split(store: Store, fold: int) -> Split:
-    """The project's split: test is fold `fold`, validation the next, training the other three."""
-    parts = split_parts(store.folds, fold)
-    return Split("lesion", parts, fold_fingerprint(store, fold), f"by lesion, fold {fold}")
+    """The project's split: test is fold `fold`, validation the next, training the other three.
+
+    From N_FOLDS on test is a source, see `Store.parts`.
+    """
+    name = f"fold {fold}" if fold < N_FOLDS else f"source {store.sources[fold - N_FOLDS]} held out"
+    return Split("lesion", store.parts(fold), fold_fingerprint(store, fold), f"by lesion, {name}")
 
 
 def image_split(store: Store, seed: int = 0, test: float = 0.2, val: float = 0.0) -> Split:

@@ -84,6 +84,14 @@ def load(path: Path) -> Predictions:
         raise SkinGanError(f"{path} is damaged ({e}): remove it and run the same command again") from e
 
 
+def averaged(folds: Sequence[Predictions]) -> Predictions:
+    """The mean of the predictions that the classifiers of several folds made on the same images."""
+    if len({p.test for p in folds}) != 1:
+        raise SkinGanError("classifiers were tested on different images outside: launch again")
+    mean = np.mean([p.probabilities for p in folds], axis=0)
+    return replace(folds[0], probabilities=mean, record={"folds": [dict(p.record) for p in folds]})
+
+
 def pooled(folds: Sequence[Predictions]) -> Predictions:
     """The test predictions of several folds of one arm and seed in one; each image is in one fold."""
     if len({p.classes for p in folds}) != 1:

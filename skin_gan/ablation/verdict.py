@@ -26,6 +26,15 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
+def in_sequence(p: Sequence[float]) -> list[float]:
+    """Adjusted p values of hypotheses that are tested in an order fixed beforehand (Maurer 1995).
+
+    The i-th is max(p_1, ..., p_i). So each is tested at the full level until the first that is not rejected,
+    which bounds the probability of any false alarm by that level, however the tests depend on each other.
+    """
+    return np.maximum.accumulate(np.asarray(p, float)).tolist()
+
+
 def loss_fall(curve: Curve, classes: int) -> float:
     """The fall of the loss from the curve's first tenth to its last, as a share of log K.
 

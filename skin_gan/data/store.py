@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skin_gan.data.splits import RECIPE, assign_folds, split_parts
+from skin_gan.data.splits import N_FOLDS, RECIPE, assign_folds, group_labels, split_parts
 from skin_gan.errors import SkinGanError
 from skin_gan.identity import content_hash
 from skin_gan.pixels import pieces
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the files on disk
 MIN_IMAGES, MIN_LESIONS = 10, 3  # a class with fewer in training cannot be trained on
 ALL = "all"  # label of a training on all classes together
+SOURCE = "dataset"  # the metadata's column that names the source of a photograph
 COLUMNS = ("image_id", "lesion_id", "dx", "group", "sha256")
 
 
@@ -159,6 +160,34 @@ class Store:
         """The fold [N] of each image, 0 to 4; computed from the manifest."""
         return assign_folds(self.manifest["group"].tolist(), self.manifest["dx"].tolist())
 
+    @cached_property
+    def sources(self) -> list[str]:
+        """The values of the column `dataset`, sorted: where photographs are from. Empty without it."""
+        if SOURCE not in self.manifest.columns:
+            return []
+        return sorted({*self.column(SOURCE)} - {""})
+
+    def parts(self, fold: int) -> NDArray[np.str_]:
+        """The part of each image [N]: "train", "val" or "test".
+
+        From `N_FOLDS` on a fold is a source: fold N_FOLDS + i is tested on the lesions of `sources[i]`, each
+        with all its images, and a fifth of the others is for validation. SkinGanError without such a fold.
+        """
+        if fold < N_FOLDS:
+            return split_parts(self.folds, fold)
+        if fold - N_FOLDS >= len(self.sources):
+            raise SkinGanError(
+                f"fold {fold}: {self.name} has {len(self.sources)} sources in its column {SOURCE}, which are "
+                f"folds from {N_FOLDS} on"
+            )
+        groups = self.column("group")
+        of_group = group_labels(groups.tolist(), self.column(SOURCE).tolist())
+        held = np.array([of_group[group] == self.sources[fold - N_FOLDS] for group in groups])
+        parts = np.full(len(groups), "test", dtype="<U5")
+        others = assign_folds(groups[~held].tolist(), self.column("dx")[~held].tolist())
+        parts[~held] = np.where(others == 0, "val", "train")
+        return parts
+
 
 def image_file(folder: Path, size: int) -> Path:
     """The file of a store's images at `size` pixels."""
@@ -223,6 +252,9 @@ def store_json(store: Store) -> str:
 
 def fold_fingerprint(store: Store, fold: int) -> str:
     """A hash of the data and of its division into training, validation and test in this fold."""
+    if fold >= N_FOLDS:
+        recipe = {"data": store.fingerprint, "split": f"{RECIPE}, by source v1"}
+        return content_hash({**recipe, "source": store.sources[fold - N_FOLDS]}, 16)
     return content_hash({"data": store.fingerprint, "split": RECIPE, "fold": fold}, 16)
 
 
@@ -232,7 +264,7 @@ def class_split(store: Store, label: str, size: int, fold: int) -> ClassSplit:
         raise SkinGanError(
             f"store {store.name} has no class {label!r}: choose from {', '.join(store.classes)}"
         )
-    of_class, parts = store.column("dx") == label, split_parts(store.folds, fold)
+    of_class, parts = store.column("dx") == label, store.parts(fold)
     train = _part(store, size, of_class & (parts == "train"))
     val = _part(store, size, of_class & (parts == "val"))
     _require_enough(store, label, fold, train, val)
@@ -244,7 +276,7 @@ def all_split(store: Store, size: int, fold: int) -> ClassSplit:
 
     So small classes are drawn more often than they occur, and less often than the large ones.
     """
-    parts, labels = split_parts(store.folds, fold), store.column("dx")
+    parts, labels = store.parts(fold), store.column("dx")
 
     def part(name: str) -> Part:
         own = labels[parts == name]

@@ -31,19 +31,25 @@ def picture(label: str, lesion: int, photo: int, size: int = SIZE) -> np.ndarray
     return np.clip(np.array(COLOURS[label]) + 0.5 * pattern + noise, 0, 255).astype(np.uint8)
 
 
-def make_store(folder: Path, size: int = SIZE) -> Store:
+def make_store(
+    folder: Path, size: int = SIZE, first: int = 0, upper: bool = False, sources: tuple[str, ...] = ()
+) -> Store:
+    """`first`: the number of the first lesion; `upper`: classes in capitals; `sources`: dealt in turn."""
     rows, images = [], []
     for label, lesions in LESIONS.items():
-        for lesion in range(lesions):
-            for photo in range(2 if lesion < lesions // 2 else 1):
+        for lesion in range(first, first + lesions):
+            for photo in range(2 if lesion < first + lesions // 2 else 1):
                 name = f"{label}-{lesion:02d}"
                 images.append(picture(label, lesion, photo, size))
                 digest = hashlib.sha256(images[-1].tobytes()).hexdigest()
-                rows.append(dict(zip(COLUMNS, (f"{name}-{photo}", name, label, name, digest), strict=True)))
+                dx = label.upper() if upper else label
+                rows.append(dict(zip(COLUMNS, (f"{name}-{photo}", name, dx, name, digest), strict=True)))
+                if sources:
+                    rows[-1]["dataset"] = sources[lesion % len(sources)]
     folder.mkdir(parents=True)
     np.save(image_file(folder, size), np.stack(images))
     with open(folder / "manifest.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     store = Store(

@@ -305,6 +305,17 @@ def test_what_is_not_asked_for_any_more_is_left_out_and_said(tmp_path):
     assert any(p.startswith("cnn: runs of earlier settings are left out: best, ") for p in found.problems)
 
 
+def test_a_choice_by_another_measure_is_not_taken(tmp_path):
+    run = make_run(tmp_path)
+    assert "by balanced accuracy" in statement(tables(run, QUICK), [], {}).support[0]
+    write_choices(run, by="macro_auc")
+    found = tables(run, QUICK)
+    assert found.headline is None
+    assert any(
+        "was decided by macro_auc, and ablate.choose_by is balanced_accuracy" in p for p in found.problems
+    )
+
+
 @pytest.mark.parametrize("changes", [{"validation": {PLAIN: 0.6, "gone": 0.7}}, {"runs": ["another"]}])
 def test_a_choice_from_other_runs_is_not_taken(tmp_path, changes):
     run = make_run(tmp_path)

@@ -229,6 +229,7 @@ def test_what_is_on_top_of_what_is_fixed_on_validation_images(plan):
             right = [balanced_accuracy_score(p.labels, p.probabilities.argmax(1)) for p in runs]
             assert value == pytest.approx(np.mean(right))
         value = chosen["validation"].__getitem__
+        assert (chosen["by"], set(chosen["measured"])) == ("balanced_accuracy", set(chosen["validation"]))
         assert chosen["strongest"] == max(("real", "class_weights", "duplicate"), key=value)
         assert chosen["treatment"] == max(("real", "class_weights"), key=value)
         folder = ablation.arm_folder(plan.run, ArmTask("head", chosen["combined"], fold), 1)
@@ -650,6 +651,14 @@ def test_the_strongest_arm_is_conventional_and_a_filter_must_beat_chance():
     assert (chosen["generated"], chosen["ratio"], chosen["filter"]) == ("best", "best@2", "best/distance")
     arm = ablation.combined(settings(), plan, chosen)
     assert arm is not None and arm.name == "best/distance@2+class_weights"
+    plan.arms += ["best+light", "best+minority", "best+class_weights"]
+    measured |= {"best+light": 0.53, "best+minority": 0.52, "best+class_weights": 0.8}
+    chosen = ablation.choose(measured, plan)
+    assert chosen["way"] == "best+light", "class weights are no way of using images"
+    arm = ablation.combined(settings(), plan, chosen)
+    assert arm is not None and arm.name == "best/distance@2+light+class_weights"
+    assert (arm.generated_weight, arm.balance, arm.filter, arm.minority) == (0.3, 2.0, "distance", False)
+    assert ablation.choose(measured | {"best+light": 0.4, "best+minority": 0.4}, plan)["way"] is None
 
 
 def test_arms_that_are_combined_by_name_are_conventional_and_may_be_the_strongest():
@@ -661,6 +670,21 @@ def test_arms_that_are_combined_by_name_are_conventional_and_may_be_the_stronges
     arm = ablation.combined(settings(arms=plan.arms), plan, chosen)
     assert arm is not None and (arm.class_weights, arm.mix, arm.source) == (True, "mixup", "best")
     assert arm_title(arm.name) == "+ best generator, class weights, MixUp"
+
+
+def test_the_measure_that_decides_is_a_setting_and_is_recorded():
+    plan = ClassifierPlan(arms=["real", "class_weights", "focal", "best"])
+    names = ("balanced_accuracy", "macro_auc", "balanced_log_loss")
+    values = {"real": (0.4, 0.8, 1.0), "class_weights": (0.7, 0.7, 1.2), "focal": (0.5, 0.9, 1.1),
+              "best": (0.5, 0.8, 0.9)}  # fmt: skip
+    measured = {arm: dict(zip(names, of_arm, strict=True)) for arm, of_arm in values.items()}
+    strongest = {}
+    for by in names:
+        chosen = ablation.choose_by(measured, plan, by)
+        strongest[by] = chosen["strongest"]
+        assert (chosen["by"], chosen["measured"]) == (by, measured)
+        assert chosen["validation"] == {arm: of_arm[0] for arm, of_arm in values.items()}
+    assert list(strongest.values()) == ["class_weights", "focal", "real"]
 
 
 def test_without_the_best_generator_the_best_of_other_images_takes_its_place():

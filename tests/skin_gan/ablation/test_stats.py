@@ -10,6 +10,7 @@ from scipy.stats import nct, norm, t
 from sklearn import metrics
 
 from skin_gan.ablation import measures, stats, verdict
+from skin_gan.ablation.power import DISCORDANCE, power_of
 from skin_gan.ablation.predictions import Predictions, load, pooled, predictions
 from skin_gan.errors import SkinGanError
 from skin_gan.words import NOT_JUDGED, RULED_OUT, UNRESOLVED
@@ -41,6 +42,43 @@ def of(y: np.ndarray, p: np.ndarray, lesions: np.ndarray | None = None) -> Predi
     return predictions([f"c{k}" for k in range(p.shape[1])], ids, ids if lesions is None else lesions, y, p)
 
 
+class TestEndpoints:
+    def test_testing_in_sequence_bounds_false_findings_and_keeps_the_first_ones_power(self) -> None:
+        """Of three endpoints on overlapping photographs, with a true gain in none or in the first."""
+        rng = np.random.default_rng(0)
+        shared, own = rng.normal(size=(20000, 1)), rng.normal(size=(20000, 3))
+        false = {}
+        for gains in ((0.0, 0.0, 0.0), (4.0, 0.0, 0.0)):
+            z = np.array(gains) + np.sqrt(0.5) * (shared + own)
+            p = 2 * norm.sf(np.abs(z))
+            adjusted = np.array([verdict.in_sequence(row) for row in p])
+            assert (adjusted[:, 0] == p[:, 0]).all(), "the headline is not adjusted"
+            found = adjusted < 0.05
+            false[gains] = found[:, np.array(gains) == 0].any(1).mean()
+            assert (found[:, 1:] <= found[:, :-1]).all(), "none is found after one that is not"
+        assert all(0.03 < rate < 0.055 for rate in false.values())
+        assert (2 * norm.sf(np.abs(z)) < 0.05)[:, 1:].any(1).mean() > 0.08, "unadjusted it would be more"
+
+    def test_power_from_the_numbers_of_lesions_is_what_simulated_arms_have(self) -> None:
+        lesions = {"df": 12, "vasc": 18, "mel": 104, "nv": 900}
+        known = power_of(lesions)
+        assert (known.smallest, known.one_lesion) == ("df", pytest.approx(1 / 48))
+        rng, effect, trials = np.random.default_rng(0), known.detectable, 4000
+        estimates = np.zeros(trials)
+        for n in lesions.values():
+            better, worse = rng.multinomial(
+                n, [(DISCORDANCE + effect) / 2, (DISCORDANCE - effect) / 2, 1 - DISCORDANCE], trials
+            ).T[:2]
+            estimates += (better - worse) / n / len(lesions)
+        assert estimates.mean() == pytest.approx(effect, abs=0.002)
+        se = np.sqrt(DISCORDANCE * sum(1 / n for n in lesions.values())) / len(lesions)
+        assert (np.abs(estimates) > norm.isf(0.025) * se).mean() == pytest.approx(0.8, abs=0.04)
+        pooled = power_of({label: 5 * n for label, n in lesions.items()})
+        assert pooled.detectable == pytest.approx(known.detectable / np.sqrt(5))
+        assert "one of 12 df lesions is 2.1 points" in known.sentence
+        assert power_of({**lesions, "scc": 0}) == known
+
+
 class TestMeasures:
     @pytest.mark.parametrize("ties", [False, True])
     @pytest.mark.parametrize("seed", range(3))
@@ -56,6 +94,10 @@ class TestMeasures:
             "macro_auc": np.mean(aucs, 1),
             "recall_c2": [metrics.recall_score(y == 2, p.argmax(1) == 2, sample_weight=v) for v in w],
         }
+        if not ties:  # scikit-learn rescales the rounded ones
+            even = [v / np.bincount(y, v)[y] for v in w]
+            losses = [metrics.log_loss(y, p, sample_weight=v) for v in even]
+            np.testing.assert_allclose(measures.balanced_log_loss(y, p, w), losses)
         found = measures.measures(["c0", "c1", "c2", "c3"])
         for name, values in expected.items():
             np.testing.assert_allclose(found[name](y, p, w), values, atol=1e-9, err_msg=name)
