@@ -26,6 +26,7 @@ PENDING, RUNNING = "pending", "running"
 STOPPED = "stopped"  # a trial that goes on with its class's job
 COMPLETED, PRUNED, DIVERGED, FAILED = "completed", "pruned", "diverged", "failed"
 ALARMED = "alarmed"  # ended by its evaluations; what it has learned is kept, and may be trained on
+SHEETS = 5  # evaluations of a training whose sheets stay as files; TensorBoard has all
 ARRAY = "images.npy"  # a class's set of generated images in one file: uint8 [N,3,S,S]
 STATES = (PENDING, RUNNING, STOPPED, COMPLETED, PRUNED, ALARMED, DIVERGED, FAILED)
 

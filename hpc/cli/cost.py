@@ -53,6 +53,7 @@ from skin_gan.config import ModelSettings
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import PENDING, RunFolder
+from skin_gan.folders import SHEETS as KEPT
 
 SECONDS = 10.0  # of the calibration, beside what starting it takes
 TOGETHER = 4  # processes at most that are timed side by side, as the slots will work
@@ -146,7 +147,7 @@ def timed_here(e: Experiment) -> Speeds:
     means = [mean(getattr(v, name) for v in found) for name in numbers]
     updates = {name: mean(v.updates[name] for v in found) for name in wanted}
     source = f"timed on this machine in {took:.0f} s: {means[0]:.3g} images/s per slot"
-    return Speeds(*means, updates=updates, source=source)
+    return Speeds(**dict(zip(numbers, means, strict=True)), updates=updates, source=source)
 
 
 def of_other_sweeps(plan: Plan) -> Speeds | None:
@@ -360,7 +361,8 @@ class Work:
             return len(self.e.classes) * self.v.checkpoint / 8, 4 * len(self.e.classes)
         if job.stage == GENERATE:
             n, _ = self.generated(job)
-            return PNG * n * self.e.trial.model.size**2, n + 4
+            pixels = n * self.e.trial.model.size**2
+            return (PNG * pixels, n + 4) if self.e.operations.png else (3 * pixels, 4)
         if job.stage in (ABLATE, COMBINE):
             seeds = self.a.classifiers[ablation.classifier_of(self.a, job.label)].seeds
             return RUN_BYTES * seeds, RUN_FILES * seeds
@@ -368,11 +370,12 @@ class Work:
 
     def of_training(self, t: Training) -> tuple[float, float]:
         """Bytes and files of new trials: checkpoints, logs, sheets of images (in TensorBoard's log too)."""
-        sheets = t.evaluations * (3 if self.e.trial.model.family == "aegan" else 2)
+        each = 3 if self.e.trial.model.family == "aegan" else 2
+        sheets = min(t.evaluations, KEPT * t.trials) * each
         sheet = PNG * self.e.evaluate.grid * self.e.trial.model.size**2
-        return t.trials * (
-            2 * self.v.checkpoint + EVENTS
-        ) + 2 * sheets * sheet, t.trials * TRIAL_FILES + sheets
+        return t.trials * (2 * self.v.checkpoint + EVENTS) + (
+            sheets + each * t.evaluations
+        ) * sheet, t.trials * TRIAL_FILES + sheets
 
     # Numbers of images and runs
 

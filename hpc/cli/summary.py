@@ -104,9 +104,9 @@ def cost_table(plan: Plan, cost: Estimate | None) -> Iterator[str]:
         for stage in plan.stages:
             yield f"  {stage.name:<9}{len(stage.jobs):>6}"
         return
-    for name, stage in cost.stages.items():
-        if stage.jobs:
-            yield row(name, stage)
+    for name, part in cost.stages.items():
+        if part.jobs:
+            yield row(name, part)
     yield row("in all", cost.total)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from hpc.plan import transfer
 from hpc.settings import compose
@@ -66,11 +67,11 @@ def settle_discriminator(e: Experiment, folder_of: FolderOf) -> tuple[Experiment
     return e, fallback, [says]
 
 
-def with_discriminator(e: Experiment, kind: str) -> Experiment:
+def with_discriminator(e: Experiment, kind: Any) -> Experiment:
     return replace(e, trial=replace(e.trial, model=replace(e.trial.model, discriminator=kind)))
 
 
-def settle_second(e: Experiment, run: RunFolder) -> tuple[str, list[str]]:
+def settle_second(e: Experiment, run: RunFolder) -> tuple[Any, list[str]]:
     """The second network that measures: as the sweep recorded it, else by what is on this machine."""
     if e.evaluate.second != AUTO:
         return e.evaluate.second, []

@@ -108,9 +108,9 @@ def join_logs(folder: Path) -> None:
 
     A running TensorBoard only goes on to later files, so it does not read these again.
     """
-    first, *others = sorted(folder.glob("events.out.tfevents.*")) or [None]
-    if first and others:
-        write_atomic(first, b"".join(whole_records(path.read_bytes()) for path in (first, *others)))
+    files = sorted(folder.glob("events.out.tfevents.*"))
+    if others := files[1:]:
+        write_atomic(files[0], b"".join(whole_records(path.read_bytes()) for path in files))
         for path in others:
             path.unlink()
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from skin_gan.config import EvalSettings, Operations, TrialSpec
 from skin_gan.data.store import ClassSplit
 from skin_gan.errors import SkinGanError
-from skin_gan.folders import ALARMED, DIVERGED, RUNNING, TrialFolder
+from skin_gan.folders import ALARMED, DIVERGED, RUNNING, SHEETS, TrialFolder
 from skin_gan.io import append_jsonl, lock, read_jsonl, write_atomic
 from skin_gan.training import checkpoint, grids
 from skin_gan.training.board import STATUS, Board
@@ -42,7 +42,6 @@ from skin_gan.training.watch import alarm, best_of, overfitting
 Row = dict[str, Any]
 Judge = Callable[[Tensor], Row]  # uint8 [N,3,S,S] -> metrics, finite or None; "kid" is one of them
 PROGRESS_SECONDS = 2.0
-SHEETS = 5  # evaluations whose sheets stay as files; TensorBoard has all
 
 
 class Diverged(SkinGanError):
