@@ -55,14 +55,16 @@ class ClassNorm(ByClass):
     def forward(self, x: Tensor) -> Tensor:
         labels = self.labels_of(x)
         gain, bias = ((self.faded * p[labels])[:, :, None, None].to(x.dtype) for p in (self.gain, self.bias))
-        return self.layer(x) * (1 + gain) + bias
+        normalised: Tensor = self.layer(x)
+        return normalised * (1 + gain) + bias
 
     def of(self, label: int) -> nn.Module:
         """The normalisation of one class."""
-        gain, layer = 1 + self.faded * self.gain[label], self.layer
+        gain = 1 + self.faded * self.gain[label]
+        layer: Any = self.layer
         layer.weight.mul_(gain)
         layer.bias.mul_(gain).add_(self.faded * self.bias[label])
-        return layer
+        return self.layer
 
 
 class ClassLogits(ByClass):
@@ -87,13 +89,14 @@ class ClassLogits(ByClass):
 
     def of(self, label: int) -> nn.Module:
         """The convolution of one class."""
-        weight, layer = raw_weight(self.layer), self.layer
+        weight = raw_weight(self.layer)
+        layer: Any = self.layer
         weight.add_(self.faded * self.projection[label])
         if hasattr(layer, "parametrizations"):  # spectral normalisation keeps the vectors of its estimate
             norm: Any = layer.parametrizations["weight"][0]
             for buffer, value in zip(norm.buffers(), (torch.ones(1), weight.flatten()), strict=True):
                 buffer.copy_(F.normalize(value, dim=0))
-        return layer
+        return self.layer
 
 
 def condition(nets: nn.ModuleDict, classes: int) -> None:

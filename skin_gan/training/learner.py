@@ -85,7 +85,7 @@ class Learner:
             nets = build(s.model)
         self.fade = spec.class_fade
         if self.fade:
-            assert part.labels is not None, "a conditional training is of all classes"
+            assert part.labels is not None, "images of one class know no others"
             self.classes, labels = np.unique(part.labels, return_inverse=True)
             self.labels = torch.from_numpy(labels).to(accelerator.device)  # [N] of the images
             conditional.condition(nets, len(self.classes))

@@ -85,8 +85,8 @@ def test_a_class_by_itself_keeps_its_images_when_batches_are_of_it_alone(
     expected, unsettled = own.eval()(z), build(m)["generator"]
     monkeypatch.setattr(conditional, "settle", lambda *_: None)
     unsettled.load_state_dict(conditional.of_class(m, networks, "nv")["generator"])
-    with_, without = ((net.train()(z) - expected).abs().mean() for net in (own, unsettled))
-    assert with_ < 0.01 < 10 * with_ < without
+    settled, lost = ((net.train()(z) - expected).abs().mean() / expected.std() for net in (own, unsettled))
+    assert settled < 0.05 and lost > 0.2
 
 
 def coloured() -> object:
@@ -129,7 +129,7 @@ def test_each_class_starts_from_what_was_learned_of_it() -> None:
         own.start_from(networks)
         z = torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
         nets = own.plain["generator"].eval(), own.ema.net
-        brightness[label], averaged = (float(net(z).mean()) for net in nets)
+        brightness[label], averaged = (float(net(z).detach().mean()) for net in nets)
         assert averaged == pytest.approx(brightness[label])
     assert brightness["df"] < -0.3 and brightness["nv"] > 0.3
     other = Learner(replace(spec(), label="mel", start="x"), part(24, 2), Accelerator(cpu=True))
