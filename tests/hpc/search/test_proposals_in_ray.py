@@ -17,6 +17,7 @@ WORDS = ("classes=[df]", "search.sampler=tpe", "search.startup=3", "operations.c
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", [(), ("backend=array", "search.scheduler=none", "search.round=2")])
 def test_a_killed_search_goes_on_with_its_proposals_and_may_be_extended(tmp_path, backend):
     with subprocess.Popen(
