@@ -32,9 +32,7 @@ FOLD = 0  # of five: its test images are never opened here, so that they can sti
 def arguments(words: list[str] | None = None) -> Namespace:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add(
-        "--label", default="df", help="lesion class, as HAM10000 writes it: akiec bcc bkl df mel nv vasc (df)"
-    )
+    add("--label", default="df", help="lesion class of HAM10000: akiec bcc bkl df mel nv vasc (df)")
     add("--size", type=int, default=32, help="height and width of the images in pixels: 16, 32, 64, ... (32)")
     add("--kimg", type=float, default=20.0, help="thousands of real images to show the discriminator (20)")
     add("--preset", default="dcgan", help=f"networks and settings: {', '.join(PRESETS)} (dcgan)")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Final, Literal
 
 from hpc.plan import transfer
 from hpc.settings import compose
@@ -19,8 +19,11 @@ from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
 from skin_gan.pretrained import find, how_to_get, known, weights_file
 
-AUTO, OWN, PROJECTED, NONE = "auto", "own", "projected", "none"
-SECOND = "alexnet"  # the weights of the second network that measures
+AUTO: Final = "auto"
+OWN: Final = "own"
+PROJECTED: Final = "projected"
+NONE: Final = "none"
+SECOND: Final = "alexnet"  # the weights of the second network that measures
 
 FolderOf = Callable[[Experiment], RunFolder]
 
@@ -67,11 +70,11 @@ def settle_discriminator(e: Experiment, folder_of: FolderOf) -> tuple[Experiment
     return e, fallback, [says]
 
 
-def with_discriminator(e: Experiment, kind: Any) -> Experiment:
+def with_discriminator(e: Experiment, kind: Literal["own", "projected"]) -> Experiment:
     return replace(e, trial=replace(e.trial, model=replace(e.trial.model, discriminator=kind)))
 
 
-def settle_second(e: Experiment, run: RunFolder) -> tuple[Any, list[str]]:
+def settle_second(e: Experiment, run: RunFolder) -> tuple[Literal["auto", "alexnet", "none"], list[str]]:
     """The second network that measures: as the sweep recorded it, else by what is on this machine."""
     if e.evaluate.second != AUTO:
         return e.evaluate.second, []

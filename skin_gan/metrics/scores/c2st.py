@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skin_gan.metrics.arrays import Array, Groups, Row, group_index
+from skin_gan.metrics.arrays import Array, Groups, Row, distances, group_index
 from skin_gan.metrics.comparison import Comparison
 
 TRAINING = 512  # largest number of training images in the test against them
@@ -57,6 +57,8 @@ def c2st(
 
 
 def _held_out_auc(x: Array, y: NDArray[np.integer], held_out: NDArray[np.bool_], seed: int) -> float:
+    if not distances(x[~held_out][:1], x[~held_out]).any():
+        return 0.5  # all are equal: there is nothing to tell them by, and no principal component
     components = min(32, x.shape[1], int((~held_out).sum()) - 1)
     model = make_pipeline(
         StandardScaler(),

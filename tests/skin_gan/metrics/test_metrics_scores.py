@@ -149,6 +149,12 @@ def test_identical_sets_do_not_break_scores() -> None:
     assert set(prdc(x, x, 5).values()) == {0.0}
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_equal_images_are_not_told_apart() -> None:
+    x = np.ones((12, 24), np.float32)
+    assert c2st(x, x) == 0.5
+
+
 def test_rounding_is_no_distance(rng: np.random.Generator) -> None:
     """Features of equal images differ in their last digit: a set of such has no diversity to be measured."""
     x = np.float32(rng.normal(size=(1, 1280)) * (1 + 3e-7 * rng.normal(size=(12, 1280))))
