@@ -58,7 +58,7 @@ from skin_gan.folders import SHEETS as KEPT
 SECONDS = 10.0  # of the calibration, beside what starting it takes
 TOGETHER = 4  # processes at most that are timed side by side, as the slots will work
 SWEEPS, TRIALS = 20, 200  # the latest sweeps, and trials of each, whose speeds are read
-# What follows from an assumed training speed (images/s), measured on a CPU with AEGAN at 32 pixels.
+# Where only a training speed (images/s) is assumed: rough guesses of what goes with it.
 ASSUMED_START, ASSUMED_UPDATES = 15.0, {"head": 400.0, "cnn": 8.0, "resnet18": 1.0, "resnet50": 0.4}
 RAY = 12.0  # seconds until Ray has started
 FASTER = 4.0  # drawing images, compared with training on as many
