@@ -10,15 +10,14 @@ from typing import Any
 
 from rich.table import Table
 
-from hpc.plan.sweep_plan import SEARCH
 from hpc.settings.compose import flat
+from hpc.state.confirmed import TABLE
 from hpc.state.generators import read_card
-from hpc.state.snapshot import ClassProgress, Snapshot, snapshot
+from hpc.state.limits import device_hours
+from hpc.state.snapshot import ClassProgress, snapshot
 from skin_gan.folders import RunFolder
-from skin_gan.io import read_jsonl
 
 FOLLOWS = ("about", "results", "dry_run")  # settings that say nothing about what was searched
-CONFIRMED = "confirmed_kid"  # column of the leaderboard: the mean of new trainings on other lesions
 
 
 @dataclass(frozen=True)
@@ -40,25 +39,25 @@ class Compared:
 def compared(run: RunFolder) -> Compared:
     """Read one sweep's folder. SkinGanError if it is none, or damaged."""
     s = snapshot(run)
-    board = leaderboard(run)
+    confirmed = confirmed_kids(run)
     cards = {c.label: read_card(run.best(c.label)) or {} for c in s.classes}
-    rows = {label: board.get((label, str(card.get("trial"))), {}) for label, card in cards.items()}
     return Compared(
         run=run,
         stage=s.stage,
         settings={k: v for k, v in flat(asdict(s.experiment)).items() if k not in FOLLOWS},
         kids={c.label: best_kid(c, cards[c.label]) for c in s.classes},
-        confirmed={k: float(row[CONFIRMED]) if row.get(CONFIRMED) else None for k, row in rows.items()},
-        hours=device_hours(run, s),
+        confirmed={label: confirmed.get(label) for label in cards},
+        hours=device_hours(s),
     )
 
 
-def leaderboard(run: RunFolder) -> dict[tuple[str, str], dict[str, str]]:
-    """The rows of leaderboard.csv by class and trial; {} before the selection."""
-    if not run.leaderboard.exists():
+def confirmed_kids(run: RunFolder) -> dict[str, float]:
+    """KID x1000 of each class's chosen setting in confirmation.csv; {} without a confirmation."""
+    if not (table := run.path / TABLE).exists():
         return {}
-    with run.leaderboard.open(newline="") as file:
-        return {(row["class"], row["trial"]): row for row in csv.DictReader(file)}
+    with table.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["chosen"] == "True" and row["kid"]]
+    return {row["class"]: float(row["kid"]) for row in rows}
 
 
 def best_kid(c: ClassProgress, card: dict[str, Any]) -> float | None:
@@ -66,14 +65,6 @@ def best_kid(c: ClassProgress, card: dict[str, Any]) -> float | None:
     if "metrics" in card:
         return card["metrics"].get("kid")  # type: ignore[no-any-return]
     return c.best["best_kid"] if c.best else None
-
-
-def device_hours(run: RunFolder, s: Snapshot) -> float:
-    """Hours of one device: of trials up to their last evaluation, of other stages by their jobs' records."""
-    last = (read_jsonl(path)[-1:] for path in run.trials.glob("*/*/metrics.jsonl"))
-    trained = sum(row.get("seconds", 0.0) for rows in last for row in rows)
-    others = (r for name, r in s.records.items() if not name.startswith(SEARCH) and "ended" in r)
-    return float(trained + sum(r["ended"] - r.get("started", r["ended"]) for r in others)) / 3600
 
 
 def differing_settings(sweeps: Sequence[Compared]) -> list[str]:

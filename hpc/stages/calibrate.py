@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from hpc.plan.precision import with_precision
 from hpc.settings.compose import Experiment
 from skin_gan.ablation.arms import ARMS
 from skin_gan.ablation.classifiers import ClassifierSettings
-from skin_gan.config import TrialSpec
+from skin_gan.config import AUTO, TrialSpec
 from skin_gan.data.store import Store
 from skin_gan.folders import TrialFolder
 
@@ -58,6 +59,8 @@ def calibrate(
     from skin_gan.training.devices import choose_device
     from skin_gan.training.session import Session
 
+    if e.trial.train.precision == AUTO:  # prepare will measure it
+        e = with_precision(e, "fp32")
     device, threads, size = choose_device(e.operations.device), e.operations.threads, e.trial.model.size
     torch.set_num_threads(threads)
     networks = extractor(device, threads), second_extractor(device, threads)

@@ -81,8 +81,8 @@ def two(tmp_path) -> list[RunFolder]:
     write_json(
         second.run.jobs / "generate-df-fold-0.json", {"state": "done", "started": 0.0, "ended": 1800.0}
     )
-    board = f"class,trial,kid,confirmed_kid\ndf,{folder.name},44.5,47.5\ndf,other,1,2\n"
-    write_atomic(second.run.leaderboard, board)
+    table = "class,setting,kid,chosen\ndf,0000,49.5,False\ndf,0003,47.5,True\n"
+    write_atomic(second.run.path / "confirmation.csv", table)
     write_json(second.run.best("df") / "generator.yaml", {"trial": folder.name, "metrics": {"kid": 44.5}})
     return [first, second.run]
 
