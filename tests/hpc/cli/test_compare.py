@@ -75,7 +75,7 @@ def two(tmp_path) -> list[RunFolder]:
     second = launched(tmp_path, "seed=2", "trial.train.batch=8")
     for run, kid in ((first, 51.25), (second.run, 40.0)):
         folder = next(iter((run.trials / "df").iterdir()))
-        write_json(folder / "state.json", {"state": "completed", "best_kid": kid})
+        write_json(folder / "state.json", {"state": "completed", "best_kid": kid, "seconds": 5400.0})
         append_jsonl(folder / "metrics.jsonl", {"kid": kid, "seconds": 5400.0})
     write_json(first.jobs / "search-df.json", {"state": "done", "started": 0.0, "ended": 9000.0})
     write_json(
