@@ -1,8 +1,4 @@
-"""What the new trainings say: confirmation.csv, the settings that classes get, and the sentences about it.
-
-RUN/confirmation.csv    a row per class and setting: `Row`, and the searched settings
-RUN/confirmation.json   the sentences
-"""
+"""What the new trainings say: the settings that classes get, the table and the sentences about it."""
 
 from __future__ import annotations
 
@@ -173,40 +169,45 @@ def decided(plan: Plan, label: str, settings: dict[str, Measured], ranks: dict[s
 def rows_of(d: Decision) -> list[Row]:
     """The decision as rows of confirmation.csv, the lowest mean first."""
     gains, over_one = d.over(d.published), d.over(d.one)
-    rows = []
-    for key, m in d.settings.items():
-        x, gain, beside = m.trainings, gains.get(key), over_one.get(key)
-        verdict = PUBLISHED if key == d.published else UNKNOWN
-        if gain:
-            verdict = BETTER if gain.better else WORSE if gain.worse else UNRESOLVED
-        rows.append(
-            Row(
-                label=d.label,
-                setting=m.candidate.name,
-                seeds=len(m.records),
-                diverged=m.records.count(None),
-                search_kid=m.candidate.searched["kid"] if m.candidate.searched else None,
-                kid=x.mean if x else None,
-                kid_sd=x.sd if x else None,
-                kids=" ".join(f"{r['kid']:.2f}" if r else "diverged" for r in m.records),
-                optimism=optimism(m.candidate, m.mean),
-                difference=gain.estimate if gain else None,
-                low=gain.low if gain else None,
-                high=gain.high if gain else None,
-                verdict=verdict,
-                mean_rank=d.ranks.get(key),
-                one_setting=key == d.one,
-                own_setting=key == d.own,
-                over_one=beside.estimate if beside else None,
-                over_one_low=beside.low if beside else None,
-                over_one_high=beside.high if beside else None,
-                chosen=key == d.chosen,
-                generator=m.generator.path.name if m.generator else "",
-                lesions=len(x.weights) if x else 0,
-                faults=m.faults,
-            )
-        )
+    rows = [_row(d, key, gains.get(key), over_one.get(key)) for key in d.settings]
     return sorted(rows, key=lambda row: math.inf if row.kid is None else row.kid)
+
+
+def _row(d: Decision, key: str, gain: Difference | None, over_one: Difference | None) -> Row:
+    m, x = d.settings[key], d.settings[key].trainings
+    return Row(
+        label=d.label,
+        setting=m.candidate.name,
+        seeds=len(m.records),
+        diverged=m.records.count(None),
+        search_kid=m.candidate.searched["kid"] if m.candidate.searched else None,
+        kid=x.mean if x else None,
+        kid_sd=x.sd if x else None,
+        kids=" ".join(f"{r['kid']:.2f}" if r else "diverged" for r in m.records),
+        optimism=optimism(m.candidate, m.mean),
+        verdict=PUBLISHED if key == d.published else word(gain),
+        mean_rank=d.ranks.get(key),
+        one_setting=key == d.one,
+        own_setting=key == d.own,
+        chosen=key == d.chosen,
+        generator=m.generator.path.name if m.generator else "",
+        lesions=len(x.weights) if x else 0,
+        faults=m.faults,
+        **_interval(gain, "difference", "low", "high"),
+        **_interval(over_one, "over_one", "over_one_low", "over_one_high"),
+    )
+
+
+def word(gain: Difference | None) -> str:
+    """The verdict on a setting by its difference from the published one."""
+    if gain is None:
+        return UNKNOWN
+    return BETTER if gain.better else WORSE if gain.worse else UNRESOLVED
+
+
+def _interval(d: Difference | None, *names: str) -> dict[str, Any]:
+    """A difference and its interval under these names."""
+    return dict(zip(names, (d.estimate, d.low, d.high) if d else (None, None, None), strict=True))
 
 
 def write_confirmation(plan: Plan) -> dict[str, Decision]:
@@ -230,16 +231,14 @@ def write_confirmation(plan: Plan) -> dict[str, Decision]:
 
 def remarks(found: Iterable[Decision]) -> dict[tuple[str, str], str]:
     """By class and trial, what the new trainings add to the leaderboard's notes."""
-    return {
-        (
-            row.label,
-            row.setting,
-        ): f"confirmed by {row.seeds} new seeds: KID {row.kid:.1f} (sd {row.kid_sd:.1f})"
-        if row.kid is not None
-        else f"{row.diverged} of {row.seeds} new trainings diverged"
-        for d in found
-        for row in rows_of(d)
-    }
+    said = {}
+    for row in (row for d in found for row in rows_of(d)):
+        diverged = f"{row.diverged} of {row.seeds} new trainings diverged"
+        said[row.label, row.setting] = diverged
+        if row.kid is not None:
+            mean = f"KID {row.kid:.1f} (sd {row.kid_sd:.1f})"
+            said[row.label, row.setting] = f"confirmed by {row.seeds} new seeds: {mean}"
+    return said
 
 
 def sentences(plan: Plan, found: Sequence[Decision], missing: Mapping[str, str]) -> list[str]:
@@ -267,7 +266,10 @@ def sentences(plan: Plan, found: Sequence[Decision], missing: Mapping[str, str])
 
 def _gain(found: Sequence[Decision], gained: Sequence[str]) -> str:
     seeds = len(next(iter(found[0].settings.values())).records)
-    how = f"({seeds} new seeds, lesions that the search has not used; a class's intervals hold with 95%)"
+    how = (
+        f"({seeds} new seeds, lesions that the search has not used; the intervals of a class hold together "
+        "with 95%)"
+    )
     if not gained:
         return f"No gain of the search over the published setting is shown in any class {how}."
     others = ", ".join(d.label for d in found if d.label not in gained)
@@ -283,10 +285,10 @@ def _of_class(d: Decision) -> str:
     gain = d.over(d.published).get(d.chosen)
     if gain is None:
         return f"{d.label}: setting {chosen.candidate.name}, {own}; the published one diverged."
-    word = "a gain" if gain.better else "a loss" if gain.worse else "not resolved, so no gain is claimed"
+    verdict = "a gain" if gain.better else "a loss" if gain.worse else "not resolved, so no gain is claimed"
     return (
         f"{d.label}: setting {chosen.candidate.name}, {own}, published {published.mean:.1f}: "
-        f"{gain.estimate:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}], {word}."
+        f"{gain.estimate:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}], {verdict}."
     )
 
 
@@ -299,6 +301,6 @@ def _one(e: Experiment, found: Sequence[Decision]) -> str:
         name = f"{d.label}/{name}"
     return (
         f"One setting for all classes: {name}, of mean rank {d.ranks[d.one]:.1f} among the {len(d.ranks)} "
-        f"that all classes trained. A class deviates only where its interval excludes 0: "
-        f"{', '.join(own) or 'none does'}."
+        "that all classes trained. A class deviates only where its interval excludes 0, or where that "
+        f"setting's generator would be rejected: {', '.join(own) or 'none does'}."
     )
