@@ -35,7 +35,7 @@ def check_launch(plan: Plan, store: Store) -> None:
     for size in sizes(plan.experiment.ablate, plan.experiment.trial.model.size):
         if size in store.sizes or store.kind != "demo":  # missing sizes of the built-in data will be drawn
             store.images(size)
-    if store.path.exists():  # else it is the built-in data, whose classes are large enough
+    if store.path.exists():  # else it is the built-in data, which a launch checks when it has drawn it
         check_classes(plan, store)
     check_weights(plan.experiment)
     check_devices(plan.experiment)

@@ -172,7 +172,7 @@ def begin_all(console: Console, words: list[str], places: list[int]) -> int:
 
 def begin(console: Console, sweep: Planned) -> int:
     """Run or resume a sweep, or show its plan; returns the exit code."""
-    from hpc.cli.checks import data_line
+    from hpc.cli.checks import check_classes, data_line
     from hpc.cluster import reconcile
     from skin_gan.data.resolve import resolve
 
@@ -191,6 +191,7 @@ def begin(console: Console, sweep: Planned) -> int:
         return 0
     timed = refuse_beyond_limits(plan, store, notes)
     store = resolve(e.data, sizes(e.ablate, e.trial.model.size), Path(e.results))
+    check_classes(plan, store)  # built-in data could not be checked before it was drawn
     with attach(console, plan.run, plan.experiment) as before:
         reconcile.check_place(plan, before)
         code = record_launch(plan, store, words, before)
