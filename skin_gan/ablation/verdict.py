@@ -128,7 +128,9 @@ def verdict(
         return Verdict(RULED_OUT, why, p_adjusted, mde)
     finding = f"cannot tell 0 from {100 * worthwhile:g} points"
     if not gain.low <= 0 <= gain.high:
-        finding = f"excludes 0, but not after correction for {comparisons} comparisons"
+        finding = "excludes 0, but endpoints before it found nothing"
+        if comparisons > 1:
+            finding = f"excludes 0, but not after correction for {comparisons} comparisons"
     needed = lesions_needed(worthwhile, gain, level)
     more = f"about {needed} lesions would tell" if needed else "more seeds are needed first"
     why = f"{points} {finding}, {p}; {tested}; found with 80%: {100 * mde:.1f} points; {more}"

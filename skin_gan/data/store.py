@@ -165,7 +165,7 @@ class Store:
         """The values of the column `dataset`, sorted: where photographs are from. Empty without it."""
         if SOURCE not in self.manifest.columns:
             return []
-        return sorted({*self.column(SOURCE)} - {""})
+        return sorted({*self.column(SOURCE).tolist()} - {""})
 
     def parts(self, fold: int) -> NDArray[np.str_]:
         """The part of each image [N]: "train", "val" or "test".

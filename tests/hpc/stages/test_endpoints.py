@@ -107,6 +107,7 @@ def test_endpoints_are_tested_in_their_order(plan, found):
            zip((BY_LESION, HELD_OUT, OUTSIDE), of_scope, strict=True)]  # fmt: skip
     page = write_report(plan.run, found, [], plan.run.path / "report").read_text()
     assert "What was to be shown" in page and page.count("before it was tested") == 3
+    assert str(Path(plan.experiment.ablate.external).parent) not in page
     assert "never trained, chosen or tuned on" in page and "held out in turn" in page
 
 

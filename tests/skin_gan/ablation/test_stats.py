@@ -327,6 +327,7 @@ class TestVerdict:
     def test_what_only_the_correction_takes_away_is_said_so(self) -> None:
         why = verdict.verdict(self.gain(0.05, 0.02), 0.2, 16).why
         assert "excludes 0, but not after correction for 16 comparisons" in why and "cannot tell 0" not in why
+        assert "endpoints before it found nothing" in verdict.verdict(self.gain(0.05, 0.02), 0.2).why
 
     def test_detectable_difference_and_power_agree(self) -> None:
         assert stats.power(stats.minimum_detectable(0.01), 0.01) == pytest.approx(0.8, abs=1e-3)
