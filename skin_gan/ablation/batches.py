@@ -48,7 +48,8 @@ class Batches:
             return ALL
         if step < self.arm.generated_first * self.steps:
             return GENERATED
-        return PHOTOGRAPHS if step >= (1 - self.arm.real_last) * self.steps else ALL
+        last = self.arm.real_last > 0 and step >= (1 - self.arm.real_last) * self.steps
+        return PHOTOGRAPHS if last else ALL
 
     @property
     def phases(self) -> list[str]:
