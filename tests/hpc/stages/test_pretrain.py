@@ -125,11 +125,12 @@ def test_what_would_change_the_networks_cannot_be_searched():
         compose(["sweep=aegan_lr", "pretrain.kimg=1", "search.space.model.base={choice: [4, 8]}"])
 
 
-CONDITIONAL = ("pretrain.conditional=true", "pretrain.class_from=0", "pretrain.class_until=0.008")
+LONGER = "pretrain.kimg=0.064"  # every class is drawn in it
+CONDITIONAL = (LONGER, "pretrain.conditional=true", "pretrain.class_from=0", "pretrain.class_until=0.008")
 
 
 def test_a_conditional_one_is_other_networks_and_each_trial_starts_from_those_of_its_class(tmp_path):
-    plain, plan = planned(tmp_path), planned(tmp_path, *CONDITIONAL)
+    plain, plan = planned(tmp_path, LONGER), planned(tmp_path, *CONDITIONAL)
     later = planned(tmp_path, *CONDITIONAL, "pretrain.class_until=0.016")
     assert len({p.trials("df")[0][0].id for p in (plain, plan, later)}) == 3
     assert len({run_identity(p.experiment, p.data, 2) for p in (plain, plan, later)}) == 3
