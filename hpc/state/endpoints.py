@@ -99,4 +99,4 @@ def read(run: RunFolder) -> Sequence[dict[str, Any]]:
 
 def power_lines(a: AblateSettings, data: Store) -> list[str]:
     """A line for each endpoint on the gain that it can find."""
-    return [f"power, {e['name']}: {power_of(e['lesions']).sentence}" for e in endpoints(a, data)]
+    return [f"power, {e['name']}: {power_of(e['lesions']).brief}" for e in endpoints(a, data)]

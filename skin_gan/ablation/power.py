@@ -35,6 +35,12 @@ class Power:
     one_lesion: float  # by how much one lesion of it moves the measure
 
     @property
+    def brief(self) -> str:
+        """What can be found, in a line."""
+        one = f"one {self.smallest} lesion is {100 * self.one_lesion:.1f}"
+        return f"finds gains of {100 * self.detectable:.1f} points ({POWER:.0%} at {ALPHA:.0%}); {one}"
+
+    @property
     def sentence(self) -> str:
         """What can be found, and on what assumption."""
         n = self.lesions[self.smallest]

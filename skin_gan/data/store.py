@@ -176,10 +176,8 @@ class Store:
         if fold < N_FOLDS:
             return split_parts(self.folds, fold)
         if fold - N_FOLDS >= len(self.sources):
-            raise SkinGanError(
-                f"fold {fold}: {self.name} has {len(self.sources)} sources in its column {SOURCE}, which are "
-                f"folds from {N_FOLDS} on"
-            )
+            more = f", or a source: {N_FOLDS} to {N_FOLDS + len(self.sources) - 1}" if self.sources else ""
+            raise SkinGanError(f"fold {fold}: expected 0 to {N_FOLDS - 1}{more}")
         groups = self.column("group")
         of_group = group_labels(groups.tolist(), self.column(SOURCE).tolist())
         held = np.array([of_group[group] == self.sources[fold - N_FOLDS] for group in groups])

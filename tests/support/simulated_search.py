@@ -75,7 +75,7 @@ def search(plan: Plan, label: str, slots: int = 1, steps: int | None = None, **m
     folders = {spec.index: folder for spec, folder in plan.trials(label)}
     s = plan.experiment.search
     rungs = ray_tune.Rungs(s, plan.run.trials / label / "decisions.jsonl", folders)
-    todo = ray_tune.left_to_do(s, folders)
+    todo = ray_tune.left_to_do(plan.experiment, folders)
     upcoming = ray_tune.Upcoming(plan, label, todo, folders)
     running: list[tuple[SimpleNamespace, Runner]] = []
     done = 0

@@ -72,9 +72,8 @@ def interval(spectra: Array, lesions: NDArray[np.str_], n: int, level: float = 0
     `spectra` [M,2,F] and `lesions` [M] are of real images. A draw is of n images of lesions that are drawn
     before, both with replacement: the first covers that these lesions are a sample of the class, without
     which the interval of a class of 60 images would be too narrow for 256 generated ones, and the second how
-    much n images vary. In simulations from real images (64 pixels, nv and mel, 20 to 200 lesions against 57
-    or 256 other images, 80 trials each) 74 to 98% of the values lay inside, 0 to 9% above and 3 to 18% below;
-    with images alone drawn 34 to 86% lay inside. None below three lesions, or for images without contrast or
+    much n images vary. In simulated classes (20 to 400 lesions of two images, 40 to 256 other images, 300
+    trials each) 89 to 94% of the values lay inside. None below three lesions, or for images without contrast or
     too small.
     """
     groups, index = np.unique(lesions, return_inverse=True)
@@ -83,10 +82,16 @@ def interval(spectra: Array, lesions: NDArray[np.str_], n: int, level: float = 0
     rng, even = np.random.default_rng(0), np.full(len(groups), 1 / len(groups))
     drawn = rng.multinomial(len(groups), even, DRAWS)[:, index]  # [DRAWS,M] how often each image's lesion is
     times = np.stack([rng.multinomial(n, some / some.sum()) for some in drawn])
-    values = _largest_ratio(np.tensordot(times.astype(np.float64), spectra, 1))
-    if not np.isfinite(values).all():
+    values, of_lesions, found = (
+        _largest_ratio(np.tensordot(weights.astype(np.float64), spectra, 1))
+        for weights in (times, drawn, np.ones((1, len(spectra))))
+    )
+    if not all(np.isfinite(x).all() and (x > 0).all() for x in (values, of_lesions, found)):
         return None
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    # The largest of several ratios is biased upwards in few lesions: once in the real images, which the first
+    # draw repeats, and once in that draw.
+    bias = np.log(of_lesions).mean() - np.log(found[0])
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) * np.exp(-2 * bias)
     return float(low), float(high)
 
 

@@ -72,7 +72,7 @@ def test_every_stage_is_paid_for(known, tmp_path):
     assert seconds(found, "pretrain") == pytest.approx(2 * (2000 / 100 + 10))  # one for each fold
     assert seconds(found, "folds") == pytest.approx(3 * (4000 / 100 + 2 + 10))
     assert seconds(found, "combine") == pytest.approx(2 * (3 * 500 / 100 + 10))
-    images = found.stages["generate"].files
+    images = found.stages["generate"].bytes / (3 * 32 * 32)
     assert images > describe("demo", tmp_path).counts["nv"] / 2  # to which the other classes are filled up
 
 

@@ -59,7 +59,8 @@ def test_help_on_a_setting_names_its_default_and_the_sweeps_that_search_it(name,
     _, group, key = name.split(".")
     default = getattr(getattr(Experiment().trial, group), key)
     rows = dict(line.strip().split(maxsplit=1) for line in said.replace(" by", "").splitlines()[1:])
-    assert type(default)(rows["default"]) == default
+    shown = yaml.safe_load(rows["default"]) if isinstance(default, bool) else rows["default"]
+    assert type(default)(shown) == default
     trees = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "sweeps").glob("*.yaml")}
     searching = {stem for stem, tree in trees.items() if key in tree["search"]["space"].get(group, {})}
     assert {stem for stem in trees if f"sweep={stem} " in rows.get("searched", "")} == searching

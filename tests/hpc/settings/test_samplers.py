@@ -220,7 +220,7 @@ def test_a_package_that_is_missing_or_old_is_named_with_what_to_do(monkeypatch):
     from hpc.settings import compose as composing
 
     words = ["sweep=aegan_lr", "search.trials=16", "search.sampler=gp"]
-    expected = r"search.sampler=gp needs optuna, .* install 'optuna>=5'`, or choose one of random, sobol"
+    expected = r"sampler=gp needs optuna, .* install 'optuna>=5'`, or choose one of listed, random, sobol"
     with monkeypatch.context() as m:
         m.setattr(composing, "find_spec", lambda name: None if name == "optuna" else name)
         with pytest.raises(SkinGanError, match=expected):
@@ -242,7 +242,7 @@ def test_a_package_that_is_missing_or_old_is_named_with_what_to_do(monkeypatch):
         (["search.startup=1"], "search.startup=1: expected at least 2"),
         (["search.round=0"], "search.round=0: expected at least 1"),
         (["search.min_coverage=0"], "search.min_coverage=0.0: expected .*above 0, at most 1"),
-        (["search.sampler=cmaes"], "expected one of gp, motpe, random, sobol, tpe"),
+        (["search.sampler=cmaes"], "expected one of gp, listed, motpe, random, sobol, tpe"),
     ],
 )
 def test_a_samplers_settings_out_of_range_are_refused(words, says):

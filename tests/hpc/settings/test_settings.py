@@ -30,7 +30,7 @@ AEGAN = "sweep=aegan_lr"
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["sweep=aegan_lrr"], "aegan_lr, architecture, dcgan_lr, label_smoothing"),
+        (["sweep=aegan_lrr"], "aegan_lr, architecture, augmentation, dcgan_lr, discriminator_rate"),
         ([], "sweep=NAME"),
         ([AEGAN, "budget=tiny"], "demo, full, micro, short"),
         ([AEGAN, "cluster=mars"], "unknown cluster 'mars': choose one of"),
@@ -83,7 +83,7 @@ AEGAN = "sweep=aegan_lr"
         ([AEGAN, "search.rungs=[0,4]"], "rising kimg above 0"),
         (
             [AEGAN, "search.sampler=grid"],
-            "search.sampler on the command line: expected one of gp, motpe, random, sobol, tpe",
+            "search.sampler on the command line: expected one of gp, listed, motpe, random, sobol, tpe",
         ),
         ([AEGAN, "select.poor_kid=.nan"], "select.poor_kid=nan: expected a finite number"),
         ([AEGAN, "ablate.folds=[0,5]"], "ablate.folds=[0, 5]: expected different folds of 0 to 4"),

@@ -30,7 +30,7 @@ from hpc.state.generators import chosen, read_card, training_of
 from hpc.state.records import record
 from hpc.state.snapshot import of_jobs
 from skin_gan.data.resolve import resolve
-from skin_gan.data.splits import assign_folds
+from skin_gan.data.splits import assign_folds, split_parts
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import COMPLETED, DIVERGED, TrialFolder
 from skin_gan.io import append_jsonl, read_jsonl, write_json
@@ -91,7 +91,8 @@ def test_what_could_not_be_confirmed_is_refused(tmp_path):
         compose(["sweep=aegan_lr", "confirm.seeds=2", "search.baseline=false"])
     groups = [f"lesion {i}" for i in range(23) for _ in range(2)]
     few = pd.DataFrame({"dx": "df", "group": groups})  # four or five lesions in each fold
-    store = SimpleNamespace(manifest=few, folds=assign_folds(few["group"], few["dx"]), classes=["df"],
+    folds = assign_folds(few["group"], few["dx"])
+    store = SimpleNamespace(manifest=few, parts=lambda fold: split_parts(folds, fold), classes=["df"],
                             grouped_by="lesions")  # fmt: skip
     one = plan_of(tmp_path, "classes=[df]").experiment
     halved = plan_of(tmp_path, "classes=[df]", "confirm.seeds=2").experiment

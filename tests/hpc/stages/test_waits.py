@@ -47,6 +47,7 @@ def test_prepare_computes_the_features_that_later_stages_read(tmp_path, monkeypa
         plan = launched(tmp_path, f"seed={seed}", *settings)
         resolve(plan.experiment.data, [32], tmp_path)
         monkeypatch.setattr(Inputs, "extractor", Counting())
+        monkeypatch.setattr(Inputs, "second", None)
         told: list[tuple[int, int]] = []
         inputs = Inputs(plan)
         inputs.warm(lambda done, total, told=told: told.append((done, total)))

@@ -82,7 +82,7 @@ def test_a_launch_opens_each_file_of_a_sweep_once(tmp_path, capsys, backend):
         assert len(states) == 3 * TRIALS and set(states.values()) == {1}
         read = {name: n for name, n in files.items() if Path(name).parent == plan.run.jobs}
         assert len(read) == records and set(read.values()) == {1}
-        assert files[str(plan.run.settings)] == 1
+        assert files[str(plan.run.settings)] <= 2, "settled settings, and those of the last launch"
 
 
 def test_status_opens_each_file_of_a_sweep_once(tmp_path, capsys):

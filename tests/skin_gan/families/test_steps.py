@@ -21,6 +21,7 @@ from skin_gan.families.steps import Context, discriminator_loss, make_optimiser,
 from skin_gan.fast import convolutions
 from skin_gan.objectives.losses.bce import cross_entropy
 from skin_gan.presets import PRESETS
+from skin_gan.pretrained import settled
 from skin_gan.rng import Rng
 from skin_gan.variants import AUGMENTATIONS, LOSSES, PENALTIES, names, variant
 from skin_gan.variants import FAMILIES as FOLDER
@@ -226,6 +227,7 @@ def test_penalties_work_with_every_preset_and_the_fast_convolutions_do_not_chang
     """Two steps, the second with what the first one left: as with torch's own convolutions, in float64."""
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     s = copy.deepcopy(PRESETS[name])
+    s.model = settled(s.model)
     s.model.size, s.model.base, s.train.batch, s.optim.name = 32, 64, BATCH, "sgd"
     s.optim.lr_d = s.optim.lr_g = 1e-3
     for penalty, weight in PENALISED.items():
