@@ -14,6 +14,7 @@ from hpc.settings.compose import Experiment
 from hpc.state.provenance import code_folder
 
 WIDTH = 79
+ROWS = 5  # stages with a row of their own, where there are some more
 MORE = "more: show=scripts,jobs,settings"
 
 
@@ -98,15 +99,20 @@ def place(e: Experiment) -> str:
 
 
 def cost_table(plan: Plan, cost: Estimate | None) -> Iterator[str]:
-    """A row per stage with something left to do, and the sum."""
+    """A row per stage with something left to do, the cheapest of many in one, and the sum."""
     yield "  stage      jobs  device-hours     wall time     disk    files"
     if cost is None:
         for stage in plan.stages:
             yield f"  {stage.name:<9}{len(stage.jobs):>6}"
         return
-    for name, part in cost.stages.items():
-        if part.jobs:
+    left = {name: part for name, part in cost.stages.items() if part.jobs}
+    by_cost = sorted(left, key=lambda name: left[name].device_hours, reverse=True)
+    light = [name for name in left if name in by_cost[ROWS:]] if len(left) > ROWS + 2 else []
+    for name, part in left.items():
+        if name not in light:
             yield row(name, part)
+    if light:
+        yield row("others", sum((left[name] for name in light), Cost()))
     yield row("in all", cost.total)
 
 

@@ -73,8 +73,8 @@ def interval(spectra: Array, lesions: NDArray[np.str_], n: int, level: float = 0
     before, both with replacement: the first covers that these lesions are a sample of the class, without
     which the interval of a class of 60 images would be too narrow for 256 generated ones, and the second how
     much n images vary. In simulated classes (20 to 400 lesions of two images, 40 to 256 other images, 300
-    trials each) 89 to 94% of the values lay inside. None below three lesions, or for images without contrast or
-    too small.
+    trials each) 89 to 94% of the values lay inside. None below three lesions, or for images without contrast
+    or too small.
     """
     groups, index = np.unique(lesions, return_inverse=True)
     if len(groups) < MIN_LESIONS or 2 * (spectra.shape[2] - 1) < MIN_SIZE:
