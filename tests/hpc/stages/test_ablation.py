@@ -61,6 +61,7 @@ from skin_gan.generate import write_set as write_images
 from skin_gan.io import write_json
 from skin_gan.training.session import SHEETS, Session
 
+pytestmark = pytest.mark.slow  # a whole ablation is trained
 CLASSES = ["df", "vasc"]
 WORDS = [
     "sweep=aegan_lr", "data=demo", "budget=micro", "cluster=local", "classes=[df,vasc]", "search.trials=1",

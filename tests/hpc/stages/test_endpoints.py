@@ -29,6 +29,7 @@ from skin_gan.data.store import Store, fold_fingerprint
 from skin_gan.errors import SkinGanError
 from skin_gan.io import write_json
 
+pytestmark = pytest.mark.slow  # a whole ablation is trained
 WORDS = ["sweep=aegan_lr", "budget=micro", "ablate.unverified=true", "ablate.balance={mel: 20}",
          "ablate.folds=[0,1]", "ablate.by_source=true",
          "ablate.classifiers={head: {arms: [real, class_weights, mine], seeds: 2, steps: 40}}"]  # fmt: skip
