@@ -177,8 +177,8 @@ def settle(generator: nn.Module, z: Tensor) -> None:
         assert isinstance(m, nn.BatchNorm2d) and m.running_mean is not None and m.running_var is not None
         var, mean = torch.var_mean(inputs[0].float(), (0, 2, 3), unbiased=False)
         before, now = ((v + m.eps).sqrt() for v in (m.running_var, var))
-        m.bias += m.weight * (mean - m.running_mean) / before
-        m.weight *= now / before
+        m.bias.add_(m.weight * (mean - m.running_mean) / before)
+        m.weight.mul_(now / before)
         m.running_mean.copy_(mean)
         m.running_var.copy_(var)
 
