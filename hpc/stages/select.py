@@ -18,34 +18,13 @@ from skin_gan.training.watch import best_of
 from skin_gan.words import ACCEPTED, POOR, REJECTED
 
 FIRST = (
-    "kid",
-    "kid_low",
-    "kid_high",
-    "kid_floor",
-    "fd",
-    "fd_floor",
-    "precision",
-    "precision_floor",
-    "recall",
-    "recall_floor",
-    "density",
-    "density_floor",
-    "coverage",
-    "coverage_floor",
-    "c2st",
-    "c2st_floor",
-    "copies",
-    "collapse",
-    "checkerboard",
-    "checkerboard_low",
-    "checkerboard_high",
-    "kid2",
-    "kid2_floor",
-    "coverage2",
-    "recall2",
-)
+    "kid", "kid_low", "kid_high", "kid_floor", "fd", "fd_floor", "precision", "precision_floor", "recall",
+    "recall_floor", "density", "density_floor", "coverage", "coverage_floor", "c2st", "c2st_floor",
+    "copies", "collapse", "checkerboard", "checkerboard_low", "checkerboard_high", "kid2", "kid2_floor",
+    "coverage2", "recall2",
+)  # fmt: skip
 DISPUTE = "the two networks disagree on the order of"
-WATCHED = ("d_train", "d_val", "overfit")  # of the discriminator, at the same evaluation  # fmt: skip
+WATCHED = ("d_train", "d_val", "overfit")  # of the discriminator, at the same evaluation
 
 
 def best_row(folder: TrialFolder) -> dict[str, Any] | None:
