@@ -103,6 +103,8 @@ def ray_environment(temporary: str, token: str, variables: dict[str, str]) -> di
     environment.update(TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1")  # the session writes its own logs
     environment.update(TUNE_DISABLE_SIGINT_HANDLER="1")  # it would mark stopped trials as failed
     environment.update(RAY_memory_monitor_refresh_ms="0")  # it counts the whole machine; Slurm limits the job
+    # Since 2.60 each worker would lead a group of its own, which neither our warning nor our kill reaches.
+    environment.update(RAY_process_group_cleanup_enabled="false")
     environment.update(RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0")  # Slurm gives no time to drain a node
     return environment
 
