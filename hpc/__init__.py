@@ -1,6 +1,7 @@
 """The experiment: plans, jobs, search, selection. Run its scripts with the Python of .venv."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -26,6 +27,8 @@ def start(module: str, command: str) -> int:
     try:
         main = getattr(import_module(module), command)
         run = import_module("hpc.cli.launch").run_command
+    except KeyboardInterrupt:  # packages of the environment can take seconds to be imported
+        return 128 + signal.SIGINT
     except Exception as e:
         if (fault := fault_of_package(e, _running(e))) is None:
             raise

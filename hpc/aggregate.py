@@ -11,4 +11,4 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from hpc import start
 
 if __name__ == "__main__":
-    sys.exit(start("hpc.cli.launch", "aggregate"))
+    sys.exit(start("hpc.cli.results", "aggregate"))

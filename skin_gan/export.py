@@ -16,6 +16,7 @@ import yaml
 from skin_gan.config import ModelSettings, TrialSettings, check
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import TrialFolder
+from skin_gan.installation import called
 from skin_gan.io import write_atomic
 
 if TYPE_CHECKING:  # torch is imported inside functions: command lines start without it
@@ -178,6 +179,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _unusable(path: Path, why: str) -> SkinGanError:
     return SkinGanError(
-        f"{path} {why}: expected a generator's folder, such as RESULTS/best/CLASS; `python hpc/aggregate.py "
+        f"{path} {why}: expected a generator's folder, such as RESULTS/best/CLASS; `{called('aggregate')} "
         f"RESULTS` writes those of a sweep again"
     )

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -43,7 +41,7 @@ from hpc.plan.sweep_plan import (
 )
 from hpc.settings import compose
 from hpc.settings.compose import Experiment
-from hpc.stages.calibrate import Speeds, calibrate
+from hpc.stages.calibrate import Speeds, side_by_side
 from hpc.stages.pretrain import SHEETS
 from hpc.state.completion import complete
 from hpc.state.limits import GB
@@ -139,9 +137,7 @@ def timed_here(e: Experiment) -> Speeds:
     wanted = {name: ablation.classifier_settings(name, p, e.trial.model.size)
               for name, p in e.ablate.classifiers.items()}  # fmt: skip
     together, began = min(slots(e), TOGETHER), time.time()
-    with ProcessPoolExecutor(together, multiprocessing.get_context("spawn")) as pool:
-        asked = [pool.submit(calibrate, e, wanted, SECONDS, time.time()) for _ in range(together)]
-        found = [one.result() for one in asked]
+    found = side_by_side(together, e, wanted, SECONDS)
     took = time.time() - began
     numbers = ("images", "evaluation", "features", "start", "checkpoint")
     means = [mean(getattr(v, name) for v in found) for name in numbers]

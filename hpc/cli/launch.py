@@ -1,13 +1,11 @@
-"""The commands launch and aggregate, and what all commands share. No torch, so that `--help` is fast."""
+"""The command launch, and what all commands share. No torch, so that `--help` is fast."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
 import time
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
@@ -24,9 +22,9 @@ from hpc.cli.progress import Clock, display, line
 from hpc.cli.settings_help import help_on
 from hpc.cli.summary import print_more, print_summary
 from hpc.plan.ablation import sizes
-from hpc.plan.sweep_plan import Plan, make_plan, reopen
+from hpc.plan.sweep_plan import Plan, make_plan
 from hpc.settings.combinations import combinations, varied
-from hpc.settings.compose import CHOICES, CLUSTER, ROOT, Experiment, changes, compose, load, overridden
+from hpc.settings.compose import CHOICES, CLUSTER, Experiment, changes, compose, load, overridden
 from hpc.slurm import client
 from hpc.slurm.job_states import Queue, job_states
 from hpc.state.completion import complete, of_earlier_version
@@ -35,9 +33,11 @@ from hpc.state.limits import GB, device_hours, reached, size
 from hpc.state.provenance import code_of, commit, record_launch
 from hpc.state.snapshot import Snapshot, of_plan, snapshot
 from hpc.state.submissions import Submission
+from skin_gan import __version__
 from skin_gan.data.store import Store
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import RunFolder
+from skin_gan.installation import IN_CHECKOUT, called
 from skin_gan.io import lock, locked
 from skin_gan.presets import PRESETS
 
@@ -45,12 +45,12 @@ AT_LIMIT = 3  # exit code of a launch whose sweep has stopped itself at a limit
 MANY = 20  # elements of an array that are listed one by one; more are counted
 EXAMPLES = """\
 examples
-  python hpc/launch.py sweep=aegan_lr dry_run=true              show what it would do, and the cost
-  python hpc/launch.py sweep=aegan_lr data=demo budget=demo     built-in data, minutes
-  python hpc/launch.py sweep=aegan_lr data=results/stores/ham10000 budget=short
-  python hpc/launch.py sweep=dcgan_lr 'classes=[df,vasc]' trial.optim.d_steps=2 search.trials=16
+  LAUNCH sweep=aegan_lr dry_run=true              show what it would do, and the cost
+  LAUNCH sweep=aegan_lr data=demo budget=demo     built-in data, minutes
+  LAUNCH sweep=aegan_lr data=results/stores/ham10000 budget=short
+  LAUNCH sweep=dcgan_lr 'classes=[df,vasc]' trial.optim.d_steps=2 search.trials=16
 
-  python hpc/launch.py sweep=dcgan_lr 'seed=[0,1,2]' 'preset=[dcgan,flow]'   six sweeps, and a table
+  LAUNCH sweep=dcgan_lr 'seed=[0,1,2]' 'preset=[dcgan,flow]'   six sweeps, and a table
 
 The same command again resumes the sweep; with more trials or longer rungs it extends it.
 Any setting of sweeps/NAME.yaml can be given as a dotted key; show=settings prints the settings that result,
@@ -89,7 +89,7 @@ def make_console() -> Console:
 
 
 def launch(words: list[str]) -> int:
-    """`hpc/launch.py`: plan a sweep, run or resume it, and print the path of its results."""
+    """Plan a sweep, run or resume it, and print the path of its results."""
     asked = next((i for i, word in enumerate(words) if word in ("-h", "--help")), None)
     if not words or asked is not None:
         keys = [word for word in words[asked or 0 :] if not word.startswith("-")]
@@ -229,13 +229,12 @@ def print_ended(console: Console, plan: Plan, queue: Queue, s: Snapshot) -> None
     for x in ended[:MANY]:
         console.print(f"{x.job} (job {x.id}) {x.state}: {x.why}", highlight=False)
     if len(ended) > MANY:
-        console.print(f"and {len(ended) - MANY} more: see hpc/status.py")
+        console.print(f"and {len(ended) - MANY} more: see {called('status')}")
 
 
 def version() -> str:
-    """The version of this checkout and its commit."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return f"{project['name']} {project['version']} ({code_of(commit())})"
+    """The version, and in a checkout the commit."""
+    return f"skin-gan {__version__}" + (f" ({code_of(commit())})" if IN_CHECKOUT else "")
 
 
 def check_cluster(e: Experiment, notes: list[str]) -> bool:
@@ -268,7 +267,7 @@ def launch_help() -> str:
     keys = ", ".join(f for f in Experiment.__dataclass_fields__ if f not in ("about", "sweep"))
     return "\n\n".join(
         [
-            "usage: python hpc/launch.py sweep=NAME [key=value ...], or --help [KEY ...], or --version",
+            f"usage: {called('launch')} sweep=NAME [key=value ...], or --help [KEY ...], or --version",
             "Search GAN settings for each lesion class, and export the best generators.",
             "sweeps\n" + listing("sweep"),
             "budgets\n" + listing("budget"),
@@ -278,8 +277,8 @@ def launch_help() -> str:
             "  store's path; `python -m skin_gan.data ingest --help` makes a store from HAM10000",
             f"keys\n  {keys}\n"
             "  --help KEY explains one, such as --help trial.optim.lr_g, or a group, such as --help search;\n"
-            "  docs/settings.md has all",
-            EXAMPLES,
+            "  --help all explains all",
+            EXAMPLES.replace("LAUNCH", called("launch")),
         ]
     )
 
@@ -372,8 +371,8 @@ def print_submitted(console: Console, plan: Plan, queued: list[Submission], new:
                 console.print(f"{verb}: {count} jobs are array {base}", highlight=False)
     if not new:
         console.print("nothing new to submit: attached to the jobs above")
-    console.print(f"watch:  python hpc/status.py {plan.run.path} --watch")
-    console.print(f"steer:  python hpc/steer.py cancel|hold|release|retry {plan.run.path}")
+    console.print(f"watch:  {called('status')} {plan.run.path} --watch")
+    console.print(f"steer:  {called('steer')} cancel|hold|release|retry {plan.run.path}")
 
 
 @contextmanager
@@ -405,27 +404,3 @@ def watching(console: Console, run: RunFolder) -> Iterator[Callable[[], None]]:
             yield lambda: show(live)
     else:
         yield lambda: show(None)
-
-
-def aggregate(arguments: list[str]) -> int:
-    """`hpc/aggregate.py`: write the leaderboard and export the best generators."""
-    parser = argparse.ArgumentParser(prog="python hpc/aggregate.py", description=aggregate.__doc__)
-    parser.add_argument("run", type=Path, help="a sweep's folder")
-    parser.add_argument("--publish", type=Path, metavar="DIR", help="also write tables and generated images "
-                        "to DIR to be committed, without photographs and local paths")  # fmt: skip
-    parser.add_argument(
-        "--generators", action="store_true", help="with --publish: the chosen generators, too"
-    )
-    options = parser.parse_args(arguments)
-    if options.generators and not options.publish:
-        parser.error("--generators says what --publish DIR writes: give both")
-    plan = reopen(RunFolder(options.run.absolute()))
-    from hpc.report.publish import publish
-    from hpc.stages.best import export_best, write_results
-
-    export_best(plan, *write_results(plan))
-    if options.publish:
-        publish(plan, options.publish, options.generators)
-    conclude(make_console(), plan)
-    print(f"results: {plan.run.path}")
-    return 0

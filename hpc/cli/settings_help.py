@@ -10,8 +10,9 @@ from itertools import groupby
 from typing import Any, Literal, get_args, get_origin
 
 from hpc.settings.ablation import AblateSettings, ClassifierPlan
-from hpc.settings.compose import CHOICES, ROOT, Experiment
+from hpc.settings.compose import CHOICES, Experiment
 from skin_gan.errors import SkinGanError
+from skin_gan.installation import ROOT
 from skin_gan.presets import PRESETS
 from skin_gan.ranges import Described, described
 

@@ -19,12 +19,13 @@ from hpc.cli.launch import make_console
 from hpc.cli.progress import stage_line, table, trial_table
 from hpc.plan.precision import described
 from hpc.plan.sweep_plan import SEARCH, class_of
-from hpc.settings.compose import ROOT, load
+from hpc.settings.compose import load
 from hpc.slurm import client
 from hpc.slurm.job_states import JobState, Queue, ask, job_states
 from hpc.state.snapshot import snapshot
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import STOPPED, RunFolder
+from skin_gan.installation import called, results
 from skin_gan.io import locked
 
 MANY = 40  # jobs that are listed one by one; more are counted
@@ -32,8 +33,8 @@ STYLES = {"running": "cyan", "done": "green", "failed": "bold red", "lost": "bol
 
 
 def status(arguments: list[str]) -> int:
-    """`hpc/status.py`: show the state of sweeps."""
-    parser = argparse.ArgumentParser(prog="python hpc/status.py", description=status.__doc__)
+    """Show the state of sweeps."""
+    parser = argparse.ArgumentParser(prog=called("status"), description=status.__doc__)
     parser.add_argument(
         "run", nargs="*", type=Path,
         help="a sweep's folder (default: all under results/); several, or a folder of them, are compared",
@@ -45,9 +46,9 @@ def status(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.csv and options.watch:
         parser.error("--csv is written once: leave --watch out")
-    runs = named_runs(options.run) if options.run else find_runs(ROOT / "results")
+    runs = named_runs(options.run) if options.run else find_runs(results())
     if not runs:
-        raise SkinGanError(f"no sweep under {ROOT / 'results'}: name a sweep's folder, or launch one")
+        raise SkinGanError(f"no sweep under {results()}: name a sweep's folder, or launch one")
     if options.csv:
         return print_csv(runs)
     detailed = options.trials or options.label or not options.run

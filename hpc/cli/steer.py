@@ -17,6 +17,7 @@ from hpc.state.logs import tail
 from hpc.state.provenance import freeze
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import DIVERGED, FAILED, RunFolder
+from skin_gan.installation import called
 from skin_gan.io import locked
 
 MANY = 40  # jobs listed one by one; the rest are counted
@@ -29,8 +30,8 @@ ACTIONS = {
 
 
 def steer(arguments: list[str]) -> int:
-    """`hpc/steer.py`: cancel, hold or release a sweep's jobs, or retry those that failed."""
-    parser = argparse.ArgumentParser(prog="python hpc/steer.py", description=steer.__doc__)
+    """Cancel, hold or release a sweep's jobs, or retry those that failed."""
+    parser = argparse.ArgumentParser(prog=called("steer"), description=steer.__doc__)
     parser.add_argument("action", choices=[*ACTIONS, "retry"])
     parser.add_argument("run", type=Path, help="the sweep's folder")
     parser.add_argument(

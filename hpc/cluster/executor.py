@@ -51,6 +51,7 @@ from hpc.state.records import error_of
 from hpc.state.snapshot import Snapshot, of_jobs
 from hpc.state.submissions import Submission
 from skin_gan.errors import SkinGanError
+from skin_gan.installation import called
 from skin_gan.io import locked, read_json
 
 A_YEAR = 365 * 24 * 60  # minutes: Submitit demands a time limit of local jobs, which have none
@@ -192,7 +193,7 @@ def submit_stage(
             reason = "; ".join(dict.fromkeys(errors))
             raise SkinGanError(
                 f"sbatch refused the jobs of stage {stage.name}: {reason}; correct the profile and launch "
-                f"again (queued jobs stay; `python hpc/steer.py cancel {plan.run.path}` cancels them)"
+                f"again (queued jobs stay; `{called('steer')} cancel {plan.run.path}` cancels them)"
             ) from e
         for job, result in zip(array.jobs, results, strict=True):
             made.append(Submission(job.name, result.job_id))

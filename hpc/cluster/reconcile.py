@@ -14,6 +14,7 @@ from hpc.state.completion import complete, target
 from hpc.state.snapshot import Record, Snapshot, of_plan
 from hpc.state.submissions import Submission
 from skin_gan.errors import SkinGanError
+from skin_gan.installation import called
 
 ENDING = 60.0  # seconds: Slurm gives a killed job KillWait, 30 s by default, and then runs the node's epilog
 
@@ -51,7 +52,7 @@ def check_place(plan: Plan, before: Experiment | None) -> None:
     if elsewhere := sum(s.id in there.alive and s.id not in here for s in there.submitted):
         raise SkinGanError(
             f"{elsewhere} jobs of this sweep are in the queue of cluster={before.cluster}: launch it there, "
-            f"or first cancel them: `python hpc/steer.py cancel {plan.run.path}`"
+            f"or first cancel them: `{called('steer')} cancel {plan.run.path}`"
         )
 
 

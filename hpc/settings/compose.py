@@ -37,12 +37,12 @@ from hpc.settings.yaml_tree import first_line, read_text, read_words, typed
 from skin_gan.config import AUTO, EvalSettings, Operations, TrialSettings
 from skin_gan.data.splits import N_FOLDS
 from skin_gan.errors import SkinGanError
+from skin_gan.installation import ROOT, results, shipped
 from skin_gan.io import write_atomic
 from skin_gan.presets import preset
 from skin_gan.ranges import check_ranges, setting
 from skin_gan.variants import names, variant
 
-ROOT = Path(__file__).resolve().parents[2]
 KEY = re.compile(r"\w+(\.\w[\w-]*)*")  # a dotted name
 # Control characters, and the surrogates that Python puts in place of invalid UTF-8.
 NO_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
@@ -180,7 +180,10 @@ class LimitSettings:
 class Experiment:
     """All settings of a launch. `python hpc/launch.py key=value ...` sets any of these."""
 
-    sweep: str = setting("???", "what is searched: a file in sweeps/; required")
+    sweep: str = setting(
+        "???",
+        "what is searched: a file in sweeps/ or ~/.config/skin-gan/sweeps, or the path of one; required",
+    )
     about: str = setting("", "the sweep in a line, for the report")
     preset: str = setting("aegan_page", "published settings to start from: a file in skin_gan/presets")
     data: str = setting(
@@ -189,13 +192,13 @@ class Experiment:
     budget: str = setting("short", "how much is trained: a file in sweeps/budgets")
     cluster: str = setting(
         "local",
-        "where it runs: a file in slurm/ or ~/.config/skin-gan/clusters, or the path of one; default "
+        "where it runs: a file in slurm/, or in ~/.config/skin-gan/clusters, or the path of one; default "
         "$SKIN_GAN_CLUSTER",
     )
     classes: list[str] = setting([], "lesion classes, such as [df,vasc]; empty: every class of the data")
     seed: int = setting(0, "seed of the draws of trials and of their trainings", least=0)
     fold: int = setting(0, "which of the data's folds is the test set", least=0, most=N_FOLDS - 1)
-    results: str = setting(str(ROOT / "results"), "folder that holds all sweeps' folders")
+    results: str = setting(str(results()), "folder that holds all sweeps' folders")
     backend: Literal["ray", "array"] = setting(
         "ray", "what runs the search; array: each trial is a job of its own, without Ray"
     )
@@ -221,11 +224,11 @@ AT_LAUNCH = ("profile.", "seed", "operations.device", "select.poor_kid")
 
 @dataclass(frozen=True)
 class Choice:
-    """A setting that names a YAML file: the folder of its files, and the key under which they are merged."""
+    """A setting that names a YAML file or is its path: where the files are, and where they are merged."""
 
-    folder: Path
-    inside: str = ""
-    own: str = ""  # the folder of the user's own files in the configuration folder; "": none, nor paths
+    folder: str  # of the project, such as sweeps; one of this name in the working folder comes first
+    own: str  # the folder of the user's own files in the configuration folder
+    inside: str = ""  # the key under which a file's settings are merged; "": at the top
 
     def names(self) -> list[str]:
         return sorted({p.stem for folder in self.folders() for p in folder.glob("*.yaml")})
@@ -233,11 +236,11 @@ class Choice:
     def folders(self) -> list[Path]:
         """Where the files are; the user's own come first."""
         home = Path(os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser())
-        return [home / "skin-gan" / self.own, self.folder] if self.own else [self.folder]
+        return [Path(self.folder), home / "skin-gan" / self.own, shipped(self.folder)]
 
     def path(self, key: str, name: str) -> Path:
         """The file of this name or path. SkinGanError, with the choices, if there is none."""
-        if self.own and is_path(name):
+        if is_path(name):
             if (path := Path(absolute(name, key))).is_file():
                 return path
             raise SkinGanError(f"{key}={name}: there is no such file; give another path, or {self.choices()}")
@@ -265,9 +268,9 @@ def is_path(name: str) -> bool:
 
 
 CHOICES = {
-    "sweep": Choice(ROOT / "sweeps"),
-    "budget": Choice(ROOT / "sweeps" / "budgets"),
-    "cluster": Choice(ROOT / "slurm", inside="profile", own="clusters"),
+    "sweep": Choice("sweeps", own="sweeps"),
+    "budget": Choice("sweeps/budgets", own="budgets"),
+    "cluster": Choice("slurm", own="clusters", inside="profile"),
 }
 
 
@@ -284,11 +287,14 @@ def compose(words: list[str]) -> Experiment:
     choices = ("preset", "budget", "cluster")
     defaults["cluster"] = os.environ.get(CLUSTER) or defaults["cluster"]
     name = {key: str(given.get(key, sweep.get(key, defaults[key]))) for key in choices}
+    budget = CHOICES["budget"].load("budget", name["budget"])
     if is_path(name["cluster"]):
         name["cluster"] = given["cluster"] = absolute(name["cluster"], "cluster")
+    given["sweep"] = Path(given["sweep"]).stem if is_path(given["sweep"]) else given["sweep"]
+    if is_path(name["budget"]):
+        name["budget"] = given["budget"] = Path(name["budget"]).stem
     for path, _ in leaves(given.get("search", {}).get("space", {})):
         remove(sweep.get("search", {}).get("space", {}), path)  # a distribution is replaced, not merged
-    budget = CHOICES["budget"].load("budget", name["budget"])
     if given.get("ablate", {}).get("classifiers") == {}:
         remove(budget, ("ablate", "classifiers"))  # {} means none: merging would keep the budget's
     layers = [

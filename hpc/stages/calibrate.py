@@ -6,11 +6,14 @@ the speed does not depend on what the images show. Starts without torch.
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from skin_gan.ablation.arms import ARMS
 from skin_gan.ablation.classifiers import ClassifierSettings
 from skin_gan.config import AUTO, TrialSpec
 from skin_gan.data.store import Store
+from skin_gan.errors import SkinGanError
 from skin_gan.folders import TrialFolder
 
 IMAGES = 60  # of the made-up class, each of a lesion of its own
@@ -41,6 +45,43 @@ class Speeds:
     checkpoint: float  # bytes of a trial's checkpoint
     updates: Mapping[str, float] = field(default_factory=dict)  # of a classifier per second, by its name
     source: str = ""  # where these numbers are from, in words
+
+
+def side_by_side(
+    count: int, e: Experiment, classifiers: Mapping[str, ClassifierSettings], seconds: float
+) -> list[Speeds]:
+    """What `count` processes measure that work at the same time; an interrupt ends them at once.
+
+    Raises the error of one that failed. A ProcessPoolExecutor may hang when it is interrupted twice.
+    """
+    context = multiprocessing.get_context("spawn")
+    answers = context.SimpleQueue()
+    words = (answers, e, classifiers, seconds, time.time())
+    workers = [context.Process(target=_answer, args=words, daemon=True) for _ in range(count)]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        for worker in workers:
+            if worker.is_alive():
+                worker.kill()
+    found = [answers.get() for worker in workers if worker.exitcode == 0]
+    for error in (one for one in found if isinstance(one, SkinGanError)):
+        raise error
+    if len(found) < count:
+        codes = ", ".join(str(worker.exitcode) for worker in workers)
+        raise SkinGanError(f"timing this machine failed: its processes ended with {codes}; see above")
+    return found
+
+
+def _answer(answers: SimpleQueue[Any], *words: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    try:
+        answers.put(calibrate(*words))
+    except SkinGanError as e:
+        answers.put(e)
 
 
 def calibrate(

@@ -15,13 +15,14 @@ from hpc.plan.ablation import needs_all_features
 from hpc.plan.precision import described, is_settled, precision_file
 from hpc.plan.settle import check_weights, needed
 from hpc.plan.sweep_plan import Plan
-from hpc.settings.compose import ROOT, Experiment
+from hpc.settings.compose import Experiment
 from hpc.settings.space import distributions
 from hpc.slurm import client
 from hpc.stages.scratch import check_scratch
 from hpc.state.provenance import CODE
 from hpc.state.records import Tell
 from skin_gan.errors import SkinGanError
+from skin_gan.installation import ROOT
 from skin_gan.io import write_json
 from skin_gan.metrics.scores import declared
 from skin_gan.pretrained import FOLDER, find, folder

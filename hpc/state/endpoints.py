@@ -16,8 +16,7 @@ from typing import Any
 from hpc.plan.sweep_plan import Plan
 from hpc.settings.ablation import AblateSettings
 from skin_gan.ablation.outside import OUTSIDE
-from skin_gan.ablation.power import power_of
-from skin_gan.ablation.stats import ALPHA
+from skin_gan.ablation.power import ALPHA, power_of
 from skin_gan.ablation.verdict import WORTHWHILE
 from skin_gan.data.splits import N_FOLDS
 from skin_gan.data.store import Store, open_store

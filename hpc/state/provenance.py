@@ -18,11 +18,12 @@ from typing import Any
 
 from hpc.plan.sweep_plan import Plan
 from hpc.settings import compose
-from hpc.settings.compose import ROOT, Experiment
+from hpc.settings.compose import Experiment
 from hpc.state import endpoints
 from skin_gan.cores import cores
 from skin_gan.data.store import Store
 from skin_gan.folders import RunFolder
+from skin_gan.installation import IN_CHECKOUT, ROOT
 from skin_gan.io import append_jsonl, unwritable, write_atomic, write_json
 from skin_gan.pretrained import FOLDER as WEIGHTS
 from skin_gan.pretrained import folder as weights_folder
@@ -152,6 +153,8 @@ def code_of(made: Mapping[str, Any]) -> str:
 
 def git(*words: str) -> bytes | None:
     """The output of a git command in the checkout; None outside git, or if it takes too long."""
+    if not IN_CHECKOUT:  # the environment may lie in a repository of somebody else
+        return None
     try:
         done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, timeout=TIMEOUT)
     except (OSError, subprocess.TimeoutExpired):

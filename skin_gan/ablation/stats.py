@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.stats import chi2, norm, t
 
+from skin_gan.ablation.power import ALPHA, POWER
 from skin_gan.ablation.predictions import Predictions
 from skin_gan.data.splits import group_labels
 from skin_gan.errors import SkinGanError
@@ -25,7 +24,6 @@ Measured = Callable[[Predictions, Array], Array]  # of a run under weights [B,N]
 RESAMPLES = 2000
 TINY = 1e-12  # a standard error below this is rounding
 CHUNK = 200  # resamples evaluated at a time: bounds memory
-ALPHA, POWER = 0.05, 0.8
 QUANTILES = (np.arange(2000) + 0.5) / 2000  # of chi squared
 # The number of test lesions that a verdict needs in each class. Of 1000 simulated pairs of equal arms (one
 # seed; five classes of equal weight, four of 60 to 200 lesions; two levels of recall) p was below 0.05 in 44
@@ -168,6 +166,8 @@ def compare(arm: Draws, base: Draws, alpha: float = ALPHA) -> Interval:
 
 def _summary(values: Array, of: Draws, alpha: float) -> Interval:
     """The mean over seeds of values [S,1+B], with its variance from resampled lesions and from seeds."""
+    from scipy.stats import t  # seconds: not for commands that only need this module's constants
+
     sampled = values[:, 1:][:, np.isfinite(values[:, 1:]).all(0)]
     mean = float(values[:, 0].mean())
     if not np.isfinite(mean) or sampled.shape[1] < 2:
@@ -217,6 +217,9 @@ def minimum_detectable(
     se: float, alpha: float = ALPHA, chance: float = POWER, freedom: float = np.inf
 ) -> float:
     """The true difference that a two-sided test at `alpha` detects with probability `chance`."""
+    from scipy.optimize import brentq
+    from scipy.stats import t
+
     if not np.isfinite(se) or se <= 0:
         return float(se)
     high = float(t.isf(alpha / 2, freedom)) + 1.0
@@ -232,6 +235,8 @@ def power(effect: float, se: float, alpha: float = ALPHA, freedom: float = np.in
     chi squared. Averaged over V at equally likely values, within 1e-4 of scipy.stats.nct, which is NaN for
     many effects that are clearly found (scipy 1.17).
     """
+    from scipy.stats import chi2, norm, t
+
     if se <= 0:
         return float(effect != 0)
     z, bound = effect / se, t.isf(alpha / 2, freedom)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skin_gan.ablation.stats import ALPHA, FEWEST, Interval, minimum_detectable
+from skin_gan.ablation.power import ALPHA
+from skin_gan.ablation.stats import FEWEST, Interval, minimum_detectable
 from skin_gan.words import HARMS, HELPS, NOT_JUDGED, RULED_OUT, UNRESOLVED
 
 WORTHWHILE = 0.02  # smallest worthwhile gain, in units of the measure

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skin_gan.errors import SkinGanError
+from skin_gan.installation import results
 
 if TYPE_CHECKING:
     from skin_gan.data.own import Columns
@@ -160,11 +161,9 @@ def _columns(options: argparse.Namespace) -> Columns:
 
 
 def default_out(source: Path) -> Path:
-    """A store's default folder, where `data=auto` looks: results/stores of the checkout or current folder."""
-    checkout = Path(__file__).parents[2]
-    root = checkout if (checkout / "pyproject.toml").exists() else Path()
+    """A store's default folder, where `data=auto` looks."""
     name = re.sub(r"[^\w]+", "-", source.resolve().stem.lower()).strip("-")
-    return root / "results" / "stores" / (name or "store")
+    return results() / "stores" / (name or "store")
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -166,7 +166,7 @@ def test_a_profile_that_is_not_there_is_refused_with_the_choices(mine, path):
         compose([*WORDS, f"cluster={path}"])
     with pytest.raises(SkinGanError, match=r"unknown cluster 'mars': choose one of .*ours"):
         compose([*WORDS, "cluster=mars"])
-    with pytest.raises(SkinGanError, match=r"unknown sweep '\./x\.yaml'"):
+    with pytest.raises(SkinGanError, match=r"sweep=\./x\.yaml: there is no such file"):
         compose(["sweep=./x.yaml"])
 
 

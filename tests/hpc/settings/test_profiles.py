@@ -47,8 +47,7 @@ def test_a_value_that_would_fail_in_a_job_is_one_clear_error(words, says):
 
 
 def test_files_are_read_as_strictly_as_words(tmp_path, monkeypatch):
-    monkeypatch.setitem(CHOICES, "cluster", Choice(tmp_path, inside="profile"))
-    monkeypatch.setattr("hpc.settings.compose.ROOT", Path("/"))  # of which files are named
+    monkeypatch.setitem(CHOICES, "cluster", Choice(str(tmp_path), own="clusters", inside="profile"))
     for text, says in {
         "kind: slurm\nminutes: 1:30:00": "mine.yaml: expected a whole number, got '1:30:00'",
         "kind: slurm\nminutes: 60\nminutes: 90": "the key minutes occurs twice",

@@ -187,8 +187,7 @@ def test_numbers_are_those_of_yaml_1_2():
 
 
 def test_files_keep_text_as_words_do(tmp_path, monkeypatch):
-    monkeypatch.setitem(CHOICES, "cluster", Choice(tmp_path, inside="profile"))
-    monkeypatch.setattr("hpc.settings.compose.ROOT", Path("/"))  # of which files are named
+    monkeypatch.setitem(CHOICES, "cluster", Choice(str(tmp_path), own="clusters", inside="profile"))
     (tmp_path / "mine.yaml").write_text(
         "kind: slurm\naccount: 0012345\npartition: on\nqos: 12:30\n"
         "reservation: 2024-05-01\nconstraint: null\n"
