@@ -22,6 +22,7 @@ def checkout(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("checkout")
     for part in ("skin_gan", "hpc", "sweeps", "slurm"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
     for name, text in EXAMPLES.items():
         assert not (folder / name).exists(), f"{name} is there already"
         (folder / name).write_text(text)
