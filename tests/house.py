@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("skin_gan.presets", "skin_gan.fast", "skin_gan.rng"),
     ("skin_gan.config",),
     ("skin_gan.ranges", "skin_gan.variants", "skin_gan.identity", "skin_gan.folders"),
-    ("skin_gan.io", "skin_gan.cores", "skin_gan.words", "skin_gan.pixels"),
+    ("skin_gan.io", "skin_gan.cores", "skin_gan.words", "skin_gan.pixels", "skin_gan.installation"),
     ("skin_gan.errors",),
 )
 Graph = Mapping[str, Collection[str]]

@@ -11,7 +11,7 @@ from importlib import metadata
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-HEAD = f"# Tested together on {platform.system()} with Python {platform.python_version()}: `make lock` writes this file."
+HEAD = f"# Tested together with Python {platform.python_version()}; `make lock` writes this file."
 
 
 def closure(name: str, extras: frozenset[str], found: dict[str, str]) -> None:

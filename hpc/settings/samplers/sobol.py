@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import qmc
 
 from hpc.settings.space import Distribution
 from skin_gan.identity import content_hash
@@ -20,6 +19,8 @@ def draw(space: Mapping[str, Distribution], seed: int, label: str, index: int) -
 
     Adding or removing a setting changes the others' values too.
     """
+    from scipy.stats import qmc  # seconds
+
     if not space:
         return {}
     rng = np.random.default_rng(int(content_hash([seed, label], 16), 16))

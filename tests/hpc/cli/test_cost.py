@@ -1,10 +1,15 @@
 """What a sweep is estimated to cost, what its limits refuse, and how a dry run says so."""
 
+import os
+import signal
+import subprocess
 import time
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from launches import command, command_lines, wait_until
 from plans import launched, plan_of
 
 from hpc.cli import cost
@@ -134,6 +139,29 @@ def test_this_machine_is_timed_by_the_real_work(tmp_path):
     torch.save(learner.state_dict(), out)
     assert found.checkpoint == pytest.approx(out.tell(), rel=0.2)
     assert checkpoint_size(e.trial.model) == pytest.approx(found.checkpoint, rel=0.6)
+
+
+@pytest.mark.slow
+def test_an_impatient_interrupt_ends_the_timing_of_a_machine(tmp_path):
+    words = command(tmp_path, "dry_run=true")
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        wait_until(lambda: any("spawn_main" in word for line in together(process.pid) for word in line))
+        for _ in range(2):  # Ctrl-C reaches all processes of a terminal
+            os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors == "stopped; the same command resumes from here\n"
+    wait_until(lambda: not together(process.pid), 30)
+
+
+def together(group: int) -> list[list[str]]:
+    """The command lines of the processes of a group."""
+    found = []
+    for pid, words in command_lines():
+        with suppress(OSError):
+            if os.getpgid(pid) == group:
+                found.append(words)
+    return found
 
 
 # Limits
