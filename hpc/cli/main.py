@@ -62,3 +62,7 @@ def usage() -> str:
             *(f"  {name:<11}{about}" for name, about in rows),
         ]
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,6 +1,8 @@
 """What each stage asks Slurm for, the recipes of docs/clusters.md, and a user's own profiles."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,7 @@ def test_jobs_without_gpu_ask_for_none_and_go_to_the_cpu_partition(tmp_path):
         ("mig.yaml", "--gres=gpu:1g.10gb:1"),
         ("mps.yaml", "--gres=mps:25"),
         ("shared.yaml", "--gpus-per-node=1"),
+        ("container.yaml", "--gpus-per-node=1"),
     ],
 )
 def test_each_recipe_asks_for_what_it_says(tmp_path, name, search):
@@ -72,8 +75,21 @@ def test_each_recipe_asks_for_what_it_says(tmp_path, name, search):
     assert executor.slots(plan.experiment) == (4 if name == "shared.yaml" else 1)
 
 
+def test_the_recipe_for_containers_starts_python_through_its_script(tmp_path):
+    plan = recipe("container.yaml", tmp_path)
+    script = (ROOT / "docs/clusters.md").read_text().split("# /shared/skin-gan-python\n")[1].split("```")[0]
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+    (made,) = executor.scripts(plan, plan.stages[0], Path("/code")).values()
+    start = next(line for line in made.splitlines() if line.startswith("srun"))
+    assert " /shared/skin-gan-python " in start and sys.executable not in made
+    said = [line.split(" ", 1)[1] for line in (ROOT / "slurm/container/Dockerfile").read_text().splitlines()
+            if line.startswith(("RUN ", "FROM "))]  # fmt: skip
+    definition = (ROOT / "slurm/container/skin-gan.def").read_text()
+    assert len(said) == 2 and all(word in definition for word in said)
+
+
 def test_every_recipe_is_tried_here():
-    assert RECIPES.keys() == {"typed.yaml", "mig.yaml", "mps.yaml", "shared.yaml"}
+    assert RECIPES.keys() == {"typed.yaml", "mig.yaml", "mps.yaml", "shared.yaml", "container.yaml"}
 
 
 def test_extra_options_about_gpus_do_not_reach_jobs_without(tmp_path):
