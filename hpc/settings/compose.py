@@ -200,6 +200,10 @@ class Experiment:
         "ray", "what runs the search; array: each trial is a job of its own, without Ray"
     )
     allow_rejected: bool = setting(False, "later stages use rejected generators too")
+    notify: str = setting(
+        "", "shell command to run when the sweep has ended, failed or needs a decision; it gets JSON on its "
+        "standard input, and SKIN_GAN_EVENT, SKIN_GAN_MESSAGE and SKIN_GAN_RUN among its variables"
+    )  # fmt: skip
     dry_run: bool = setting(False, "show what would be done and its cost, and do nothing")
     show: list[str] = setting([], "what to print beside the summary", among=SHOWN)
     limit: LimitSettings = field(default_factory=LimitSettings)
