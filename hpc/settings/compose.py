@@ -339,7 +339,10 @@ def parse(words: list[str]) -> dict[str, Any]:
         if NO_TEXT.search(word):
             raise SkinGanError(f"{key}: expected text in UTF-8 without control characters, got {word!r}")
     if len(sweeps := {word for word in words if word.startswith("sweep=")}) > 1:
-        raise SkinGanError(f"expected one sweep, got {' and '.join(sorted(sweeps))}: launch once for each")
+        raise SkinGanError(
+            f"expected one sweep, got {' and '.join(sorted(sweeps))}: launch once for each, or give a list, "
+            "such as 'sweep=[aegan_lr,dcgan_lr]'"
+        )
     tree = read_words(words, Experiment)
     for key in ("classes", "show"):
         if isinstance(tree.get(key), str):

@@ -95,9 +95,14 @@ def write_leaderboard(plan: Plan, remarks: Mapping[tuple[str, str], str]) -> lis
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: rounded(value) for name, value in row.items()} for row in rows)
     write_atomic(plan.run.leaderboard, text.getvalue())
     return rows
+
+
+def rounded(value: Any) -> Any:
+    """A number as the table shows it, to six significant digits: metrics.jsonl has them all."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,8 @@ def distance(row: dict[str, Any], s: SelectSettings) -> list[str]:
     above = row["kid"] - (row["kid_floor"] or 0.0)
     if above <= s.poor_kid:
         return []
-    return [f"KID: {row['kid']:.1f}, {above:.0f} above what real images score; above {s.poor_kid:g} is poor"]
+    said = f"KID x1000: {row['kid']:.1f}, {above:.0f} above what real images score"
+    return [f"{said}; above {s.poor_kid:g} is poor"]
 
 
 def rejections(row: dict[str, Any], s: SelectSettings) -> list[str]:
