@@ -14,6 +14,7 @@ from hpc.settings.space import searched, value_at
 from skin_gan.folders import TrialFolder
 from skin_gan.io import read_jsonl, write_atomic
 from skin_gan.metrics.scores import declared
+from skin_gan.training.tags import WATCHED
 from skin_gan.training.watch import best_of
 from skin_gan.words import ACCEPTED, POOR, REJECTED
 
@@ -24,7 +25,6 @@ FIRST = (
     "coverage2", "recall2",
 )  # fmt: skip
 DISPUTE = "the two networks disagree on the order of"
-WATCHED = ("d_train", "d_val", "overfit")  # of the discriminator, at the same evaluation
 
 
 def best_row(folder: TrialFolder) -> dict[str, Any] | None:
