@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from skin_gan.metrics.scores import declared
 
-KID, COVERAGE, SAMPLES = "1 KID x1000", "2 coverage", "3 samples"
-SCORES, TRAINING, FURTHER, CLASSIFIER = "4 other scores", "5 training", "6 other images", "7 classifier"
-# What is shown with its floor: what real images reach, which says how good a value is.
-FIRST = {name: KID for name in ("kid", "kid_low", "kid_high", "kid_floor")}
-FIRST |= {name: COVERAGE for name in ("coverage", "coverage_floor")}
+# It opens the first two sections by itself.
+QUALITY, SAMPLES, SCORES = "1 quality", "2 samples", "3 other scores"
+TRAINING, FURTHER, CLASSIFIER = "4 training", "5 other images", "6 classifier"
+# With what real images reach, which says how good a value is.
+FIRST = {
+    "kid": "KID x1000", "kid_floor": "KID x1000, floor", "coverage": "coverage",
+    "coverage_floor": "coverage, floor",
+}  # fmt: skip
 WATCHED = ("d_train", "d_val", "overfit")  # of the discriminator
 
 
@@ -19,7 +22,7 @@ def tag_of(name: str) -> str:
     records at every step.
     """
     if name in FIRST:
-        return f"{FIRST[name]}/{name}"
+        return f"{QUALITY}/{FIRST[name]}"
     if name in WATCHED:
         return f"{TRAINING}/{name}"
     return f"{SCORES}/{name}" if name in declared() and declared()[name].better else ""

@@ -13,7 +13,7 @@ from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED, RunFolder
 from skin_gan.training.board import Board, write_run
 from skin_gan.training.tags import tag_of, tag_of_sheet
 
-KID_TAG, FLOOR_TAG, LOSS_TAG = "1 KID x1000/kid", "1 KID x1000/kid_floor", "5 training/loss_d"
+KID_TAG, FLOOR_TAG, LOSS_TAG = "1 quality/KID x1000", "1 quality/KID x1000, floor", "4 training/loss_d"
 SUCCESS, FAILURE, UNKNOWN = "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_UNKNOWN"
 
 
@@ -72,7 +72,7 @@ def test_interruptions_leave_two_event_files_at_most_and_lose_no_record(tmp_path
     evaluated = [16, 32, 48, 64]
     assert (
         [x.step for x in log.Scalars(KID_TAG)]
-        == [x.step for x in log.Images("3 samples/samples")]
+        == [x.step for x in log.Images("2 samples/samples")]
         == evaluated
     )
     assert [x.step for x in log.Scalars(LOSS_TAG)] == list(range(BATCH, 65, BATCH))
@@ -110,10 +110,10 @@ def test_curves_grids_and_readable_run_names(sweep, server):
     assert set(tags) == runs
     assert all(name.startswith("trials/df/000") for name in runs)
     for name in ("loss_d", "loss_g", "d_real", "d_fake", "grad_d", "grad_g", "images_per_second"):
-        assert all(f"5 training/{name}" in tags[run] for run in runs)
+        assert all(f"4 training/{name}" in tags[run] for run in runs)
     grids = server.get("plugin/images/tags")
     assert all(
-        {"3 samples/samples", "6 other images/interpolation", "6 other images/reconstruction"}
+        {"2 samples/samples", "5 other images/interpolation", "5 other images/reconstruction"}
         <= set(grids[run])
         for run in runs
     )
@@ -137,14 +137,13 @@ def test_what_is_no_finite_number_is_left_out_of_the_curves(tmp_path):
 
 
 def test_sections_come_in_the_order_of_what_matters_and_constants_have_no_curve():
-    row = dict.fromkeys(
-        ("kid", "kid_floor", "coverage", "fd", "fd_floor", "n_real", "size", "loss_d", "overfit")
-    )
-    tags = {name: tag_of(name) for name in row}
+    names = ("fd", "kid", "kid_floor", "coverage", "fd_floor", "n_real", "size", "loss_d", "overfit")
+    tags = {name: tag_of(name) for name in names}
     assert {name for name, tag in tags.items() if not tag} == {"fd_floor", "n_real", "size", "loss_d"}
-    shown = [*filter(None, tags.values()), *map(tag_of_sheet, ("samples", "interpolation"))]
-    assert [tag.partition("/")[0][2:] for tag in sorted(shown)] == [
-        "KID x1000", "KID x1000", "coverage", "samples", "other scores", "training", "other images",
+    shown = [*filter(None, tags.values()), *map(tag_of_sheet, ("interpolation", "samples"))]
+    assert sorted(shown) == [
+        KID_TAG, FLOOR_TAG, "1 quality/coverage", "2 samples/samples", "3 other scores/fd",
+        "4 training/overfit", "5 other images/interpolation",
     ]  # fmt: skip
 
 
@@ -160,10 +159,10 @@ def test_a_classifier_run_has_curves_and_no_row_and_written_again_it_is_replaced
     try:
         server.wait_for(lambda s: name in s.get("plugin/scalars/tags") and len(s.session_groups()) == 5)
         rows, tags = server.session_groups(), server.get("plugin/scalars/tags")
-        curve = server.values(name, "7 classifier/loss")
+        curve = server.values(name, "6 classifier/loss")
     finally:
         server.process.terminate()
         server.process.wait()
     assert curve == [(10, 2.0), (20, pytest.approx(0.6))]
-    assert tags[name].keys() == {"7 classifier/loss", "7 classifier/balanced_accuracy, test"}
+    assert tags[name].keys() == {"6 classifier/loss", "6 classifier/balanced_accuracy, test"}
     assert all(row["sessions"][0]["name"].startswith("trials/df/") for row in rows)

@@ -25,7 +25,7 @@ def test_tensorboard_shows_the_runs_of_the_arms(tmp_path):
         page = open_page(f"http://127.0.0.1:{server.port}/#timeseries", tmp_path / "profile").stdout
     finally:
         server.process.kill()
-    for shown in (*(f"ablation/cnn/{arm}/fold-0/seed-0" for arm in arms), "7 classifier"):
+    for shown in (*(f"ablation/cnn/{arm}/fold-0/seed-0" for arm in arms), "6 classifier"):
         assert re.search(rf">\s*{re.escape(shown)}\s*<", page), shown
 
 
@@ -46,9 +46,7 @@ def test_tensorboard_shows_each_trial_with_its_curves_and_grids(tmp_path):
         page = open_page(f"http://127.0.0.1:{server.port}/#timeseries", tmp_path / "profile").stdout
     finally:
         server.process.kill()
-    for shown in (*names, "1 KID x1000", "2 coverage", "3 samples"):  # cards further down load later
+    for shown in (*names, "1 quality", "2 samples", "1 quality/KID x1000"):  # cards further down load later
         assert f">{shown}<" in page or f"> {shown} <" in page
-    at = [
-        page.index(f"> {shown} <") for shown in ("1 KID x1000", "2 coverage", "3 samples", "4 other scores")
-    ]
+    at = [page.index(f"> {shown} <") for shown in ("1 quality", "2 samples", "3 other scores", "4 training")]
     assert at == sorted(at)
