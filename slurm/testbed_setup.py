@@ -57,6 +57,13 @@ class Settings:
         return [f"node{i}" for i in range(1, self.nodes + 1)]
 
     @property
+    def summary(self) -> str:
+        """The settings in words."""
+        lacks = [name for name in ("accounting", "namespaces") if not getattr(self, name)]
+        without = f", without {' and '.join(lacks)}" if lacks else ""
+        return f"{self.nodes} nodes of {self.cpus} CPUs, {self.gpus} GPUs (fake) and {self.mem} MB{without}"
+
+    @property
     def daemons(self) -> list[str]:
         """All daemons in the order of starting."""
         accounting = ["mariadbd", "slurmdbd"] if self.accounting else []

@@ -198,7 +198,7 @@ def test_the_metric_is_in_evaluations_the_leaderboard_and_tensorboards_table(che
         from hpc.plan.sweep_plan import make_plan
         from hpc.settings.compose import compose
         e = compose(["sweep=aegan_lr", "data=demo", "results={tmp_path}", "classes=[df]"])
-        print(columns(e)[1]["metrics/colour"])
+        print(columns(e)[1]["3 other scores/colour"])
         import json
         import numpy as np
         from hpc.stages.select import leaderboard

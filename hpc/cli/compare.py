@@ -17,7 +17,7 @@ from hpc.state.limits import device_hours
 from hpc.state.snapshot import ClassProgress, snapshot
 from skin_gan.folders import RunFolder
 
-FOLLOWS = ("about", "results", "dry_run")  # settings that say nothing about what was searched
+FOLLOWS = ("about", "results", "dry_run", "notify")  # settings that say nothing about what was searched
 
 
 @dataclass(frozen=True)

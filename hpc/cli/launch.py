@@ -355,8 +355,17 @@ def carry_out(
         print(f"failed: {failure}", file=sys.stderr)
     if stopped:
         print(f"stopped: {stopped}; launch again with a larger limit to go on", file=sys.stderr)
+    print_notified(console, plan)
     print(f"results: {plan.run.path}")
     return 1 if failures else AT_LIMIT if stopped else 0
+
+
+def print_notified(console: Console, plan: Plan) -> None:
+    """Run the command `notify`, and print what came of it."""
+    from hpc.jobs.notify import notify
+
+    if said := notify(plan):
+        console.print(said, highlight=False)
 
 
 def print_submitted(console: Console, plan: Plan, queued: list[Submission], new: list[Submission]) -> None:
@@ -371,6 +380,8 @@ def print_submitted(console: Console, plan: Plan, queued: list[Submission], new:
                 console.print(f"{verb}: {count} jobs are array {base}", highlight=False)
     if not new:
         console.print("nothing new to submit: attached to the jobs above")
+    if plan.experiment.notify:
+        console.print("notify: by the sweep's last job, on its node", highlight=False)
     console.print(f"watch:  {called('status')} {plan.run.path} --watch")
     console.print(f"steer:  {called('steer')} cancel|hold|release|retry {plan.run.path}")
 

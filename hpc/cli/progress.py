@@ -43,6 +43,11 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {m:02d} min" if hours else f"{m} min {s:02d} s" if m else f"{s} s"
 
 
+def time_left(seconds: float | None) -> str:
+    """Such as "; left about 4 min 10 s"; "" while that is unknown."""
+    return "" if seconds is None else f"; left about {duration(seconds)}"
+
+
 def line(s: Snapshot, left: float | None) -> str:
     """One line for a log: stage, running trials, best KID, time left."""
     if s.stage == "done":
@@ -58,7 +63,7 @@ def line(s: Snapshot, left: float | None) -> str:
     best = ", ".join(f"{c.label} {c.best['best_kid']:.0f}" for c in s.classes if c.best)
     return (
         f"search: {ended}/{sum(c.planned for c in s.classes)} trials ended; now {now or 'starting'}; "
-        f"best KID x1000 {best or 'none yet'}; left about {duration(left)}"
+        f"best KID x1000 {best or 'none yet'}{time_left(left)}"
     )
 
 
@@ -151,9 +156,8 @@ def _number(value: float | None) -> str:
 
 
 def display(s: Snapshot, left: float | None) -> Group:
-    """The live display of a launch."""
-    head = Text.assemble(
-        (f"{s.experiment.sweep}", "bold"), f"  stage {s.stage}  {s.kimg:.1f} kimg trained  ",
-        f"left about {duration(left)}" if s.stage == SEARCH else "" if s.stage == "done" else line(s, left),
-    )  # fmt: skip
-    return Group(head, table(s))
+    """The live display of a launch: the table of the search only while it changes."""
+    if s.stage != SEARCH:
+        return Group(Text.assemble((s.experiment.sweep, "bold"), f"  {line(s, left)}"))
+    head = f"  stage {s.stage}  {s.kimg:.1f} kimg trained{time_left(left)}"
+    return Group(Text.assemble((s.experiment.sweep, "bold"), head), table(s))

@@ -133,7 +133,7 @@ def sweep_pages(runs: list[RunFolder], options: argparse.Namespace) -> tuple[Gro
 
 
 def describe(run: RunFolder, options: argparse.Namespace) -> tuple[list[RenderableType], bool]:
-    """The text about one sweep, and whether it has ended: all is done, or Slurm has no job of it left."""
+    """The text about one sweep, and whether it has ended: no launch runs here, or Slurm has no job left."""
     e = load(run.settings)
     slurm = e.profile.kind == "slurm"
     queue = ask(run, e.profile) if slurm else Queue()
@@ -153,11 +153,11 @@ def describe(run: RunFolder, options: argparse.Namespace) -> tuple[list[Renderab
         at_work |= set(e.classes) if queue.trouble else set()
     else:
         active = locked(run.path / "launch.lock")
-        ended = s.stage == "done" and not active
         where = "a launch is running" if active else "no launch is running here"
         # A search may go on although its launch was killed: it holds its own lock.
         at_work = {c.label for c in s.classes if c.running and (
             active or any(locked(path) for path in run.jobs.glob(f"{SEARCH}-{c.label}*.lock")))}  # fmt: skip
+        ended = not active and not at_work
     s = s.marked(STOPPED, set(e.classes) - at_work)  # killed trials are still recorded as running
     which = f"seed {e.seed}, fold {e.fold}, {e.trial.model.size} pixels"  # the folder's name only has a hash
     which += f", {measured}" if (measured := described(run)) else ""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from hpc.jobs.notify import notify_if_last
 from hpc.jobs.registry import WORK
 from hpc.plan.sweep_plan import (
     FINAL,
@@ -73,6 +74,8 @@ class Task:
             print(f"stopped: {e}", file=sys.stderr, flush=True)
             if os.environ.get("WORLD_SIZE", "1") != "1":
                 raise  # so that srun ends the other processes
+        finally:
+            notify_if_last(run, self.stage)
 
     def run_first(self, run: RunFolder, name: str) -> None:
         """Run the job's only or first process, which keeps its lock and record."""

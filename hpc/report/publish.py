@@ -53,6 +53,7 @@ def publish(plan: Plan, out: Path, generators: bool = False) -> None:
         e,
         data=made["data"]["name"],
         results="results",
+        notify="",
         ablate=dataclasses.replace(e.ablate, sources=sources, external=Path(e.ablate.external).name),
         pretrain=dataclasses.replace(e.pretrain, source=Path(e.pretrain.source).name),
     )

@@ -203,6 +203,10 @@ class Experiment:
         "ray", "what runs the search; array: each trial is a job of its own, without Ray"
     )
     allow_rejected: bool = setting(False, "later stages use rejected generators too")
+    notify: str = setting(
+        "", "shell command to run when the sweep has ended, failed or needs a decision; it gets JSON on its "
+        "standard input, and SKIN_GAN_EVENT, SKIN_GAN_MESSAGE and SKIN_GAN_RUN among its variables"
+    )  # fmt: skip
     dry_run: bool = setting(False, "show what would be done and its cost, and do nothing")
     show: list[str] = setting([], "what to print beside the summary", among=SHOWN)
     limit: LimitSettings = field(default_factory=LimitSettings)
@@ -341,7 +345,10 @@ def parse(words: list[str]) -> dict[str, Any]:
         if NO_TEXT.search(word):
             raise SkinGanError(f"{key}: expected text in UTF-8 without control characters, got {word!r}")
     if len(sweeps := {word for word in words if word.startswith("sweep=")}) > 1:
-        raise SkinGanError(f"expected one sweep, got {' and '.join(sorted(sweeps))}: launch once for each")
+        raise SkinGanError(
+            f"expected one sweep, got {' and '.join(sorted(sweeps))}: launch once for each, or give a list, "
+            "such as 'sweep=[aegan_lr,dcgan_lr]'"
+        )
     tree = read_words(words, Experiment)
     for key in ("classes", "show"):
         if isinstance(tree.get(key), str):

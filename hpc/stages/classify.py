@@ -63,7 +63,7 @@ class Arms:
 
             family = folder.parents[2]
             found = run_arm(shared, arm, seed, made, parts, self.a.unverified, folder, progress, family)
-            record_run(folder, task, seed, found)
+            record_run(folder, found)
 
     def with_images(self, arm: Arm, split: Split, fold: int) -> tuple[Arm, Mapping[str, SampleSet] | None]:
         """The arm with its `balance` as counts per class, and the generated images that it uses."""
@@ -124,10 +124,7 @@ def measured(p: Predictions) -> dict[str, float]:
     return {name: float(m(p.labels, p.probabilities, whole)[0]) for name, m in measures(p.classes).items()}
 
 
-def record_run(folder: Path, task: ArmTask, seed: int, found: Mapping[str, Predictions]) -> None:
+def record_run(folder: Path, found: Mapping[str, Predictions]) -> None:
     """Write the run to TensorBoard: all measures on validation and test images, and the loss curve."""
-    settings: dict[str, str | int | float] = {
-        "classifier": task.classifier, "arm": task.arm, "split": ablation.part(task.fold), "seed": seed,
-    }  # fmt: skip
-    metrics = {f"{part}/{name}": v for part, p in found.items() for name, v in measured(p).items()}
-    write_run(folder, settings, metrics, found["test"].record.get("loss", ()))
+    metrics = {f"{name}, {part}": v for part, p in found.items() for name, v in measured(p).items()}
+    write_run(folder, metrics, found["test"].record.get("loss", ()))

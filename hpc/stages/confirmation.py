@@ -236,7 +236,7 @@ def remarks(found: Iterable[Decision]) -> dict[tuple[str, str], str]:
         diverged = f"{row.diverged} of {row.seeds} new trainings diverged"
         said[row.label, row.setting] = diverged
         if row.kid is not None:
-            mean = f"KID {row.kid:.1f} (sd {row.kid_sd:.1f})"
+            mean = f"KID x1000 {row.kid:.1f} (sd {row.kid_sd:.1f})"
             said[row.label, row.setting] = f"confirmed by {row.seeds} new seeds: {mean}"
     return said
 
@@ -252,7 +252,7 @@ def sentences(plan: Plan, found: Sequence[Decision], missing: Mapping[str, str])
     if curses := {d.label: d.curse for d in found if d.curse is not None}:
         mean, each = sum(curses.values()) / len(curses), [f"{label} {c:+.1f}" for label, c in curses.items()]
         said.append(
-            f"Winner's curse: the search's lowest KID was on average {abs(mean):.1f} "
+            f"Winner's curse: the search's lowest KID x1000 was on average {abs(mean):.1f} "
             f"{'below' if mean < 0 else 'above'} the mean of new trainings of the same settings on the other "
             f"half of the validation lesions ({', '.join(each)})."
         )
@@ -279,7 +279,9 @@ def _gain(found: Sequence[Decision], gained: Sequence[str]) -> str:
 
 def _of_class(d: Decision) -> str:
     chosen, published = d.settings[d.chosen], d.settings[d.published]
-    own = f"KID {chosen.mean:.1f} (sd {chosen.trainings.sd:.1f})" if chosen.trainings else "KID undefined"
+    own = (
+        f"KID x1000 {chosen.mean:.1f} (sd {chosen.trainings.sd:.1f})" if chosen.trainings else "KID undefined"
+    )
     if d.chosen == d.published:
         return f"{d.label}: the published setting stays, {own}."
     gain = d.over(d.published).get(d.chosen)

@@ -26,13 +26,10 @@ from skin_gan.installation import ROOT
 from skin_gan.io import write_json
 from skin_gan.metrics.scores import declared
 from skin_gan.pretrained import FOLDER, find, folder
+from skin_gan.training.tags import tag_of
 
-# The first columns of TensorBoard's table of trials and classifier runs; it shows five by default.
-METRICS = (
-    "metrics/kid", "metrics/kid_floor", "metrics/coverage", "test/balanced_accuracy", "val/balanced_accuracy",
-    "metrics/copies", "metrics/precision", "metrics/recall", "metrics/fd", "metrics/c2st", "metrics/collapse",
-    "metrics/overfit", "test/macro_auc", "test/ece",
-)  # fmt: skip
+# The first metrics in TensorBoard's table of trials; it shows five by default.
+METRICS = ("kid", "kid_floor", "coverage", "copies", "precision", "recall", "fd", "c2st", "collapse")
 
 
 def prepare(plan: Plan, label: str, tell: Tell) -> None:
@@ -72,17 +69,13 @@ def settle_precision(plan: Plan) -> None:
 def columns(e: Experiment) -> tuple[dict[str, list[Any] | tuple[float, float]], dict[str, str]]:
     """The columns of TensorBoard's table: settings with their domains, and metrics with their meanings.
 
-    `METRICS` come first, then other scores with a better direction. If classifiers are trained, their
-    settings and metrics are included.
+    `METRICS` come first, then other scores with a better direction.
     """
-    scores = {f"metrics/{name}": score for name, score in declared().items()}
-    tags = dict.fromkeys((*METRICS, *(tag for tag, score in scores.items() if score.better)))
-    metrics = {tag: scores[tag].about if tag in scores else "" for tag in tags}
+    scores = declared()
+    names = dict.fromkeys((*METRICS, *(name for name, score in scores.items() if score.better)))
+    metrics = {tag_of(name): scores[name].about for name in names}
     drawn = {name: distribution.domain for name, distribution in distributions(e.search.space).items()}
-    settings: dict[str, list[Any] | tuple[float, float]] = {"label": e.classes, **drawn}
-    if not e.ablate.classifiers:
-        return settings, {tag: text for tag, text in metrics.items() if tag in scores}
-    return settings | {name: [] for name in ("classifier", "arm", "split", "seed")}, metrics
+    return {"label": e.classes, **drawn}, metrics
 
 
 def check_node_weights(plan: Plan) -> None:

@@ -14,6 +14,7 @@ from hpc.settings.space import searched, value_at
 from skin_gan.folders import TrialFolder
 from skin_gan.io import read_jsonl, write_atomic
 from skin_gan.metrics.scores import declared
+from skin_gan.training.tags import WATCHED
 from skin_gan.training.watch import best_of
 from skin_gan.words import ACCEPTED, POOR, REJECTED
 
@@ -24,7 +25,6 @@ FIRST = (
     "coverage2", "recall2",
 )  # fmt: skip
 DISPUTE = "the two networks disagree on the order of"
-WATCHED = ("d_train", "d_val", "overfit")  # of the discriminator, at the same evaluation
 
 
 def best_row(folder: TrialFolder) -> dict[str, Any] | None:
@@ -95,9 +95,14 @@ def write_leaderboard(plan: Plan, remarks: Mapping[tuple[str, str], str]) -> lis
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: rounded(value) for name, value in row.items()} for row in rows)
     write_atomic(plan.run.leaderboard, text.getvalue())
     return rows
+
+
+def rounded(value: Any) -> Any:
+    """A number as the table shows it, to six significant digits: metrics.jsonl has them all."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,8 @@ def distance(row: dict[str, Any], s: SelectSettings) -> list[str]:
     above = row["kid"] - (row["kid_floor"] or 0.0)
     if above <= s.poor_kid:
         return []
-    return [f"KID: {row['kid']:.1f}, {above:.0f} above what real images score; above {s.poor_kid:g} is poor"]
+    said = f"KID x1000: {row['kid']:.1f}, {above:.0f} above what real images score"
+    return [f"{said}; above {s.poor_kid:g} is poor"]
 
 
 def rejections(row: dict[str, Any], s: SelectSettings) -> list[str]:

@@ -124,14 +124,16 @@ def _notes(row: Row, c: Comparison) -> list[str]:
     if low is not None and high is not None:
         if n_real < FEW:
             notes.append(
-                f"{n_real} validation images of {lesions} {ref.unit}s know KID to +-{(high - low) / 2:.0f}: "
-                "generators closer than that are not told apart"
+                f"{n_real} validation images of {lesions} {ref.unit}s know KID x1000 to "
+                f"+-{(high - low) / 2:.0f}: generators closer than that are not told apart"
             )
         if floor is not None and low <= floor + 2 * (row["kid_floor_sd"] or 0):
             notes.append("KID is within the spread of real against real: not told apart from real at this n")
     train, spread = row["kid_train"], row["kid_floor_sd"]
     if train is not None and spread is not None and train > 2 * spread:
-        notes.append(f"the training images themselves are at KID {train:.0f} from so few validation images")
+        notes.append(
+            f"the training images themselves are at KID x1000 {train:.0f} from so few validation images"
+        )
     if (k := neighbours(min(n_part, n_real))) < 5:
         notes.append(f"k = {k} neighbours, not 5: {min(n_part, n_real)} images are too few")
     if n_part < n:

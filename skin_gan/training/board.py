@@ -27,6 +27,7 @@ from skin_gan.folders import ALARMED, COMPLETED, DIVERGED, FAILED, PRUNED
 from skin_gan.io import unwritable, write_atomic
 from skin_gan.metrics.scores.checkerboard import against_real
 from skin_gan.training.grids import Sheet
+from skin_gan.training.tags import CLASSIFIER, tag_of, tag_of_sheet
 
 # HParams has no status "pruned" or "alarmed"; such a trial ended as intended.
 STATUS = {
@@ -62,14 +63,14 @@ class Board:
                     self.writer.add_scalar(tag, value, images)
 
     def row(self, row: Mapping[str, Any]) -> None:
-        """Record an evaluation, as in metrics.jsonl."""
-        self.scalars({f"metrics/{name}": value for name, value in row.items()}, row["images"])
+        """Record what `tag_of` shows of an evaluation, as in metrics.jsonl."""
+        self.scalars({tag: value for name, value in row.items() if (tag := tag_of(name))}, row["images"])
         if words := against_real(row):
             self.text("checkerboard", words, row["images"])
 
-    def grid(self, tag: str, page: Sheet, images: int) -> None:
+    def grid(self, name: str, page: Sheet, images: int) -> None:
         with self._disk_errors():
-            self.writer.add_image(tag, page, images, dataformats="HWC")
+            self.writer.add_image(tag_of_sheet(name), page, images, dataformats="HWC")
 
     def text(self, tag: str, words: str, images: int) -> None:
         with self._disk_errors():
@@ -130,30 +131,20 @@ def whole_records(content: bytes) -> bytes:
     return content[:end]
 
 
-def write_run(
-    folder: Path,
-    settings: Mapping[str, str | int | float],
-    metrics: Mapping[str, float],
-    loss: Sequence[tuple[int, float]] = (),
-) -> None:
-    """Write a classifier run as an HParams row and a loss curve, in place of an earlier record.
+def write_run(folder: Path, metrics: Mapping[str, float], loss: Sequence[tuple[int, float]] = ()) -> None:
+    """Write a classifier run's metrics and loss, pairs (updates, value), in place of an earlier record.
 
-    `settings` differ from those of all other runs. `metrics` are recorded under their own names, `loss`,
-    pairs (updates, value), as train/loss.
+    It has no HParams row: the table is the trials', whose settings and metrics are others.
     """
     try:
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
         writer = SummaryWriter(str(folder))
-        assert writer.file_writer is not None  # it is set by the constructor
-        group = "/".join(map(str, settings.values()))
-        writer.file_writer.add_summary(summary_v2.hparams_pb(dict(settings), trial_id=group))
         for name, value in metrics.items():
             if math.isfinite(value):
-                writer.add_scalar(name, value, 0)
+                writer.add_scalar(f"{CLASSIFIER}/{name}", value, 0)
         for step, value in loss:
-            writer.add_scalar("train/loss", value, step)
-        writer.file_writer.add_summary(session_end(api_pb2.STATUS_SUCCESS))
+            writer.add_scalar(f"{CLASSIFIER}/loss", value, step)
         writer.close()
     except OSError as e:
         raise unwritable(folder, e) from e
@@ -168,7 +159,7 @@ def name_columns(folder: Path, settings: Mapping[str, Domain], metrics: Mapping[
     """
     columns = [summary_v2.HParam(name, _domain(values)) for name, values in settings.items()]
     shown = [
-        summary_v2.Metric(tag, display_name=tag.removeprefix("metrics/"), description=text)
+        summary_v2.Metric(tag, display_name=tag.rpartition("/")[2], description=text)
         for tag, text in metrics.items()
     ]
     for old in folder.glob("events.out.tfevents.*"):

@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from skin_gan.io import write_atomic
 
 Sheet = NDArray[np.uint8]  # [H,W,3]
-GAP, TEXT = 2, 13  # pixels between images; height of the caption's letters
+GAP, TEXT = 2, 13  # pixels between images; the least height of the caption's letters
+LEGIBLE = 24  # widths of a page per letter's height: TensorBoard shrinks pages to some 330 pixels
 BACKGROUND, INK = (255, 255, 255), (40, 40, 40)
 
 
@@ -29,12 +30,14 @@ def sheet(images: ArrayLike, columns: int = 0, caption: str = "", shown: int = 6
     columns = min(n, columns or math.ceil(math.sqrt(n)))
     factor = max(1, math.ceil(shown / size))
     cell = size * factor + GAP
-    lines = _lines(caption, columns * cell)
-    top = len(lines) * (TEXT + 4)
+    letters = max(TEXT, columns * cell // LEGIBLE)
+    font, height = ImageFont.load_default(letters), letters + 4
+    lines = _lines(caption, columns * cell, font)
+    top = len(lines) * height
     page = Image.new("RGB", (columns * cell + GAP, top + math.ceil(n / columns) * cell + GAP), BACKGROUND)
     draw = ImageDraw.Draw(page)
     for row, line in enumerate(lines):
-        draw.text((GAP, row * (TEXT + 4)), line, fill=INK, font=_font())
+        draw.text((GAP, row * height), line, fill=INK, font=font)
     for i, pixels in enumerate(x):
         enlarged = Image.fromarray(pixels).resize((size * factor, size * factor), Image.Resampling.NEAREST)
         page.paste(enlarged, (GAP + i % columns * cell, top + GAP + i // columns * cell))
@@ -77,16 +80,12 @@ def interpolate(a: torch.Tensor, b: torch.Tensor, steps: int) -> torch.Tensor:
     return path.flatten(0, 1)
 
 
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(TEXT)
-
-
-def _lines(caption: str, width: int) -> list[str]:
+def _lines(caption: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
     """The caption broken at spaces into lines of at most `width` pixels."""
     lines: list[str] = []
     for word in caption.split():
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and _font().getlength(longer) <= width:
+        if lines and font.getlength(longer) <= width:
             lines[-1] = longer
         else:
             lines.append(word)

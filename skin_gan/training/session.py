@@ -37,6 +37,7 @@ from skin_gan.training.interruption import Interruption
 from skin_gan.training.learner import Learner
 from skin_gan.training.meter import Clock, Meter
 from skin_gan.training.showcase import Showcase
+from skin_gan.training.tags import TRAINING
 from skin_gan.training.watch import alarm, best_of, overfitting
 
 Row = dict[str, Any]
@@ -206,8 +207,8 @@ class Session:
         if not self.learner.finite():
             self._diverge(["a weight"], self.learner.images)
         if self.board and means:
-            shown = {f"train/{name}": mean for name, mean in means.items()}
-            self.board.scalars({**shown, "train/images_per_second": self.meter.speed}, self.learner.images)
+            shown = {**means, "images_per_second": self.meter.speed}
+            self.board.scalars({f"{TRAINING}/{k}": v for k, v in shown.items()}, self.learner.images)
 
     def _diverge(self, names: list[str], images: int) -> None:
         reason = f"{', '.join(names)} not finite at {images / 1000:g} kimg"

@@ -263,6 +263,10 @@ def test_a_caption_stands_above_the_images_and_is_broken_to_fit():
     assert len(above) >= 2 * grids.TEXT
     assert above.min() < 128
     assert np.array_equal(captioned[len(above) :], plain)
+    wide = grids.sheet(np.zeros((20, 3, 32, 32), dtype=np.uint8), columns=20, caption="I")
+    assert (wide[: wide.shape[0] // 2].min(2) < 128).any(1).sum() > 0.02 * wide.shape[1], (
+        "letters grow with it"
+    )
 
 
 def test_interpolation_starts_and_ends_at_its_latents_and_keeps_their_length():

@@ -1,13 +1,16 @@
 """What status reads: jobs' records and sweeps' folders, damaged ones too."""
 
+import io
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 from plans import complete, launched
+from rich.console import Console
 
 from hpc.cli import status as status_page
 from hpc.cli import steer as steer_page
-from hpc.cli.progress import line
+from hpc.cli.progress import display, line
 from hpc.cli.status import status
 from hpc.cli.steer import steer
 from hpc.plan.sweep_plan import reopen
@@ -138,15 +141,15 @@ def test_a_trial_that_was_killed_is_not_shown_as_running(tmp_path, monkeypatch, 
 @pytest.mark.parametrize("cluster", ["one_gpu", "local"])
 def test_watching_ends_when_nothing_more_can_happen(tmp_path, monkeypatch, capsys, cluster):
     plan = launched(tmp_path, f"cluster={cluster}")
-    looks = []
+    looks, launch = [], ExitStack()
+    launch.enter_context(lock(plan.run.path / "launch.lock"))
 
     def sleep(seconds: float) -> None:
         looks.append(seconds)
         if cluster == "one_gpu":  # the last job leaves the queue
             monkeypatch.setattr(client, "queue", lambda *_: {})
-        else:
-            for job in (job for stage in plan.stages for job in stage.jobs):
-                write_json(plan.run.jobs / f"{job.name}.json", {"state": "done"})
+        else:  # the launch is stopped, with work left
+            launch.close()
 
     monkeypatch.setattr(status_page.time, "sleep", sleep)
     submissions.add(plan.run, Submission("search-df", "7"))
@@ -185,6 +188,19 @@ def test_what_a_stage_is_at_is_shown_while_it_runs(tmp_path, capsys, monkeypatch
         with lock(plan.run.path / "launch.lock"):
             status([str(plan.run.path)])
         assert "now features of real images 30/40" in capsys.readouterr().out
+
+
+def test_the_live_display_has_a_row_per_class_only_while_trials_change(tmp_path):
+    plan = launched(tmp_path)
+
+    def shown() -> str:
+        console = Console(width=80, file=io.StringIO())
+        console.print(display(snapshot(plan.run), None))
+        return console.file.getvalue()
+
+    assert "prepare: 0/1 jobs" in shown() and "best KID x1000" not in shown()
+    write_json(plan.run.jobs / "prepare.json", {"state": "done"})
+    assert "best KID x1000" in shown() and "stage search" in shown() and "left about" not in shown()
 
 
 def test_a_stage_of_many_jobs_says_how_long_the_rest_will_take(tmp_path):

@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import io
 import json
 import re
 import shutil
@@ -15,9 +14,9 @@ import numpy as np
 import pytest
 from browser import open_page
 from report_samples import CLASSES, COMBINED, damage, folder_of, make_run, origin, write_choices
-from rich.console import Console
 
-from hpc.cli.conclusion import conclude_ablation
+from hpc.cli.conclusion import gain_lines
+from hpc.jobs.notify import verdict
 from hpc.plan.sweep_plan import reopen
 from hpc.report import plots
 from hpc.report.comparisons import GainRow
@@ -332,9 +331,11 @@ def test_what_belongs_to_the_verdict_stands_in_it_on_the_page_and_in_the_termina
     )
     kept = json.loads((folder / "verdict.json").read_text())
     assert kept == {"verdict": HELPS, "sentences": said[:2]}
-    terminal = Console(record=True, width=300, file=io.StringIO())
-    conclude_ablation(terminal, SimpleNamespace(run=RunFolder(folder.parent)))
-    assert [line.strip() for line in terminal.export_text().splitlines()][:2] == said[:2]
+    plan = SimpleNamespace(run=RunFolder(folder.parent), experiment=compose.load(run.settings))
+    assert verdict(plan) == said[:2]
+    rows = list(gain_lines(plan.run))
+    assert any("class_weights over real" in row and f"  {HELPS}" in row for row in rows)
+    assert all(len(row) < 80 for row in rows)
 
 
 def test_the_quiz_has_as_many_real_images_as_generated_ones_and_is_shuffled(tmp_path):

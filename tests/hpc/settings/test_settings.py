@@ -509,7 +509,7 @@ def test_a_space_that_is_accepted_draws_valid_values_in_range_and_has_columns(di
         assert value in values if kind == "choice" else values[0] <= value <= values[1]
     with tempfile.TemporaryDirectory() as folder:
         drawn = {name: distribution.domain for name, distribution in distributions(space).items()}
-        name_columns(Path(folder), drawn, {"metrics/kid": ""})
+        name_columns(Path(folder), drawn, {"1 quality/KID x1000": ""})
         (column,) = columns_in(Path(folder))
     shown = list(column.domain_discrete.values)
     if kind != "choice":

@@ -1,10 +1,14 @@
 """Which trial of a class is taken, and what is said of it: accepted, poor or rejected."""
 
+import csv
+
 import pytest
+from plans import launched
 
 from hpc.report.publish import HEAD, table
 from hpc.settings.compose import SelectSettings
-from hpc.stages.select import choose, dispute, judgement, noted, word_of
+from hpc.stages.select import best_row, choose, dispute, judgement, noted, word_of, write_leaderboard
+from skin_gan.io import append_jsonl
 
 S = SelectSettings(max_copies=0.05, min_coverage=0.2, poor_kid=100.0)
 
@@ -20,7 +24,7 @@ def row(kid: float, **changes: object) -> dict:
     [
         (row(40.0), "accepted", ""),
         (row(100.0), "accepted", ""),
-        (row(219.0), "poor", "KID: 219.0, 219 above what real images score; above 100 is poor"),
+        (row(219.0), "poor", "KID x1000: 219.0, 219 above what real images score; above 100 is poor"),
         (row(104.0, kid_floor=5.0), "accepted", ""),  # above real images, not above zero
         (row(104.0, kid_floor=None), "poor", "104 above"),
         (row(219.0, copies=0.06), "rejected", "copies: 0.060"),
@@ -51,7 +55,9 @@ def test_published_tables_say_that_a_kid_was_selected_and_which_word_a_generator
     lines = table([card])
     assert lines[0] == HEAD and "KID x1000 (95%), selected minimum" in HEAD
     assert lines[2].startswith("| df | 0001 at 4 kimg | 219.0 (210.0 to 228.0) |")
-    assert lines[2].endswith("| poor: KID: 219.0, 219 above what real images score; above 100 is poor |")
+    assert lines[2].endswith(
+        "| poor: KID x1000: 219.0, 219 above what real images score; above 100 is poor |"
+    )
     assert len(lines[0].split("|")) == len(lines[1].split("|")) == len(lines[2].split("|"))
     assert "the lowest of all trials" in lines[-1]
 
@@ -64,3 +70,14 @@ def test_the_note_names_those_whose_order_the_second_network_reverses():
     assert rows[0]["note"] == f"small; {said}" and dispute(rows[0]) == said
     assert all(row["note"] == "small" and dispute(row) == "" for row in rows[1:])
     assert noted([row(1.0, kid2=2.0, note=None), row(2.0, kid2=2.0, note=None)])[0]["note"] is None
+
+
+def test_the_leaderboard_shows_no_more_digits_than_anyone_reads_and_chooses_by_all(tmp_path):
+    plan = launched(tmp_path)
+    folder = plan.trials("df")[1][1]
+    append_jsonl(folder.metrics, row(21.477362538888656, copies=1 / 3, images=4000, n_real=56))
+    rows = write_leaderboard(plan, {})
+    with plan.run.leaderboard.open(newline="") as file:
+        shown = next(csv.DictReader(file))
+    assert (shown["kid"], shown["copies"], shown["n_real"]) == ("21.4774", "0.333333", "56")
+    assert rows[0]["kid"] == 21.477362538888656 == (best_row(folder) or {})["kid"]

@@ -1,6 +1,7 @@
 """What a real TensorBoard server shows of a sweep's folder."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,9 +10,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard_server import Server
 
 from skin_gan.folders import COMPLETED, DIVERGED, FAILED, PRUNED, RunFolder
-from skin_gan.training.board import Board, name_columns, write_run
+from skin_gan.training.board import Board, write_run
+from skin_gan.training.tags import tag_of, tag_of_sheet
 
-MEASURED = ("test/balanced_accuracy", "val/balanced_accuracy")
+KID_TAG, FLOOR_TAG, LOSS_TAG = "1 quality/KID x1000", "1 quality/KID x1000, floor", "4 training/loss_d"
 SUCCESS, FAILURE, UNKNOWN = "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_UNKNOWN"
 
 
@@ -69,9 +71,11 @@ def test_interruptions_leave_two_event_files_at_most_and_lose_no_record(tmp_path
     log = EventAccumulator(str(tmp_path), {"scalars": 0, "images": 0}).Reload()
     evaluated = [16, 32, 48, 64]
     assert (
-        [x.step for x in log.Scalars("metrics/kid")] == [x.step for x in log.Images("samples")] == evaluated
+        [x.step for x in log.Scalars(KID_TAG)]
+        == [x.step for x in log.Images("2 samples/samples")]
+        == evaluated
     )
-    assert [x.step for x in log.Scalars("train/loss_d")] == list(range(BATCH, 65, BATCH))
+    assert [x.step for x in log.Scalars(LOSS_TAG)] == list(range(BATCH, 65, BATCH))
 
 
 def name_of(sweep: RunFolder, end: str) -> str:
@@ -88,8 +92,8 @@ def test_every_trial_has_its_row_with_settings_and_metrics_however_it_ended(swee
         assert row["hparams"]["model.family"] == "aegan"
         metrics = {m["name"]["tag"]: m["value"] for m in row["metricValues"]}
         recorded = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
-        assert metrics["metrics/kid"] == pytest.approx(recorded[-1]["kid"])
-        assert metrics["metrics/kid_floor"] == 1.0
+        assert metrics[KID_TAG] == pytest.approx(recorded[-1]["kid"])
+        assert metrics[FLOOR_TAG] == 1.0
     assert len(rows) == 5
 
 
@@ -97,7 +101,7 @@ def test_the_table_has_a_column_for_the_searched_setting(server):
     experiment = server.get("plugin/hparams/experiment", request=json.dumps({"includeMetrics": True}))
     differing = {info["name"] for info in experiment["hparamInfos"] if info.get("differs")}
     assert {"optim.lr_g", "index"} == differing
-    assert {"metrics/kid", "metrics/kid_floor"} <= {info["name"]["tag"] for info in experiment["metricInfos"]}
+    assert {KID_TAG, FLOOR_TAG} <= {info["name"]["tag"] for info in experiment["metricInfos"]}
 
 
 def test_curves_grids_and_readable_run_names(sweep, server):
@@ -106,17 +110,21 @@ def test_curves_grids_and_readable_run_names(sweep, server):
     assert set(tags) == runs
     assert all(name.startswith("trials/df/000") for name in runs)
     for name in ("loss_d", "loss_g", "d_real", "d_fake", "grad_d", "grad_g", "images_per_second"):
-        assert all(f"train/{name}" in tags[run] for run in runs)
+        assert all(f"4 training/{name}" in tags[run] for run in runs)
     grids = server.get("plugin/images/tags")
-    assert all({"samples", "interpolation", "reconstruction"} <= set(grids[run]) for run in runs)
+    assert all(
+        {"2 samples/samples", "5 other images/interpolation", "5 other images/reconstruction"}
+        <= set(grids[run])
+        for run in runs
+    )
 
 
 def test_a_resumed_trial_has_one_unbroken_curve(sweep, server):
     run = name_of(sweep, COMPLETED)
-    server.wait_for(lambda s: len(s.values(run, "train/loss_d")) >= 64 // BATCH)
+    server.wait_for(lambda s: len(s.values(run, LOSS_TAG)) >= 64 // BATCH)
     steps = range(BATCH, 64 + 1, BATCH)  # a checkpoint at each, which the scalars go with
-    assert [step for step, _ in server.values(run, "train/loss_d")] == [*steps]
-    steps = [step for step, _ in server.values(run, "metrics/kid")]
+    assert [step for step, _ in server.values(run, LOSS_TAG)] == [*steps]
+    steps = [step for step, _ in server.values(run, KID_TAG)]
     assert sorted(set(steps)) == steps
 
 
@@ -128,31 +136,33 @@ def test_what_is_no_finite_number_is_left_out_of_the_curves(tmp_path):
     assert sorted(events.Tags()["scalars"]) == ["a", "e"]
 
 
-def test_classifier_runs_have_rows_of_their_own_and_written_again_they_are_replaced(tmp_path):
-    runs = {(arm, seed): 0.5 + 0.1 * seed for arm in ("real", "best/random as copies") for seed in (0, 1)}
-    name_columns(tmp_path, {"arm": [], "seed": [0, 1]}, dict.fromkeys(["metrics/kid", *MEASURED], ""))
-    for (arm, seed), value in runs.items():
-        folder = tmp_path / "ablation" / "head" / arm.replace("/", "_") / "fold-0" / f"seed-{seed}"
-        settings = {"classifier": "head", "arm": arm, "fold": 0, "seed": seed}
-        for accuracy in (0.1, value):
-            metrics = {**dict.fromkeys(MEASURED, accuracy), "val/ece": float("nan")}
-            write_run(folder, settings, metrics, [(10, 2.0), (20, accuracy)])
-        assert len(list(folder.iterdir())) == 1
+def test_sections_come_in_the_order_of_what_matters_and_constants_have_no_curve():
+    names = ("fd", "kid", "kid_floor", "coverage", "fd_floor", "n_real", "size", "loss_d", "overfit")
+    tags = {name: tag_of(name) for name in names}
+    assert {name for name, tag in tags.items() if not tag} == {"fd_floor", "n_real", "size", "loss_d"}
+    shown = [*filter(None, tags.values()), *map(tag_of_sheet, ("interpolation", "samples"))]
+    assert sorted(shown) == [
+        KID_TAG, FLOOR_TAG, "1 quality/coverage", "2 samples/samples", "3 other scores/fd",
+        "4 training/overfit", "5 other images/interpolation",
+    ]  # fmt: skip
+
+
+def test_a_classifier_run_has_curves_and_no_row_and_written_again_it_is_replaced(sweep, tmp_path):
+    shutil.copytree(sweep.path / "trials", tmp_path / "trials")
+    folder = tmp_path / "ablation" / "head" / "real" / "fold-0" / "seed-1"
+    for accuracy in (0.1, 0.6):
+        metrics = {"balanced_accuracy, test": accuracy, "ece, val": float("nan")}
+        write_run(folder, metrics, [(10, 2.0), (20, accuracy)])
+    assert len(list(folder.iterdir())) == 1
+    name = "ablation/head/real/fold-0/seed-1"
     server = Server(tmp_path)
     try:
-        server.wait_for(lambda s: len(s.session_groups()) == len(runs))
-        rows = server.session_groups()
-        tags = server.get("plugin/scalars/tags")
-        curve = server.values("ablation/head/real/fold-0/seed-1", "train/loss")
+        server.wait_for(lambda s: name in s.get("plugin/scalars/tags") and len(s.session_groups()) == 5)
+        rows, tags = server.session_groups(), server.get("plugin/scalars/tags")
+        curve = server.values(name, "6 classifier/loss")
     finally:
         server.process.terminate()
         server.process.wait()
     assert curve == [(10, 2.0), (20, pytest.approx(0.6))]
-    for row in rows:
-        values = {m["name"]["tag"]: m["value"] for m in row["metricValues"]}
-        accuracy = runs[row["hparams"]["arm"], row["hparams"]["seed"]]
-        assert values == {tag: pytest.approx(accuracy) for tag in MEASURED}
-    found = {(row["hparams"]["arm"], row["hparams"]["seed"]): row["sessions"][0] for row in rows}
-    assert found.keys() == runs.keys()
-    assert {session["status"] for session in found.values()} == {SUCCESS}
-    assert tags["ablation/head/real/fold-0/seed-1"].keys() == {*MEASURED, "train/loss"}
+    assert tags[name].keys() == {"6 classifier/loss", "6 classifier/balanced_accuracy, test"}
+    assert all(row["sessions"][0]["name"].startswith("trials/df/") for row in rows)

@@ -18,15 +18,14 @@ def test_tensorboard_shows_the_runs_of_the_arms(tmp_path):
     arms = ("real", "best+class_weights")
     for arm in arms:
         folder = tmp_path / "run" / "ablation" / "cnn" / arm / "fold-0" / "seed-0"
-        settings = {"classifier": "cnn", "arm": arm, "split": "fold-0", "seed": 0}
-        write_run(folder, settings, {"test/balanced_accuracy": 0.7}, [(10, 1.0), (20, 0.5)])
+        write_run(folder, {"balanced_accuracy, test": 0.7}, [(10, 1.0), (20, 0.5)])
     server = Server(tmp_path / "run")
     try:
         server.wait_for(lambda s: len(s.get("plugin/timeseries/tags")["scalars"]["runTagInfo"]) == len(arms))
         page = open_page(f"http://127.0.0.1:{server.port}/#timeseries", tmp_path / "profile").stdout
     finally:
         server.process.kill()
-    for shown in (*(f"ablation/cnn/{arm}/fold-0/seed-0" for arm in arms), "train", "test"):
+    for shown in (*(f"ablation/cnn/{arm}/fold-0/seed-0" for arm in arms), "6 classifier"):
         assert re.search(rf">\s*{re.escape(shown)}\s*<", page), shown
 
 
@@ -47,5 +46,7 @@ def test_tensorboard_shows_each_trial_with_its_curves_and_grids(tmp_path):
         page = open_page(f"http://127.0.0.1:{server.port}/#timeseries", tmp_path / "profile").stdout
     finally:
         server.process.kill()
-    for shown in (*names, "interpolation", "reconstruction", "metrics"):  # cards further down load later
+    for shown in (*names, "1 quality", "2 samples", "1 quality/KID x1000"):  # cards further down load later
         assert f">{shown}<" in page or f"> {shown} <" in page
+    at = [page.index(f"> {shown} <") for shown in ("1 quality", "2 samples", "3 other scores", "4 training")]
+    assert at == sorted(at)
