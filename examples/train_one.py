@@ -33,6 +33,8 @@ def arguments(words: list[str] | None = None) -> Namespace:
 
 
 def train(o: Namespace) -> None:
+    if not o.kimg > 0:
+        raise SkinGanError(f"--kimg {o.kimg:g}: expected more than 0")
     settings = skin_gan.preset(o.preset, o.size)
     store = skin_gan.resolve(o.data, [o.size], o.out)
     with Progress() as bar:

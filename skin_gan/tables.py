@@ -45,7 +45,9 @@ def _csv(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_csv(path, dtype=NAMES, keep_default_na=False, na_values=[""])
+        columns = pd.read_csv(path, nrows=0).columns
+        undefined = {column: ["", "nan"] for column in columns if column not in NAMES}
+        return pd.read_csv(path, dtype=NAMES, keep_default_na=False, na_values=undefined)
     except (OSError, ValueError) as e:
         raise SkinGanError(
             f"{path} cannot be read as a table ({e}): `python hpc/aggregate.py RUN` writes it again"

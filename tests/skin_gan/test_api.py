@@ -109,8 +109,8 @@ def test_tables_of_a_published_sweep():
         "classifier == 'cnn' and scope == 'fold 0' and arm == 'class_weights' and base == 'real' "
         "and measure == 'balanced_accuracy'"
     )["gain"]
-    assert gain == pytest.approx(0.061, abs=0.001)
-    with pytest.raises(skin_gan.SkinGanError, match="no table 'trials'.*tables there: .*leaderboard"):
+    assert gain == pytest.approx(0.061, abs=0.001) and gains["low"].dtype == gains["high"].dtype == float
+    with pytest.raises(skin_gan.SkinGanError, match=r"no table 'trials'.*tables there: .*leaderboard"):
         skin_gan.read_table(run, "trials")
 
 
