@@ -19,6 +19,9 @@ from launches import run_of
 from packaging.requirements import Requirement
 from places import ROOT
 
+from hpc.cli import cost
+from hpc.cli.launch import launch
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"^(python|make|pip|source|export|tensorboard|slurm/)\b")
@@ -29,7 +32,7 @@ LESS = {
     "python -m skin_gan.generate": "--count 2",
     "python -m skin_gan.measure": "--count 8",
 }
-DRY, SETUP = "dry_run=true", "source .venv/bin/activate"
+LAUNCH, DRY, SETUP = "python hpc/launch.py", "dry_run=true", "source .venv/bin/activate"
 # Inline, with words that stand for others; each is run by the test that is named.
 ELSEWHERE = {
     "tensorboard --logdir RUN": "tests/skin_gan/training/test_browser.py",
@@ -112,7 +115,7 @@ def checkout(tmp_path_factory) -> Path:
         (folder / name).symlink_to(ROOT / name)
     (folder / "results").mkdir()
     (folder / "results" / "published").symlink_to(ROOT / "results" / "published")
-    ham10000(folder / "home" / "HAM10000", 7 * 50)
+    ham10000(folder / "home" / "HAM10000", 7 * 60)
     clinic = folder / "home" / "clinic"
     clinic.mkdir()
     rows = ["file,diagnosis,lesion,patient"]
@@ -137,26 +140,36 @@ def run(checkout: Path, command: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def shortened(command: str) -> str:
-    """The command as a dry run, or of less work."""
-    if command.startswith("python hpc/launch.py") and "--help" not in command:
-        return f"{command} {DRY}"
-    return " ".join([command, *(less for start, less in LESS.items() if command.startswith(start))])
+def try_out(checkout: Path, command: str) -> None:
+    """Run the command, a launch as a dry run in this process, since that does not time the machine."""
+    if command.startswith(LAUNCH):
+        words = shlex.split(command.removeprefix(LAUNCH))
+        assert launch([*words, *([] if "--help" in words else [DRY, f"results={checkout / 'results'}"])]) == 0
+    else:
+        less = [words for start, words in LESS.items() if command.startswith(start)]
+        run(checkout, " ".join([command, *less]))
 
 
 @pytest.mark.slow
-def test_every_command_runs(checkout):
-    """In the order of the pages, but for what makes the store and the sweep that others need."""
+def test_every_command_runs(checkout, monkeypatch):
+    """In the order of the pages, but for what makes the stores and the sweep that others need."""
     commands = [c for c in in_blocks() if not c.startswith(("make ", SETUP))]
     ingests = [c for c in commands if "skin_gan.data ingest" in c]
     for command in ingests:
         run(checkout, command)
-    search = "python hpc/launch.py sweep=aegan_lr data=results/stores/ham10000 budget=micro 'classes=[df]'"
-    made = run(checkout, f"{search} 'ablate.classifiers={{}}'")
-    (checkout / "RUN").symlink_to(checkout / run_of(made.stdout))
+    words = (
+        f"data=results/stores/ham10000 results={checkout}/results 'classes=[df]' 'ablate.classifiers={{}}'"
+    )
+    made = run(checkout, f"{LAUNCH} sweep=aegan_lr budget=micro {words}")
+    (checkout / "RUN").symlink_to(run_of(made.stdout))
+    monkeypatch.chdir(checkout)
+    monkeypatch.setattr(cost, "timed_here", lambda e: None)
     for command in commands:
         if command not in ingests:
-            run(checkout, shortened(command))
+            try_out(checkout, command)
+    for page in PAGES:  # its lines of Python, which follow from one another
+        shown = [content for language, content in FENCE.findall(page.read_text()) if language == "python"]
+        run(checkout, f"python -c {shlex.quote(''.join(shown))}")
     assert (checkout / "synthetic" / "df" / "00001.png").exists()
     assert (checkout / "df.csv").exists() and (checkout / "DIR" / "leaderboard.csv").exists()
     assert not [*checkout.glob("results/losses/*")], "a dry run wrote something"
