@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from skin_gan.single import train
     from skin_gan.tables import read_table
 
-__version__ = (
-    "0.1.0"  # pyproject.toml reads it from here, so that a checkout and jobs' copies of it have it too
-)
+# The one place of the version: hatchling reads it from here, and jobs' copies of a checkout have it too.
+__version__ = "0.1.0"
 
 __all__ = [
     "SkinGanError",
