@@ -3,7 +3,7 @@ PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo slurm-demo test lint house lock bench clean
+.PHONY: demo slurm-demo test lint house lock docs bench clean
 
 demo: .venv/installed
 	@$(BIN)/python hpc/launch.py sweep=aegan_lr cluster=local data=demo budget=demo
@@ -23,6 +23,10 @@ house:
 
 lock: .venv/installed
 	$(BIN)/python tests/lock.py > constraints.txt
+
+docs: .venv/installed
+	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs docs/_build
+	@echo "docs/_build/index.html"
 
 bench: .venv/installed
 	for b in tests/bench/bench_*.py; do $(BIN)/python $$b || exit 1; done

@@ -9,24 +9,13 @@ It ends with a sheet of samples and scores: kid_floor is the KID of real images 
 
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 from rich.progress import Progress
 
-from skin_gan.config import Operations, TrialSpec, check
-from skin_gan.data.resolve import resolve
-from skin_gan.data.store import class_split
+import skin_gan
 from skin_gan.errors import SkinGanError
-from skin_gan.folders import COMPLETED, TrialFolder
-from skin_gan.metrics.evaluate import evaluate, reference
-from skin_gan.metrics.features import extractor, second_extractor
-from skin_gan.presets import PRESETS, preset
-from skin_gan.pretrained import settled
-from skin_gan.training.session import Session
-
-FOLD = 0  # of five: its test images are never opened here, so that they can still judge
+from skin_gan.presets import PRESETS
 
 
 def arguments(words: list[str] | None = None) -> Namespace:
@@ -44,30 +33,21 @@ def arguments(words: list[str] | None = None) -> Namespace:
 
 
 def train(o: Namespace) -> None:
-    if not 0 < o.kimg < 1e9:
+    if not o.kimg > 0:
         raise SkinGanError(f"--kimg {o.kimg:g}: expected more than 0")
-    published = preset(o.preset)
-    settings = check(replace(published, model=replace(settled(published.model), size=o.size)))
-    store = resolve(o.data, [o.size], o.out)
-    split = class_split(store, o.label, o.size, FOLD)  # training and validation images
-    spec = TrialSpec(o.label, index=0, seed=o.seed, fold=FOLD, data=store.fingerprint, settings=settings)
-    folder = TrialFolder(o.out / f"{o.label}-{spec.id}")  # other settings go to another folder
-
-    def judge(images):
-        first, second = extractor(threads=o.threads), second_extractor(threads=o.threads)
-        real = reference(store, o.label, o.size, FOLD, o.out / "cache", first, second)
-        return evaluate(images, real, first, second=second)
-
-    with closing(Session(spec, folder, split, Operations(threads=o.threads))) as session, Progress() as bar:
-        task = bar.add_task(f"training on {len(split.train.images)} images", total=o.kimg)
-        for part in range(1, 21):  # each part ends with a checkpoint
-            session.train(o.kimg * part / 20)
-            bar.update(task, completed=session.kimg)
-        row = session.advance(o.kimg, judge)  # measured already? then that is returned
-        session.finish(COMPLETED)
+    settings = skin_gan.preset(o.preset, o.size)
+    store = skin_gan.resolve(o.data, [o.size], o.out)
+    with Progress() as bar:
+        task = bar.add_task(f"training on images of {o.label}", total=o.kimg)
+        trained = skin_gan.train(
+            store, o.label, settings, kimg=o.kimg, out=o.out, seed=o.seed, threads=o.threads,
+            progress=lambda kimg: bar.update(task, completed=kimg),
+        )  # fmt: skip
     for name in ("kid", "kid_floor", "precision", "recall", "copies"):
-        print(f"{name:<10} {row[name] and round(row[name], 3)}")
-    print(f"images: {max(folder.samples.glob('*-samples.png'))}")
+        value = trained.scores[name]
+        print(f"{name:<10} {value and round(value, 3)}")
+    print(f"generator: {trained.generator}")
+    print(f"images: {max(trained.folder.samples.glob('*-samples.png'))}")
 
 
 if __name__ == "__main__":

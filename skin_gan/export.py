@@ -7,6 +7,7 @@ generator was accepted.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from skin_gan.installation import called
 from skin_gan.io import write_atomic
 
 if TYPE_CHECKING:  # torch is imported inside functions: command lines start without it
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
 FORMAT = 1
@@ -80,8 +83,10 @@ def card_of(spec: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_generator(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The generator in `folder`, ready for `sample`, and its card.
+    """The generator in `folder`, ready for `sample_images`, and its card.
 
+    The network takes latents of N(0,1), float32 [N,latent], to images float32 [N,3,S,S] in [-1,1]. The card
+    is the content of generator.yaml: `label`, `model` and other settings, `fold`, `accepted`, `metrics`.
     Raises SkinGanError if a file is missing or damaged, or if the two do not belong together.
     """
     from safetensors import SafetensorError
@@ -162,6 +167,27 @@ def latents(model: dict[str, Any], seed: int, batch: int) -> Tensor:
     digest = hashlib.sha256(f"{seed}/{batch}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:6]))
     return torch.randn(BATCH, ModelSettings(**model).latent, generator=generator)
+
+
+def batches(net: nn.Module, model: dict[str, Any], count: int, seed: int) -> Iterator[NDArray[np.uint8]]:
+    """`count` images of a generator with the card's settings `model`: uint8 [n,3,S,S], n at most BATCH."""
+    from skin_gan.training.showcase import draw
+
+    for batch in range(-(-count // BATCH)):
+        yield draw(net, latents(model, seed, batch))[: count - batch * BATCH].numpy()
+
+
+def sample_images(net: nn.Module, card: dict[str, Any], count: int, seed: int = 0) -> NDArray[np.uint8]:
+    """`count` images of the generator and card that `load_generator` returns: uint8 [count,3,S,S] in 0..255.
+
+    They are those that `python -m skin_gan.generate` writes: image i depends on generator, `seed` (at least
+    0) and i only, so fewer images are the beginning of more. SkinGanError if `count` is below 1.
+    """
+    import numpy as np
+
+    if count < 1 or seed < 0:
+        raise SkinGanError(f"count={count}, seed={seed}: expected at least 1 image and a seed of at least 0")
+    return np.concatenate([*batches(net, card["model"], count, seed)])
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from skin_gan.errors import SkinGanError
-from skin_gan.export import BATCH, NOTICE, export, latents, load_generator, read_yaml
+from skin_gan.export import BATCH, NOTICE, batches, export, load_generator, read_yaml
 from skin_gan.folders import ARRAY
 from skin_gan.io import unwritable
 
@@ -95,13 +95,10 @@ def _images(
     from rich.console import Console
     from rich.progress import track
 
-    from skin_gan.families.steps import sample
-
-    batches = range(-(-count // BATCH))
     console = Console(stderr=True, quiet=not progress)
-    for b in track(batches, "generating", console=console):
-        pixels = sample(net, latents(model, seed, b)).permute(0, 2, 3, 1).numpy()
-        yield from pixels[: count - b * BATCH]
+    found = batches(net, model, count, seed)
+    for images in track(found, "generating", total=-(-count // BATCH), console=console):
+        yield from images.transpose(0, 2, 3, 1)
 
 
 def _write_files(folder: Path, images: Iterable[NDArray[np.uint8]], count: int) -> list[Path]:

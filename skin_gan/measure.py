@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from skin_gan.data.store import Store, fold_fingerprint, open_store
 from skin_gan.errors import SkinGanError
-from skin_gan.export import BATCH, CARD, latents, load_generator
+from skin_gan.export import CARD, load_generator, sample_images
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
 SHOWN = ("kid", "kid_floor", "kid2", "kid2_floor", "precision", "recall", "recall_floor", "coverage",
          "coverage_floor", "c2st", "copies", "checkerboard")  # fmt: skip
@@ -43,10 +44,6 @@ def drawn(source: Path, store: Store, count: int, seed: int) -> Subject:
     SkinGanError if the generator was not trained on this store's training part: what is held back here may
     be what it has seen.
     """
-    import torch
-
-    from skin_gan.training.showcase import draw
-
     net, card = load_generator(source)
     fold = int(card["fold"])
     if card["fold_fingerprint"] != fold_fingerprint(store, fold):
@@ -55,8 +52,7 @@ def drawn(source: Path, store: Store, count: int, seed: int) -> Subject:
             f"the fingerprint {card.get('data_fingerprint')}, got {store.fingerprint}; its training images "
             "may be among those that are held back here"
         )
-    z = torch.cat([latents(card["model"], seed, batch) for batch in range(-(-count // BATCH))])
-    return Subject(source, card["label"], fold, draw(net, z[:count]).numpy())
+    return Subject(source, card["label"], fold, sample_images(net, card, count, seed))
 
 
 def read(source: Path, label: str, size: int, fold: int, count: int) -> Subject:
@@ -87,6 +83,40 @@ def measure(subjects: list[Subject], store: Store, cache: Path, threads: int = 1
         scores = evaluate(s.images, real, networks[0], second=networks[1])
         rows.append({"source": str(s.source), "label": s.label, "fold": s.fold, **scores})
     return rows
+
+
+def measure_images(
+    images: np.ndarray | Tensor | Path,
+    store: Store,
+    label: str,
+    *,
+    size: int = 0,
+    fold: int = 0,
+    count: int = 256,
+    cache: Path | None = None,
+    threads: int = 1,
+) -> dict[str, Any]:
+    """Scores of images of class `label` against those that a fold's training holds back.
+
+    `images`: uint8 [N,3,S,S] in 0..255, of any origin; or the path of a folder of PNG and JPEG files, of
+    which the first `count` by name are cut and reduced to `size` pixels. `store` has real images of the same
+    size. Features of real images are kept in `cache` (STORE/cache); `threads` are those of the CPU.
+
+    The scores are those of `python -m skin_gan.measure`: `kid` (x1000) with `kid_low`, `kid_high` and
+    `kid_floor`, which is what real images reach; `precision`, `recall`, `density`, `coverage`, `c2st` and
+    `copies` in 0..1; names that end in 2 are by the second network; `note` says what this number of images
+    cannot resolve. SkinGanError for an unknown or tiny class, another shape, or too few or damaged files.
+    """
+    from skin_gan.metrics.features import as_images
+
+    if not isinstance(images, Path):
+        subject = Subject(Path("array"), label, fold, as_images(images).numpy())
+    elif images.is_dir() and size:
+        subject = read(images, label, size, fold, count)
+    else:
+        raise SkinGanError(f"{images}, size={size}: expected a folder of images and a size in pixels")
+    (row,) = measure([subject], store, cache or store.path / "cache", threads)
+    return row
 
 
 def main(words: list[str] | None = None) -> int:

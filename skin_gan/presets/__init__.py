@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -39,8 +40,12 @@ PRESETS: dict[str, TrialSettings] = {
 }
 
 
-def preset(name: str) -> TrialSettings:
-    """The preset `name`; SkinGanError that lists the presets if there is none."""
+def preset(name: str, size: int = 0) -> TrialSettings:
+    """The published settings `name`, for images of `size` pixels if that is given.
+
+    SkinGanError that lists the presets if there is none of the name, and for a size out of range.
+    """
     if name not in PRESETS:
         raise SkinGanError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+    found = PRESETS[name]
+    return check(replace(found, model=replace(found.model, size=size))) if size else found
