@@ -25,7 +25,7 @@ from scipy.ndimage import gaussian_filter
 
 from skin_gan.data.store import class_split, open_store
 from skin_gan.errors import SkinGanError
-from skin_gan.export import latents, load_generator
+from skin_gan.generator import latents, load_generator
 from skin_gan.metrics.features import extractor
 from skin_gan.metrics.scores.c2st import c2st
 from skin_gan.training.showcase import draw

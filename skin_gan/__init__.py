@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from skin_gan.data.resolve import resolve
     from skin_gan.data.store import class_split, open_store
     from skin_gan.errors import SkinGanError
-    from skin_gan.export import load_generator, sample_images
+    from skin_gan.generator import load_generator, sample_images
     from skin_gan.measure import measure_images
     from skin_gan.presets import preset
     from skin_gan.single import train
@@ -43,13 +43,13 @@ __all__ = [
 _HOMES = {
     "SkinGanError": "errors",
     "class_split": "data.store",
-    "load_generator": "export",
+    "load_generator": "generator",
     "measure_images": "measure",
     "open_store": "data.store",
     "preset": "presets",
     "read_table": "tables",
     "resolve": "data.resolve",
-    "sample_images": "export",
+    "sample_images": "generator",
     "train": "single",
 }
 

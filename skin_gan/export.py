@@ -1,210 +1,240 @@
-"""Exports a generator as a folder with generator.safetensors (weights) and generator.yaml (its card).
+"""Exports a generator as a folder to give away: `python -m skin_gan.export RESULTS/best/df --to DIR`.
 
-Neither file can hold code. The card names the settings, the data, the fold and the metrics, and whether the
-generator was accepted.
+    DIR/README.md          the model card: what it draws, data, licence, measures, use
+    DIR/model.safetensors  the weights, and config.json: the layout of the Hugging Face Hub
+    DIR/generator.onnx     the same network for onnxruntime and others
+    DIR/generator.py       the same network as one file that needs torch alone
+    DIR/samples.png        images that it drew
+
+The folder appears whole or not at all. `skin_gan.generate` reads it, too.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from dataclasses import replace
+import argparse
+import importlib.util
+import json
+import shutil
+import sys
+from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from skin_gan.config import ModelSettings, TrialSettings, check
+from skin_gan.config import ModelSettings
+from skin_gan.data.terms import OTHER, TERMS, terms_of
 from skin_gan.errors import SkinGanError
-from skin_gan.folders import TrialFolder
-from skin_gan.installation import called
-from skin_gan.io import write_atomic
+from skin_gan.generator import (
+    CONFIG,
+    MODEL,
+    NOTICE,
+    SHEET,
+    caption_of,
+    files_of,
+    latents,
+    load_generator,
+)
+from skin_gan.io import new_folder
+from skin_gan.variants import FAMILIES, SCORES, about, constant, names
 
 if TYPE_CHECKING:  # torch is imported inside functions: command lines start without it
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor, nn
 
-FORMAT = 1
-WEIGHTS, CARD, SHEET = "generator.safetensors", "generator.yaml", "samples.png"
-NOTICE = "Generated images, not photographs. For research only: not for clinical or commercial use."
-# Images are always computed in full batches of this size: rounding may depend on the size of a batch, and
-# image i must not depend on the number of images.
-BATCH = 64
+SOURCE, GRAPH, README = "generator.py", "generator.onnx", "README.md"
+TEMPLATES = Path(__file__).with_name("templates")
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+COMPARED = 8  # images that every written form has to draw equally
+CLASSES = {
+    "akiec": "actinic keratosis or intraepithelial carcinoma", "bcc": "basal cell carcinoma",
+    "bkl": "benign keratosis", "df": "dermatofibroma", "mel": "melanoma", "nv": "melanocytic nevus",
+    "vasc": "vascular lesion",
+}  # fmt: skip
 
 
-def export(folder: TrialFolder, out: Path, extra: dict[str, Any]) -> dict[str, Any]:
-    """Write the averaged generator of the trial's best.pt into `out`; returns its card.
+def export(source: Path, to: Path, data_kind: str = "", allow_rejected: bool = False) -> Path:
+    """Write the generator in the folder `source` to the new folder `to`, which is returned.
 
-    `extra` is added to the card: whether the generator was accepted, why not, and so on. Raises SkinGanError
-    if best.pt is missing or damaged.
+    `data_kind` is the kind of store that it was trained on, for a card that does not say it. SkinGanError if
+    `source` is no generator's folder, the generator was not accepted (unless `allow_rejected`), `to` is not
+    empty, a package is missing, or the family cannot be written.
     """
-    from safetensors.torch import save
-
+    from skin_gan.families.plain import source as written
     from skin_gan.training import grids
     from skin_gan.training.showcase import draw
 
-    net, spec, state = best_generator(folder)
-    weights = save({k: v.contiguous() for k, v in state["learner"]["ema"].items()})
-    card = {**card_of(spec, state), "sha256": hashlib.sha256(weights).hexdigest(), **extra}
-    shown = draw(net, latents(card["model"], seed=0, batch=0))
-    grids.save(out / SHEET, grids.sheet(shown, caption=caption_of(card)))
-    write_atomic(out / WEIGHTS, weights)
-    write_atomic(out / CARD, yaml.safe_dump(card, sort_keys=False))  # last: it holds the weights' hash
-    return card
+    check_packages()
+    check_free(to)
+    net, card = load_generator(source)
+    card = {**card, "data_kind": kind_of(card, data_kind, source)}
+    if not card.get("accepted", False) and not allow_rejected:
+        why = "; ".join(card.get("reasons", [])) or "nobody has judged it"
+        raise SkinGanError(f"the generator in {source} was not accepted ({why}): see --allow-rejected")
+    z = latents(card["model"], seed=0, batch=0)
+    images = draw(net, z)
+    settings = ModelSettings(**card["model"])
+    code = written(settings, net)
+    with new_folder(to) as folder:
+        shutil.copyfile(files_of(source)[0], folder / MODEL)
+        (folder / CONFIG).write_text(json.dumps(config(card), indent=1, allow_nan=False) + "\n")
+        (folder / SOURCE).write_text(code)
+        write_graph(folder, z[:COMPARED], images[:COMPARED])
+        grids.save(folder / SHEET, grids.sheet(images, caption=caption_of(card)))
+        (folder / README).write_text(model_card(card, settings))
+    return to
 
 
-def best_generator(folder: TrialFolder) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
-    """The averaged generator of the trial's best.pt, with the contents of trial.yaml and of that checkpoint.
-
-    SkinGanError if best.pt is missing or damaged.
-    """
-    from skin_gan.training import checkpoint
-
-    spec = read_yaml(folder.spec)
-    if not folder.best.exists():
-        raise SkinGanError(f"{folder.path} has no best.pt: the trial was never evaluated; train it further")
-    state = checkpoint.load(folder.best, spec["id"])
-    net = build_generator(spec["settings"]["model"])
-    net.load_state_dict(state["learner"]["ema"])
-    return net, spec, state
+def check_packages() -> None:
+    """SkinGanError that names the extra if a package for ONNX is missing."""
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        raise SkinGanError(
+            f"an export needs {', '.join(missing)}: install the extra, pip install 'skin-gan[export]'"
+        )
 
 
-def card_of(spec: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
-    """The card of the generator in a trial's best checkpoint."""
-    row, data = state["best"], state["data"]
+def check_free(to: Path) -> None:
+    """SkinGanError if anything is at `to` but an empty folder."""
+    if to.exists() and not (to.is_dir() and not any(to.iterdir())):
+        raise SkinGanError(f"{to} is in the way: choose another --to, or remove it")
+
+
+def kind_of(card: dict[str, Any], given: str, source: Path) -> str:
+    """The kind of data the generator was trained on; SkinGanError if it is not known, or is another one."""
+    recorded = card.get("data_kind", "")
+    if not recorded and not given:
+        raise SkinGanError(
+            f"the card in {source} does not say what the generator was trained on, which the licence depends "
+            f"on: give --data KIND, one of {', '.join(TERMS)}, or {OTHER} for photographs of another source"
+        )
+    if recorded and given and recorded != given:
+        raise SkinGanError(f"--data {given}: the card in {source} says {recorded}; leave --data out")
+    return recorded or given
+
+
+def config(card: dict[str, Any]) -> dict[str, Any]:
+    """The content of config.json: the facts that readers of the Hub look for, then the generator's card."""
+    model = card["model"]
     return {
-        "format": FORMAT, "notice": NOTICE, "label": spec["label"], **spec["settings"],
-        "trial_id": spec["id"], "index": spec["index"], "seed": spec["seed"], "kimg": row["kimg"],
-        "fold": spec["fold"], "fold_fingerprint": data["fold_fingerprint"], "data_fingerprint": spec["data"],
-        "unit": data["unit"], "train_images": data["images"], "train_groups": data["groups"],
-        "metrics": row,
+        "library_name": "skin-gan", "library_version": metadata.version("skin-gan"),
+        "family": model["family"], "size": model["size"], "latent": model["latent"], "class": card["label"],
+        **card,
     }  # fmt: skip
 
 
-def load_generator(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The generator in `folder`, ready for `sample_images`, and its card.
+def write_graph(folder: Path, z: Tensor, images: Tensor) -> None:
+    """Write generator.onnx, made from the folder's generator.py.
 
-    The network takes latents of N(0,1), float32 [N,latent], to images float32 [N,3,S,S] in [-1,1]. The card
-    is the content of generator.yaml: `label`, `model` and other settings, `fold`, `accepted`, `metrics`.
-    Raises SkinGanError if a file is missing or damaged, or if the two do not belong together.
+    Both have to draw `images`, uint8 [N,3,S,S], of the latents z [N,latent], within a grey level: else
+    SkinGanError.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    card = read_card(folder / CARD)
-    try:
-        content = (folder / WEIGHTS).read_bytes()
-    except OSError as e:
-        raise _unusable(folder / WEIGHTS, f"cannot be read ({e.strerror})") from e
-    if hashlib.sha256(content).hexdigest() != card["sha256"]:
-        raise _unusable(folder / WEIGHTS, f"is cut, damaged, or not the one that {CARD} describes")
-    net = build_generator(card["model"])
-    try:
-        net.load_state_dict(load(content))
-    except (SafetensorError, RuntimeError) as e:
-        raise _unusable(folder / WEIGHTS, f"does not fit the model settings in {CARD} ({e})") from e
-    return net, card
-
-
-def halve(folder: Path, out: Path) -> None:
-    """Write the generator in `folder` to `out` in half precision, with its card and a sheet of what it draws.
-
-    It is half as large, and draws images that differ by a grey level here and there. Its card names the other
-    one's weights as `sha256_fp32`.
-    """
-    from safetensors.torch import save
-
-    from skin_gan.training import grids
-    from skin_gan.training.showcase import draw
-
-    net, card = load_generator(folder)
-    halves = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    weights = save({k: v.contiguous() for k, v in halves.items()})
-    card |= {"sha256": hashlib.sha256(weights).hexdigest(), "sha256_fp32": card["sha256"]}
-    net.load_state_dict(halves)
-    grids.save(out / SHEET, grids.sheet(draw(net, latents(card["model"], 0, 0)), caption=caption_of(card)))
-    write_atomic(out / WEIGHTS, weights)
-    write_atomic(out / CARD, yaml.safe_dump(card, sort_keys=False))
-
-
-def caption_of(card: dict[str, Any]) -> str:
-    """What stands above a sheet of a generator's images."""
-    return f"{card['label']}, {card['kimg']:g} kimg, KID x1000 {card['metrics']['kid']:.1f}: generated"
-
-
-def read_card(path: Path) -> dict[str, Any]:
-    """The card; SkinGanError if it lacks a key that every reader needs, or has another format."""
-    card = read_yaml(path)
-    missing = [k for k in ("format", "label", "model", "sha256", "fold_fingerprint") if k not in card]
-    if missing or card["format"] != FORMAT:
-        what = f"lacks {', '.join(missing)}" if missing else f"is of format {card['format']}, not {FORMAT}"
-        raise _unusable(path, what)
-    if Path(str(card["label"])).name != card["label"]:  # the label becomes a folder's name
-        raise _unusable(path, f"names a class {card['label']!r}")
-    return card
-
-
-def build_generator(model: dict[str, Any]) -> nn.Module:
-    """An untrained generator in evaluation mode."""
+    import onnxruntime
     import torch
 
-    from skin_gan.families import build
-
-    try:
-        settings = check(TrialSettings(model=ModelSettings(**model))).model
-    except TypeError as e:
-        raise SkinGanError(f"the generator's card has model settings unknown to this version: {e}") from e
-    settings = replace(settings, discriminator="own")  # a generator draws without pretrained weights
-    with torch.random.fork_rng():
-        return build(settings)["generator"].eval().requires_grad_(False)
-
-
-def latents(model: dict[str, Any], seed: int, batch: int) -> Tensor:
-    """[BATCH,latent] of N(0,1): the latents of images BATCH * batch onwards of the set with this seed."""
-    import torch
-
-    digest = hashlib.sha256(f"{seed}/{batch}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:6]))
-    return torch.randn(BATCH, ModelSettings(**model).latent, generator=generator)
-
-
-def batches(net: nn.Module, model: dict[str, Any], count: int, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """`count` images of a generator with the card's settings `model`: uint8 [n,3,S,S], n at most BATCH."""
+    from skin_gan.families.graph import INPUT, graph
     from skin_gan.training.showcase import draw
 
-    for batch in range(-(-count // BATCH)):
-        yield draw(net, latents(model, seed, batch))[: count - batch * BATCH].numpy()
+    plain = imported(folder / SOURCE)
+    net: nn.Module = plain.load()
+    check_equal(SOURCE, draw(net, z), images)
+    (folder / GRAPH).write_bytes(graph(plain, net).SerializeToString())
+    session = onnxruntime.InferenceSession(str(folder / GRAPH), providers=["CPUExecutionProvider"])
+    drawn = torch.from_numpy(session.run(None, {INPUT: z.numpy()})[0])
+    check_equal(GRAPH, ((drawn + 1) * 127.5).round().clamp(0, 255).to(torch.uint8), images)
 
 
-def sample_images(net: nn.Module, card: dict[str, Any], count: int, seed: int = 0) -> NDArray[np.uint8]:
-    """`count` images of the generator and card that `load_generator` returns: uint8 [count,3,S,S] in 0..255.
-
-    They are those that `python -m skin_gan.generate` writes: image i depends on generator, `seed` (at least
-    0) and i only, so fewer images are the beginning of more. SkinGanError if `count` is below 1.
-    """
-    import numpy as np
-
-    if count < 1 or seed < 0:
-        raise SkinGanError(f"count={count}, seed={seed}: expected at least 1 image and a seed of at least 0")
-    return np.concatenate([*batches(net, card["model"], count, seed)])
+def imported(path: Path) -> ModuleType:
+    """The module in a file, of which no bytecode is kept."""
+    spec = importlib.util.spec_from_file_location("generator", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    shutil.rmtree(path.with_name("__pycache__"), ignore_errors=True)
+    return module
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; SkinGanError if the file is missing, damaged or no mapping."""
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as e:
-        raise _unusable(path, f"cannot be read ({e.strerror})") from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise _unusable(path, "is cut or damaged") from e
-    if not isinstance(content, dict):
-        raise _unusable(path, "is cut or damaged")
-    return content
+def check_equal(name: str, drawn: Tensor, images: Tensor) -> None:
+    """SkinGanError if two sets of images, uint8 [N,3,S,S], differ by more than a grey level."""
+    if (apart := int((drawn.int() - images.int()).abs().max())) > 1:
+        raise SkinGanError(
+            f"{name} draws other images than the generator, by up to {apart} grey levels: expected at most "
+            "1; try other versions of torch, onnxscript and onnxruntime, and report this"
+        )
 
 
-def _unusable(path: Path, why: str) -> SkinGanError:
-    return SkinGanError(
-        f"{path} {why}: expected a generator's folder, such as RESULTS/best/CLASS; `{called('aggregate')} "
-        f"RESULTS` writes those of a sweep again"
+def model_card(card: dict[str, Any], m: ModelSettings) -> str:
+    """The content of README.md: YAML for the Hub, then text."""
+    import jinja2
+
+    pages = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    metrics, label = card["metrics"], card["label"]
+    known = {key: metrics.get(key, "?") for key in ("n_fake", "n_real", "n_lesions")}
+    return pages.get_template("model_card.md.j2").render(
+        **known, **{k: card[k] for k in ("data_kind", "label", "train_images", "train_groups", "unit", "kimg",
+                                         "seed", "fold", "metrics")},
+        m=m, terms=terms_of(card["data_kind"]), about=CLASSES.get(label, label), family=m.family.upper(),
+        family_about=about(FAMILIES, m.family), version=metadata.version("skin-gan"),
+        selection=": ".join([card.get("selection", "not judged"), *card.get("reasons", [])][:2]),
+        accepted=card.get("accepted", False), confirmed=card.get("confirmed", False),
+        rows=measures(metrics), copies=copies(metrics),
+    )  # fmt: skip
+
+
+def measures(metrics: dict[str, Any]) -> list[list[str]]:
+    """A row per score of the card: name, value, interval, real images' value, which is better, meaning."""
+    files = (constant(SCORES, file, "SCORES") for file in names(SCORES))
+    known = {name: words for file in files for name, words in file.items()}
+    rows = []
+    for name, (better, meaning) in known.items():
+        if better and metrics.get(name) is not None:
+            ends = [number(metrics.get(f"{name}_{end}")) for end in ("low", "high")]
+            # The ends of kid are its own; those of other scores are of real images.
+            interval = f"{ends[0]} to {ends[1]}" if name == "kid" and all(ends) else ""
+            floor = number(metrics.get(f"{name}_floor"))
+            rows.append([name, number(metrics[name]), interval, floor, better, meaning])
+    return rows
+
+
+def number(value: float | None) -> str:
+    """A score with three digits; "" where there is none."""
+    return "" if value is None else f"{value:.3g}"
+
+
+def copies(metrics: dict[str, Any]) -> str:
+    """A sentence on images that repeat a training image."""
+    if (share := metrics.get("copies")) is None:
+        return "not looked for."
+    return (
+        f"{100 * share:.1f}% of {metrics.get('n_fake', '?')} generated images were judged to repeat a "
+        "training image, by features and by pixels. Images below that threshold may still resemble one."
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m skin_gan.export", description=f"Export a generator as a folder to share. {NOTICE}"
+    )
+    parser.add_argument("generator", type=Path, help="a generator's folder, such as RESULTS/best/df")
+    parser.add_argument("--to", type=Path, required=True, help="the new folder")
+    parser.add_argument("--data", default="", choices=["", *TERMS, OTHER], metavar="KIND",
+                        help="what it was trained on, where its card does not say it")  # fmt: skip
+    parser.add_argument("--allow-rejected", action="store_true", help="export one that was not accepted")
+    o = parser.parse_args(argv)
+    try:
+        print(export(o.generator, o.to, o.data, o.allow_rejected))
+    except SkinGanError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

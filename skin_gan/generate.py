@@ -12,27 +12,22 @@ import argparse
 import csv
 import hashlib
 import io
-import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from skin_gan.errors import SkinGanError
-from skin_gan.export import BATCH, NOTICE, batches, export, load_generator, read_yaml
 from skin_gan.folders import ARRAY
-from skin_gan.io import unwritable
+from skin_gan.generator import BATCH, NOTICE, batches, load_generator, read_yaml
+from skin_gan.io import new_folder
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import nn
-
-__all__ = ["export", "generate", "load_generator", "main"]
 
 
 def generate(
@@ -71,7 +66,7 @@ def write_set(
     """
     if _exists(target, record, png):
         return target
-    with _building(target) as folder:
+    with new_folder(target) as folder:
         written = (_write_files if png else _write_array)(folder, images, record["count"])
         rows = [[path.name, i, _sha256(path)] for i, path in enumerate(written)]
         with open(folder / "manifest.csv", "w", newline="") as file:
@@ -152,21 +147,6 @@ def _exists(target: Path, record: dict[str, Any], png: bool) -> bool:
     if missing:
         raise SkinGanError(f"{target} lacks {len(missing)} of its images, such as {missing[0]}: {remedy}")
     return True
-
-
-@contextmanager
-def _building(target: Path) -> Iterator[Path]:
-    """A temporary folder that is renamed to `target` when the block ends, and removed if it fails."""
-    folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        yield folder
-        folder.replace(target)
-    except OSError as e:
-        raise unwritable(target, e) from e
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from skin_gan.data.store import Store, fold_fingerprint, open_store
 from skin_gan.errors import SkinGanError
-from skin_gan.export import CARD, load_generator, sample_images
+from skin_gan.generator import CARD, files_of, load_generator, sample_images
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,7 +167,7 @@ def subjects(o: argparse.Namespace) -> list[Subject]:
     if o.count < 2:
         raise SkinGanError(f"--count {o.count}: expected at least 2 images")
     for source in o.what:
-        if (source / CARD).exists():
+        if files_of(source)[1].exists():
             found.append(drawn(source, store, o.count, o.seed))
         elif not source.is_dir():
             raise SkinGanError(f"there is no folder {source}: expected a generator's, or one of images")

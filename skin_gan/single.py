@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from skin_gan.config import Operations, TrialSettings, TrialSpec, check
 from skin_gan.data.store import Store, class_split
 from skin_gan.errors import SkinGanError
-from skin_gan.export import export
 from skin_gan.folders import COMPLETED, TrialFolder
+from skin_gan.generator import save_generator
 from skin_gan.pretrained import settled
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def train(
         scores = session.advance(kimg, _judge(store, spec, out / "cache", threads))
         session.finish(COMPLETED)
     generator = folder.path / "generator"
-    export(folder, generator, {})
+    save_generator(folder, generator, {})
     return Trained(folder, generator, scores)
 
 

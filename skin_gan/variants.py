@@ -21,7 +21,7 @@ from skin_gan.errors import SkinGanError
 FAMILIES = "families"
 LOSSES, PENALTIES, AUGMENTATIONS = (f"objectives/{p}" for p in ("losses", "penalties", "augmentations"))
 SCORES = "metrics/scores"
-SHARED = ("__init__", "blocks", "growing", "steps")  # other files in these folders
+SHARED = ("__init__", "blocks", "graph", "growing", "plain", "steps")  # other files in these folders
 
 
 @cache

@@ -126,7 +126,7 @@ def test_the_examples_train_are_resumed_and_draw_images(checkout, tmp_path):
         from dataclasses import replace
         from pathlib import Path
         from gan_samples import judge, open_session, spec
-        from skin_gan.export import export, load_generator
+        from skin_gan.generator import load_generator, save_generator
         from skin_gan.folders import TrialFolder
         from skin_gan.presets import preset
         trial = replace(spec(), settings=preset("tiny"))
@@ -135,8 +135,9 @@ def test_the_examples_train_are_resumed_and_draw_images(checkout, tmp_path):
             row = session.advance(kimg, judge)
             session.close()
         assert row["loss_d"] > 0 and row["penalty"] > 0
-        card = export(TrialFolder(Path({str(tmp_path)!r}) / "trial"), Path({str(tmp_path)!r}) / "best", {{}})
-        net, _ = load_generator(Path({str(tmp_path)!r}) / "best")
+        best = Path({str(tmp_path)!r}) / "best"
+        card = save_generator(TrialFolder(Path({str(tmp_path)!r}) / "trial"), best, {{}})
+        net, _ = load_generator(best)
         print(card["model"]["family"], row["images"], sum(p.numel() for p in net.parameters()))
         """,
     )

@@ -17,8 +17,8 @@ from hpc.plan.sweep_plan import Plan
 from hpc.stages.select import word_of
 from hpc.state.confirmed import told
 from hpc.state.generators import read_card
-from skin_gan.export import SHEET
 from skin_gan.folders import RunFolder
+from skin_gan.generator import SHEET
 from skin_gan.io import read_json
 
 DRAWN = (

@@ -52,8 +52,8 @@ from hpc.state.provenance import code_of
 from skin_gan.ablation.measures import DECIDING, REALISED, SENSITIVITY
 from skin_gan.ablation.outside import OUTSIDE
 from skin_gan.errors import SkinGanError
-from skin_gan.export import CARD, NOTICE, read_card
 from skin_gan.folders import RunFolder
+from skin_gan.generator import CARD, NOTICE, read_card
 from skin_gan.identity import content_hash
 from skin_gan.io import read_json, read_jsonl, write_atomic, write_json
 from skin_gan.metrics.scores.checkerboard import against_real

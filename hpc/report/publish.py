@@ -19,7 +19,7 @@ from hpc.stages.select import word_of
 from hpc.state import endpoints
 from hpc.state.confirmed import TABLE, told
 from hpc.state.provenance import code_of
-from skin_gan.export import CARD, SHEET, halve, read_card
+from skin_gan.generator import CARD, SHEET, halve, read_card
 from skin_gan.identity import content_hash
 from skin_gan.io import read_json, read_jsonl, write_atomic
 

@@ -53,8 +53,8 @@ from skin_gan.ablation.outside import OUTSIDE
 from skin_gan.ablation.predictions import Predictions
 from skin_gan.ablation.stats import RESAMPLES
 from skin_gan.errors import SkinGanError
-from skin_gan.export import read_yaml
 from skin_gan.folders import RunFolder
+from skin_gan.generator import read_yaml
 from skin_gan.io import read_json, read_jsonl, write_atomic
 from skin_gan.words import ACCEPTED, LEAKAGE, POOR, REJECTED
 

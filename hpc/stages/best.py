@@ -7,6 +7,7 @@ from typing import Any
 from hpc.plan.sweep_plan import Plan
 from hpc.stages.confirmation import Decision, remarks, write_confirmation
 from hpc.stages.select import best_row, choose, judgement, write_leaderboard
+from hpc.state.generators import data_kind
 from hpc.state.records import Tell
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import TrialFolder
@@ -31,15 +32,16 @@ def write_results(plan: Plan) -> tuple[list[dict[str, Any]], dict[str, Decision]
 
 def export_best(plan: Plan, rows: list[dict[str, Any]], decisions: dict[str, Decision]) -> None:
     """Write best/CLASS/ for every class that has an evaluated trial."""
-    from skin_gan.generate import export  # torch
+    from skin_gan.generator import save_generator  # torch
 
     for label in plan.experiment.classes:
         found = confirmed(plan, decisions[label]) if label in decisions else searched(plan, label, rows)
         if found is not None:
             folder, card = found
             trials = sum(row["class"] == label for row in rows)
-            card = {"sweep": plan.experiment.sweep, "trial": folder.path.name, **card, "trials": trials}
-            export(folder, plan.run.best(label), card)
+            made = {"sweep": plan.experiment.sweep, "trial": folder.path.name, "data_kind": data_kind(plan)}
+            card = {**made, **card, "trials": trials}
+            save_generator(folder, plan.run.best(label), card)
 
 
 def searched(plan: Plan, label: str, rows: list[dict[str, Any]]) -> tuple[TrialFolder, dict[str, Any]] | None:

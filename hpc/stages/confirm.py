@@ -107,7 +107,7 @@ def measured_again(inputs: Any, spec: TrialSpec, folder: TrialFolder, row: dict[
 
     `by_lesion` is its KID from each lesion alone and `shares` these lesions' shares of the photographs.
     """
-    from skin_gan.export import best_generator
+    from skin_gan.generator import best_generator
     from skin_gan.training.showcase import draw, fixed_latents
 
     net, *_ = best_generator(folder)

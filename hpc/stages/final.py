@@ -11,7 +11,7 @@ from typing import Any
 
 from hpc.plan.sweep_plan import Plan
 from hpc.stages.select import best_row, judgement
-from hpc.state.generators import chosen, final_run, read_card
+from hpc.state.generators import chosen, data_kind, final_run, read_card
 from skin_gan.config import TrialSpec
 from skin_gan.errors import SkinGanError
 from skin_gan.folders import COMPLETED, TrialFolder
@@ -23,7 +23,7 @@ def train_final(plan: Plan, label: str) -> None:
     Every process of the job calls this. A job that was killed resumes from the last checkpoint.
     """
     from hpc.stages.inputs import Inputs
-    from skin_gan.generate import export
+    from skin_gan.generator import save_generator
     from skin_gan.training.devices import end_processes
     from skin_gan.training.session import Session
 
@@ -38,7 +38,9 @@ def train_final(plan: Plan, label: str) -> None:
     finally:
         session.close()
     if session.main:
-        export(folder, final_run(plan).best(label), card_fields(plan, folder) | {"trained_kimg": row["kimg"]})
+        save_generator(
+            folder, final_run(plan).best(label), card_fields(plan, folder) | {"trained_kimg": row["kimg"]}
+        )
     end_processes()
 
 
@@ -61,5 +63,5 @@ def card_fields(plan: Plan, folder: TrialFolder) -> dict[str, Any]:
     row = best_row(folder)
     if row is None:
         raise SkinGanError(f"{folder.path}: none of its evaluations has a KID: see its metrics.jsonl")
-    chosen = {"sweep": plan.experiment.sweep, "trial": folder.path.name}
+    chosen = {"sweep": plan.experiment.sweep, "trial": folder.path.name, "data_kind": data_kind(plan)}
     return chosen | judgement(row, plan.experiment.select)

@@ -17,8 +17,8 @@ from hpc.state.generators import training_of
 from hpc.state.records import Tell
 from skin_gan.config import TrialSpec, spec_from
 from skin_gan.errors import SkinGanError
-from skin_gan.export import CARD, export, read_card, read_yaml
 from skin_gan.folders import RunFolder, TrialFolder
+from skin_gan.generator import CARD, read_card, read_yaml, save_generator
 
 
 class Generators:
@@ -88,8 +88,9 @@ class Generators:
             raise SkinGanError(
                 f"{folder.path} was never measured: its KID is undefined, see its metrics.jsonl"
             )
-        extra = {"sweep": searched.sweep, "trial": folder.path.name, **judgement(row, self.e.select)}
-        export(folder, self.home(source, fold).best(label), extra)
+        made = {"sweep": searched.sweep, "trial": folder.path.name, "data_kind": self.inputs.store.kind}
+        extra = {**made, **judgement(row, self.e.select)}
+        save_generator(folder, self.home(source, fold).best(label), extra)
 
     @staticmethod
     def training(generator: Path) -> TrialFolder:

@@ -27,9 +27,9 @@ from skin_gan.ablation.frozen import Frozen
 from skin_gan.ablation.parts import Split, image_split, lesion_split
 from skin_gan.ablation.samples import SampleSet, subset
 from skin_gan.errors import SkinGanError
-from skin_gan.export import CARD, read_card, read_yaml
 from skin_gan.folders import ARRAY
 from skin_gan.generate import generate, manifest, write_set
+from skin_gan.generator import CARD, read_card, read_yaml
 from skin_gan.io import write_json
 
 SEED = 0  # of sample sets: a larger set begins with the images of a smaller one

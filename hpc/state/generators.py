@@ -6,15 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from hpc.plan.sweep_plan import Plan, confirm_run
-from skin_gan import export
+from skin_gan import generator
 from skin_gan.config import TrialSpec, spec_from
 from skin_gan.folders import COMPLETED, RunFolder, TrialFolder
+from skin_gan.io import read_json
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:
     """The card of the generator in a folder; None if there is none."""
-    path = folder / export.CARD
-    return export.read_yaml(path) if path.exists() else None
+    path = folder / generator.CARD
+    return generator.read_yaml(path) if path.exists() else None
+
+
+def data_kind(plan: Plan) -> str:
+    """The kind of the sweep's data, such as ham10000; "" before its first launch has written it down."""
+    return str((read_json(plan.run.provenance) or {}).get("data", {}).get("kind", ""))
 
 
 def final_run(plan: Plan) -> RunFolder:
@@ -32,7 +38,7 @@ def chosen(plan: Plan, label: str) -> tuple[TrialSpec, TrialFolder] | None:
     """The selected trial of the class and the folder of its final training; None if none is selected."""
     card = read_card(plan.run.best(label))
     if card and card.get("confirmed"):
-        again = spec_from(export.read_yaml(training_of(plan.run, card).spec))
+        again = spec_from(generator.read_yaml(training_of(plan.run, card).spec))
         return again, final_run(plan).trial(label, again.index, again.id)
     named = (spec for spec, folder in plan.trials(label) if card and folder.path.name == card["trial"])
     spec = next(named, None)

@@ -29,7 +29,6 @@ from hpc.settings import compose
 from hpc.settings.compose import Experiment
 from hpc.state.outputs import BY_OUTPUT, outputs_exist
 from skin_gan.errors import SkinGanError
-from skin_gan.export import CARD
 from skin_gan.folders import (
     ALARMED,
     COMPLETED,
@@ -41,6 +40,7 @@ from skin_gan.folders import (
     RunFolder,
     TrialFolder,
 )
+from skin_gan.generator import CARD
 from skin_gan.identity import content_hash
 from skin_gan.io import read_json
 

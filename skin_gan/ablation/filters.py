@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from skin_gan.config import ModelSettings
 from skin_gan.errors import SkinGanError
-from skin_gan.export import read_yaml
 from skin_gan.families import build
 from skin_gan.folders import TrialFolder
+from skin_gan.generator import read_yaml
 from skin_gan.metrics import copies
 from skin_gan.metrics.arrays import distances
 from skin_gan.metrics.reference import Reference

@@ -14,10 +14,10 @@ from PIL import Image
 
 from skin_gan import generate, pretrained
 from skin_gan.errors import SkinGanError
-from skin_gan.export import build_generator, halve
 from skin_gan.families.steps import sample
 from skin_gan.folders import TrialFolder
-from skin_gan.generate import export, load_generator, main
+from skin_gan.generate import main
+from skin_gan.generator import build_generator, halve, load_generator, save_generator
 from skin_gan.training import checkpoint, grids
 
 ACCEPTED = {"accepted": True, "reasons": [], "trial": "0000-test"}
@@ -38,7 +38,7 @@ def trial(tmp_path_factory) -> TrialFolder:
 
 @pytest.fixture
 def best(trial, tmp_path) -> Path:
-    export(trial, tmp_path / "best" / "df", ACCEPTED)
+    save_generator(trial, tmp_path / "best" / "df", ACCEPTED)
     return tmp_path / "best" / "df"
 
 
@@ -177,7 +177,9 @@ def test_an_interrupted_set_leaves_nothing_that_looks_whole(best, tmp_path, monk
 
 
 def test_a_rejected_generator_is_refused_with_the_reasons(trial, tmp_path, capsys):
-    export(trial, tmp_path / "best", {"accepted": False, "reasons": ["copies: 0.31", "coverage: 0.00"]})
+    save_generator(
+        trial, tmp_path / "best", {"accepted": False, "reasons": ["copies: 0.31", "coverage: 0.00"]}
+    )
     assert run(tmp_path / "best", tmp_path / "out", "--count", "2") == 2
     assert "copies: 0.31; coverage: 0.00" in capsys.readouterr().err
     assert run(tmp_path / "best", tmp_path / "out", "--count", "2", "--allow-rejected") == 0
@@ -232,7 +234,7 @@ def test_a_trial_that_was_never_measured_has_nothing_to_export(tmp_path):
     session.train(0.016)
     session.close()
     with pytest.raises(SkinGanError, match=r"has no best\.pt"):
-        export(TrialFolder(tmp_path), tmp_path / "out", ACCEPTED)
+        save_generator(TrialFolder(tmp_path), tmp_path / "out", ACCEPTED)
 
 
 def test_loading_does_not_disturb_the_random_numbers_of_others(best):

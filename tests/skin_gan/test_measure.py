@@ -11,8 +11,8 @@ from PIL import Image
 from skin_gan.config import ModelSettings, Operations, TrialSettings, TrialSpec
 from skin_gan.data.__main__ import main as ingest
 from skin_gan.data.store import class_split, open_store
-from skin_gan.export import export
 from skin_gan.folders import TrialFolder
+from skin_gan.generator import save_generator
 from skin_gan.measure import main
 from skin_gan.training.session import Session
 
@@ -46,7 +46,7 @@ def generator(store, tmp_path_factory) -> Path:
     session.advance(0.128, lambda images: {**judge(images), "kid": 2.0})
     session.close()
     best, card = folder / "best" / "a", {"accepted": True, "reasons": [], "trial": "0"}
-    export(TrialFolder(folder / "trial"), best, card)
+    save_generator(TrialFolder(folder / "trial"), best, card)
     return best
 
 

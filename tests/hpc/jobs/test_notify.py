@@ -13,7 +13,7 @@ from hpc.settings.compose import load, save
 from hpc.state import submissions
 from hpc.state.snapshot import of_plan
 from hpc.state.submissions import Submission
-from skin_gan.export import CARD
+from skin_gan.generator import CARD
 from skin_gan.io import write_atomic, write_json
 
 HOOK = """\

@@ -29,9 +29,9 @@ from hpc.report.wording import arm_title, gain
 from hpc.settings import compose
 from skin_gan.ablation.predictions import load
 from skin_gan.ablation.samples import read_samples
-from skin_gan.export import CARD
-from skin_gan.export import FORMAT as CARD_FORMAT
 from skin_gan.folders import RunFolder
+from skin_gan.generator import CARD
+from skin_gan.generator import FORMAT as CARD_FORMAT
 from skin_gan.io import append_jsonl, write_atomic, write_json
 from skin_gan.training import grids
 from skin_gan.words import CONTROL, HARMS, HELPS, LEAKAGE, NOT_JUDGED, NOTHING, RULED_OUT, UNRESOLVED

@@ -55,9 +55,9 @@ from skin_gan.ablation.trainingset import training_set
 from skin_gan.data.resolve import resolve
 from skin_gan.data.store import fold_fingerprint
 from skin_gan.errors import SkinGanError
-from skin_gan.export import read_card
 from skin_gan.folders import COMPLETED
 from skin_gan.generate import write_set as write_images
+from skin_gan.generator import read_card
 from skin_gan.io import write_json
 from skin_gan.training.session import SHEETS, Session
 

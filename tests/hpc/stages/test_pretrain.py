@@ -22,9 +22,9 @@ from skin_gan.config import spec_from
 from skin_gan.data.splits import split_parts
 from skin_gan.data.store import ALL, all_split
 from skin_gan.errors import SkinGanError
-from skin_gan.export import read_yaml
 from skin_gan.families import build
 from skin_gan.folders import TrialFolder
+from skin_gan.generator import read_yaml
 from skin_gan.identity import content_hash
 from skin_gan.io import write_json
 from skin_gan.training import checkpoint
