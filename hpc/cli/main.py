@@ -24,12 +24,12 @@ MODULES = {
     "measure": (
         "skin_gan.measure",
         [],
-        "measure generators or anybody's images against held-out photographs",
+        "measure generators or others' images against held-out photographs",
     ),
     "export": (
         "skin_gan.export",
         [],
-        "a generator as a folder to share: Hugging Face, ONNX, one Python file",
+        "a generator to share: Hugging Face, ONNX, one Python file",
     ),
     "weights": ("skin_gan.pretrained", [], "the pretrained networks: which are here, and fetch others"),
 }
