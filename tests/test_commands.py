@@ -24,8 +24,8 @@ from hpc.cli.launch import launch
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-COMMAND = re.compile(r"^(python|make|pip|source|export|tensorboard|slurm/)\b")
-CLUSTER = "# on a cluster"
+COMMAND = re.compile(r"^((python|make|pip|source|export|tensorboard) |slurm/)")
+NOT_HERE = ("# on a cluster", "#!")  # the latter is a file
 # What is added to a command, or stands in its place: the last of two equal options counts.
 LESS = {
     "python examples/train_one.py": "--size 16 --kimg 0.064",
@@ -60,9 +60,7 @@ def lines(block: str) -> list[str]:
 
 
 def in_blocks() -> list[str]:
-    shell = [
-        content for language, content in blocks() if language == "sh" and not content.startswith(CLUSTER)
-    ]
+    shell = [text for language, text in blocks() if language == "sh" and not text.startswith(NOT_HERE)]
     return [*dict.fromkeys(line for content in shell for line in lines(content))]
 
 
