@@ -77,7 +77,8 @@ def export(source: Path, to: Path, data_kind: str = "", allow_rejected: bool = F
         shutil.copyfile(files_of(source)[0], folder / MODEL)
         (folder / CONFIG).write_text(json.dumps(config(card), indent=1, allow_nan=False) + "\n")
         (folder / SOURCE).write_text(code)
-        write_graph(folder, z[:COMPARED], images[:COMPARED])
+        facts = {"class": card["label"], "licence": terms_of(card["data_kind"]).licence, "notice": NOTICE}
+        write_graph(folder, facts, z[:COMPARED], images[:COMPARED])
         grids.save(folder / SHEET, grids.sheet(images, caption=caption_of(card)))
         (folder / README).write_text(model_card(card, settings))
     return to
@@ -120,12 +121,13 @@ def config(card: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_graph(folder: Path, z: Tensor, images: Tensor) -> None:
-    """Write generator.onnx, made from the folder's generator.py.
+def write_graph(folder: Path, facts: dict[str, str], z: Tensor, images: Tensor) -> None:
+    """Write generator.onnx, made from the folder's generator.py, with `facts` as its metadata.
 
     Both have to draw `images`, uint8 [N,3,S,S], of the latents z [N,latent], within a grey level: else
     SkinGanError.
     """
+    import onnx
     import onnxruntime
     import torch
 
@@ -135,7 +137,9 @@ def write_graph(folder: Path, z: Tensor, images: Tensor) -> None:
     plain = imported(folder / SOURCE)
     net: nn.Module = plain.load()
     check_equal(SOURCE, draw(net, z), images)
-    (folder / GRAPH).write_bytes(graph(plain, net).SerializeToString())
+    model = graph(plain, net)
+    onnx.helper.set_model_props(model, facts)
+    (folder / GRAPH).write_bytes(model.SerializeToString())
     session = onnxruntime.InferenceSession(str(folder / GRAPH), providers=["CPUExecutionProvider"])
     drawn = torch.from_numpy(session.run(None, {INPUT: z.numpy()})[0])
     check_equal(GRAPH, ((drawn + 1) * 127.5).round().clamp(0, 255).to(torch.uint8), images)
@@ -200,8 +204,8 @@ def measures(metrics: dict[str, Any]) -> list[list[str]]:
 
 
 def number(value: float | None) -> str:
-    """A score with three digits; "" where there is none."""
-    return "" if value is None else f"{value:.3g}"
+    """A score with three digits at least; "" where there is none."""
+    return "" if value is None else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def copies(metrics: dict[str, Any]) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skin_gan.errors import SkinGanError
+
 INPUT, OUTPUT = "latents", "images"
 OPSET = 18
 
@@ -31,29 +33,37 @@ class _Step(nn.Module):
 def graph(plain: ModuleType, net: nn.Module) -> Any:
     """The ONNX model of `net`, the Generator of the module `plain`.
 
-    Latents [N,LATENT] of N(0,1) give images [N,3,SIZE,SIZE] in [-1,1], float32.
+    Latents [N,LATENT] of N(0,1) give images [N,3,SIZE,SIZE] in [-1,1], float32. SkinGanError if the exporter
+    cannot write it.
     """
     steps = getattr(plain, "STEPS", 0)
     if not steps:
         return _exported(net, {INPUT: torch.zeros(2, plain.LATENT)}, OUTPUT)
     x = torch.zeros(2, 3, plain.SIZE, plain.SIZE)
-    return _looped(_exported(_Step(net), {"x": x, "step": torch.zeros(())}, "moved"), plain, steps)
+    return _looped(_exported(_Step(net).eval(), {"x": x, "step": torch.zeros(())}, "moved"), plain, steps)
 
 
 def _exported(net: nn.Module, inputs: dict[str, Tensor], output: str) -> Any:
     """The ONNX model of a network; the first dimension of its first input and its output is open."""
     batch = torch.export.Dim("batch", min=1)
     shapes = tuple({0: batch} if tensor.dim() else None for tensor in inputs.values())
-    program = torch.onnx.export(
-        net,
-        tuple(inputs.values()),
-        input_names=list(inputs),
-        output_names=[output],
-        opset_version=OPSET,
-        dynamo=True,
-        dynamic_shapes=shapes,
-        verbose=False,
-    )
+    try:
+        program = torch.onnx.export(
+            net,
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=[output],
+            opset_version=OPSET,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as e:
+        why = str(e).strip().splitlines()[0]
+        raise SkinGanError(
+            f"the generator cannot be written as ONNX by torch {torch.__version__}: {why}; its template in "
+            "skin_gan/families/templates may use only what torch.onnx.export knows"
+        ) from e
     assert program is not None
     model = program.model_proto
     for node in model.graph.node:

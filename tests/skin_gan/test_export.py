@@ -81,6 +81,8 @@ def test_onnxruntime_draws_the_same_images_for_any_number_of_latents(shared):
     net, card = load_generator(DF)
     z = latents(card["model"], seed=7, batch=0)
     session = onnxruntime.InferenceSession(shared / "generator.onnx", providers=["CPUExecutionProvider"])
+    facts = session.get_modelmeta().custom_metadata_map
+    assert (facts["class"], facts["licence"]) == ("df", "cc-by-nc-4.0") and "clinical" in facts["notice"]
     for n in (1, 5):
         (images,) = session.run(["images"], {"latents": z[:n].numpy()})
         assert images.dtype == np.float32 and np.abs(images).max() <= 1

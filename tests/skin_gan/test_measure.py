@@ -1,6 +1,8 @@
 """Generators and folders of images measured against what training held back."""
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from skin_gan.config import ModelSettings, Operations, TrialSettings, TrialSpec
 from skin_gan.data.__main__ import main as ingest
 from skin_gan.data.store import class_split, open_store
 from skin_gan.folders import TrialFolder
-from skin_gan.generator import save_generator
+from skin_gan.generator import CARD, CONFIG, MODEL, WEIGHTS, read_card, save_generator
 from skin_gan.measure import main
 from skin_gan.training.session import Session
 
@@ -70,10 +72,14 @@ def test_held_out_images_measure_better_than_a_generator_of_two_steps(store, gen
     assert shown.split()[:2] == ["label", "kid"] and len(shown.splitlines()) == 3
 
 
-def test_a_generator_of_other_data_is_refused(generator, tmp_path, capsys):
-    other = ingested(tmp_path, seed=7)
-    assert main([str(generator), "--data", str(other)]) == 2
-    assert "was trained on other data" in capsys.readouterr().err
+def test_a_generator_of_other_data_is_refused_and_so_is_an_export_of_it(generator, tmp_path, capsys):
+    other, exported = ingested(tmp_path, seed=7), tmp_path / "exported"
+    exported.mkdir()
+    (exported / CONFIG).write_text(json.dumps(read_card(generator / CARD)))
+    shutil.copyfile(generator / WEIGHTS, exported / MODEL)
+    for source in (generator, exported):
+        assert main([str(source), "--data", str(other)]) == 2
+        assert "was trained on other data" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
