@@ -40,7 +40,7 @@ def skin_gan_(
     folder.mkdir(exist_ok=True)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | variables
     command = [str(installed / "skin-gan"), *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
     print(done.stdout, done.stderr)
     return done
 
@@ -90,5 +90,10 @@ def test_a_sweep_reaches_its_verdict_in_an_empty_folder(installed, tmp_path):
     assert (run / "leaderboard.csv").exists() and (run / "best" / "df").exists()
     made = skin_gan_(installed, tmp_path, "generate", str(GENERATOR), "--count", "4", "--out", "drawn")
     assert made.returncode == 0 and len(list((tmp_path / "drawn").glob("*.png"))) == 4
+    shared = skin_gan_(installed, tmp_path, "export", str(GENERATOR), "--to", "shared")
+    assert shared.returncode == 0
+    words = ["-I", "shared/generator.py", "--count", "2", "--out", "plain"]
+    subprocess.run([str(installed / "python"), *words], cwd=tmp_path, check=True)
+    assert len(list((tmp_path / "plain").glob("*.png"))) == 2
     shown = skin_gan_(installed, tmp_path, "status")
     assert shown.returncode == 0 and run.name in shown.stdout
