@@ -158,9 +158,11 @@ def test_new_trainings_are_measured_on_the_other_half_resumed_after_a_kill_and_e
     assert old["split"] == whole.half(0).fingerprint and new["split"] == whole.half(1).fingerprint
     assert new["kid"] == pytest.approx(np.dot(new["by_lesion"], new["shares"]))
     # The selection follows.
+    write_json(plan.run.provenance, {"data": {"kind": "demo"}})
     assert complete(plan, run(plan, Job(SELECT), select))
     card, (d,) = read_card(plan.run.best("df")), decisions(plan)[0]
     assert card["confirmed"] and card["metrics"]["split"] == new["split"]
+    assert card["data_kind"] == "demo"  # on which the licence of an export depends
     assert "by_lesion" not in card["metrics"] and card["metrics"]["kimg"] == pytest.approx(0.016)
     folder = training_of(plan.run, card)
     assert folder.path.parent == confirm_run(plan.run).trials / "df" and folder.best.exists()
