@@ -33,6 +33,8 @@ bench: .venv/installed
 
 .venv/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed, and none was found" >&2; exit 2; }
+	@echo "installing into .venv: minutes, and 6 GB with PyTorch for CUDA. Without a GPU make .venv yourself and install"
+	@echo "PyTorch for CPUs there first (pytorch.org tells how): 1.5 GB."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
