@@ -131,7 +131,7 @@ def test_a_word_that_is_text_stays_what_was_written(word):
     assert texts(compose([AEGAN, "cluster=cpu", *(f"{key}={word}" for key in TEXTS)])) == [word] * len(TEXTS)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=15)
 @given(st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1))
 def test_any_text_stays_what_was_written(text):
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
@@ -199,7 +199,7 @@ def test_files_keep_text_as_words_do(tmp_path, monkeypatch):
     assert (p.extra, p.minutes, p.mem) == ({"begin": "16:00"}, 90, "007")
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=15)
 @given(st.sampled_from([*WORDS, "12:30"]), st.sampled_from([*NAMES, "df"]))
 def test_words_that_look_like_something_else_are_saved_and_read_again(word, name):
     e = compose([AEGAN, "cluster=cpu", f"classes=[{name}]", f"profile.account={word}", f"data={word}",
@@ -261,7 +261,7 @@ def test_every_sweep_composes_with_every_budget(name, budget):
         assert check(drawn) == drawn
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10**6), st.integers(0, 200))
 def test_trial_i_follows_from_seed_class_and_i_alone(seed, i):
     e = compose(["sweep=architecture"])
@@ -494,7 +494,7 @@ def searched_setting(draw_):
     return name, {"loguniform" if bounds[0] > 0 and draw_(st.booleans()) else "uniform": bounds}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=40)
 @given(searched_setting(), st.integers(0, 99))
 def test_a_space_that_is_accepted_draws_valid_values_in_range_and_has_columns(distribution, seed):
     name, leaf = distribution

@@ -246,7 +246,7 @@ def test_the_table_says_what_is_known_of_each_setting_and_claims_no_more(tmp_pat
     assert (
         "gained over the published setting in df (3 new seeds" in said and "; in nv none is claimed" in said
     )
-    assert "df: setting 0002, KID 40.0 (sd 1.0), published 60.0: -20.0 [" in said
+    assert "df: setting 0002, KID x1000 40.0 (sd 1.0), published 60.0: -20.0 [" in said
     assert "not resolved, so no gain is claimed" in said
     assert "on average 15.0 below the mean of new trainings" in said and "(df -10.0, nv -20.0)" in said
     training = TrialFolder(confirm_run(plan.run).trials / "df" / gain["generator"])
@@ -259,7 +259,7 @@ def test_the_page_and_the_leaderboard_say_what_was_confirmed(tmp_path):
     save(plan.experiment, plan.run.settings)
     rows, _ = write_results(plan)
     notes = {(row["class"], row["trial"][:4]): row["note"] for row in rows}
-    assert notes["df", "0002"].endswith("confirmed by 3 new seeds: KID 40.0 (sd 1.0)")
+    assert notes["df", "0002"].endswith("confirmed by 3 new seeds: KID x1000 40.0 (sd 1.0)")
     assert "confirmed" not in (notes["df", "0003"] or "")
     page = write_report(plan.run, Tables([], 0), [], plan.run.path / "report").read_text()
     assert "The search gained over the published setting in df, nv" in page
