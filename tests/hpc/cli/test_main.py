@@ -89,11 +89,11 @@ def test_a_sweep_reaches_its_verdict_in_an_empty_folder(installed, tmp_path):
     (run,) = (tmp_path / "results" / "aegan_lr").iterdir()
     assert (run / "leaderboard.csv").exists() and (run / "best" / "df").exists()
     made = skin_gan_(installed, tmp_path, "generate", str(GENERATOR), "--count", "4", "--out", "drawn")
-    assert made.returncode == 0 and len(list((tmp_path / "drawn").glob("*.png"))) == 4
+    assert made.returncode == 0 and len(list((tmp_path / "drawn" / "df").glob("*.png"))) == 4
     shared = skin_gan_(installed, tmp_path, "export", str(GENERATOR), "--to", "shared")
     assert shared.returncode == 0
     words = ["-I", "shared/generator.py", "--count", "2", "--out", "plain"]
     subprocess.run([str(installed / "python"), *words], cwd=tmp_path, check=True)
-    assert len(list((tmp_path / "plain").glob("*.png"))) == 2
+    assert len(list((tmp_path / "plain").rglob("*.png"))) == 2
     shown = skin_gan_(installed, tmp_path, "status")
     assert shown.returncode == 0 and run.name in shown.stdout
