@@ -166,18 +166,11 @@ def check_equal(name: str, drawn: Tensor, images: Tensor) -> None:
 
 def model_card(card: dict[str, Any], m: ModelSettings) -> str:
     """The content of README.md: YAML for the Hub, then text."""
-    import jinja2
+    from skin_gan.families.plain import template
 
-    pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     metrics, label = card["metrics"], card["label"]
     known = {key: metrics.get(key, "?") for key in ("n_fake", "n_real", "n_lesions")}
-    return pages.get_template("model_card.md.j2").render(
+    return template(TEMPLATES / "model_card.md.j2").render(
         **known, **{k: card[k] for k in ("data_kind", "label", "train_images", "train_groups", "unit", "kimg",
                                          "seed", "fold", "metrics")},
         m=m, terms=terms_of(card["data_kind"]), about=CLASSES.get(label, label), family=m.family.upper(),

@@ -31,17 +31,22 @@ def source(m: ModelSettings, net: nn.Module) -> str:
             f"the family {name} cannot be written as one file of plain torch: expected a template "
             f"skin_gan/families/templates/{name}.py.j2, such as dcgan.py.j2 beside it"
         )
+    facts = {"m": m, "net": net, "written": written, "steps": flow.STEPS}
+    if isinstance(net, GrowingGenerator):
+        facts |= growth(net)
+    return template(TEMPLATES / f"{name}.py.j2").render(facts)
+
+
+def template(path: Path) -> jinja2.Template:
+    """The template of a text in which each line break counts; a name without a value is an error."""
     pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader(path.parent),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    facts = {"m": m, "net": net, "written": written, "steps": flow.STEPS}
-    if isinstance(net, GrowingGenerator):
-        facts |= growth(net)
-    return pages.get_template(f"{name}.py.j2").render(facts)
+    return pages.get_template(path.name)
 
 
 def growth(net: GrowingGenerator) -> dict[str, float]:
